@@ -1,0 +1,91 @@
+"""Losses that move a student's distribution towards a teacher's.
+
+All take logits of the rows that count, (M, V); a caller short of memory calls them on chunks of rows and adds
+up.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bessemer.algos.kl import categorical_kl, exact_kl
+from bessemer.algos.language import scaled_logits, token_logprobs
+from bessemer.algos.masked import Loss, same_shape, widen
+
+__all__ = ["distillation_loss", "generalized_jsd", "reverse_kl"]
+
+
+def distillation_loss(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    targets: Tensor,
+    weights: Tensor,
+    temperature: float,
+    alpha: float,
+) -> Loss:
+    """Return alpha * T^2 * KL(teacher, student), both at temperature T, + (1 - alpha) * cross-entropy at 1.
+
+    student_logits, teacher_logits: (M, V) over the same vocabulary. targets: (M,) ids of the annotation.
+    weights: (M,) >= 0; 0 = does not count. alpha in [0, 1], else ValueError. In float32; the teacher is
+    detached. T^2 keeps the size of the gradient, which tends to (z_s - z_t) / V a row as T grows (logits
+    centred). count is the sum of the weights. Metrics: `kl` (at T, without T^2) and `ce`, weighted alike.
+    Source: Hinton et al. 2015, section 2.
+    """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"expected alpha in [0, 1], got {alpha}")
+    kl = exact_kl(teacher_logits.detach(), student_logits, temperature)
+    cross_entropy = -token_logprobs(student_logits, targets)
+    kl_sum, count = _weighted_sum(kl, weights)
+    ce_sum, _ = _weighted_sum(cross_entropy, weights)
+    total = alpha * temperature**2 * kl_sum + (1 - alpha) * ce_sum
+    return Loss(total, count, {"kl": (kl_sum.detach(), count), "ce": (ce_sum.detach(), count)})
+
+
+def reverse_kl(
+    student_logits: Tensor, teacher_logits: Tensor, weights: Tensor, temperature: float = 1.0
+) -> Loss:
+    """Return KL(student, teacher), which seeks the teacher's modes; meant for text that the student wrote.
+
+    student_logits, teacher_logits: (M, V). weights: (M,) >= 0; 0 = does not count; count is their sum. The
+    teacher is detached; there is no T^2. Metric `kl`. Sources: Gu et al. 2024 (MiniLLM); Agarwal et al. 2024
+    (GKD).
+    """
+    kl = exact_kl(student_logits, teacher_logits.detach(), temperature)
+    kl_sum, count = _weighted_sum(kl, weights)
+    return Loss(kl_sum, count, {"kl": (kl_sum.detach(), count)})
+
+
+def generalized_jsd(
+    student_logits: Tensor, teacher_logits: Tensor, weights: Tensor, beta: float, temperature: float = 1.0
+) -> Loss:
+    """Return beta * KL(teacher, m) + (1 - beta) * KL(student, m), m = beta * teacher + (1 - beta) * student.
+
+    student_logits, teacher_logits: (M, V). weights: (M,) >= 0; 0 = does not count; count is their sum. beta
+    in (0, 1); the ends are taken as KL(teacher, student) at 0 and KL(student, teacher) at 1, the limits of
+    JSD / beta and JSD / (1 - beta); outside ValueError. The teacher is detached; no T^2. Metric `jsd`.
+    Source: Agarwal et al. 2024 (GKD, arXiv 2306.13649), equation 1.
+    """
+    if not 0 <= beta <= 1:
+        raise ValueError(f"expected beta in [0, 1], got {beta}")
+    same_shape(student_logits, teacher_logits)
+    student = torch.log_softmax(scaled_logits(student_logits, temperature), dim=-1)
+    teacher = torch.log_softmax(scaled_logits(teacher_logits.detach(), temperature), dim=-1)
+    if beta == 0:
+        divergence = categorical_kl(teacher, student)
+    elif beta == 1:
+        divergence = categorical_kl(student, teacher)
+    else:
+        # Mixed as probabilities: logaddexp has a nan gradient where both are ruled out (-inf).
+        mixture = beta * teacher.exp() + (1 - beta) * student.exp()
+        log_mixture = mixture.clamp(min=torch.finfo(mixture.dtype).tiny).log()
+        divergence = beta * categorical_kl(teacher, log_mixture)
+        divergence = divergence + (1 - beta) * categorical_kl(student, log_mixture)
+    total, count = _weighted_sum(divergence, weights)
+    return Loss(total, count, {"jsd": (total.detach(), count)})
+
+
+def _weighted_sum(rows: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    same_shape(rows, weights)
+    wide = widen(weights)
+    return (wide * torch.where(weights > 0, rows, 0.0)).sum(), wide.sum()

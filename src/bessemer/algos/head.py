@@ -1,0 +1,78 @@
+"""Log-probabilities straight from hidden states, without ever holding the logits of all rows at once.
+
+The vocabulary is the widest matrix of a small language model: for SmolLM2-135M a row of logits is 85 times as wide as
+a hidden state. So the head runs only on the rows somebody asks about, in chunks, and its backward pass recomputes each
+chunk instead of storing it. A frozen head gets no weight gradient, which halves the cost of the backward pass.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["linear_logprobs"]
+
+
+class LinearLogProbs(torch.autograd.Function):
+    """`log_softmax(hidden @ weight.T / temperature)[target]` and the entropy of the same distribution, by chunks."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float, chunk: int
+    ) -> tuple[Tensor, Tensor]:
+        rows = hidden.shape[0]
+        master, weight = weight, weight.to(hidden.dtype)
+        logprobs = torch.empty(rows, dtype=torch.float32, device=hidden.device)
+        entropy = torch.empty_like(logprobs)
+        normaliser = torch.empty_like(logprobs)
+        for start in range(0, rows, chunk):
+            part = slice(start, start + chunk)
+            logits = (hidden[part] @ weight.T).float().div_(temperature)
+            normaliser[part] = torch.logsumexp(logits, -1)
+            chosen = logits.gather(-1, targets[part, None])[:, 0]
+            logprobs[part] = chosen - normaliser[part]
+            probabilities = torch.softmax(logits, -1)
+            # H = log Z - E[logit]; the product reuses the logits' memory.
+            entropy[part] = normaliser[part] - probabilities.mul_(logits).sum(-1)
+        ctx.save_for_backward(hidden, weight, targets, normaliser)
+        ctx.temperature, ctx.chunk, ctx.weight_dtype = temperature, chunk, master.dtype
+        ctx.mark_non_differentiable(entropy)
+        return logprobs, entropy
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        hidden, weight, targets, normaliser = ctx.saved_tensors
+        gradient = gradients[0] / ctx.temperature
+        needs_hidden, needs_weight = ctx.needs_input_grad[:2]
+        d_hidden = torch.empty_like(hidden) if needs_hidden else None
+        d_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if needs_weight else None
+        for start in range(0, hidden.shape[0], ctx.chunk):
+            part = slice(start, start + ctx.chunk)
+            logits = (hidden[part] @ weight.T).float().div_(ctx.temperature)
+            # d logp(target) / d logits = onehot - softmax
+            d_logits = logits.sub_(normaliser[part, None]).exp_().mul_(-gradient[part, None])
+            d_logits.scatter_add_(-1, targets[part, None], gradient[part, None])
+            d_logits = d_logits.to(weight.dtype)
+            if d_hidden is not None:
+                d_hidden[part] = (d_logits @ weight).to(hidden.dtype)
+            if d_weight is not None:
+                d_weight += (d_logits.T @ hidden[part]).float()
+        return d_hidden, None if d_weight is None else d_weight.to(ctx.weight_dtype), None, None, None
+
+
+def linear_logprobs(
+    hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float = 1.0, chunk: int = 256
+) -> tuple[Tensor, Tensor]:
+    """Return the log-probability of each target token and the entropy of its distribution.
+
+    hidden (M, D): state that predicts the target; weight (V, D): language-model head, cast to hidden's type; targets (M,) int64.
+    Returns two float32 tensors (M,): log-probabilities (differentiable in hidden and weight) and entropies in nats
+    (not differentiable: they are logged, and an entropy bonus would need the plain path).
+    Equal to `log_softmax(hidden @ weight.T / temperature)` gathered at the targets.
+    """
+    if hidden.shape[0] != targets.shape[0]:
+        raise ValueError(f"{hidden.shape[0]} hidden rows for {targets.shape[0]} targets")
+    result: tuple[Tensor, Tensor] = LinearLogProbs.apply(hidden, weight, targets, temperature, chunk)  # type: ignore[no-untyped-call]
+    return result

@@ -1,0 +1,167 @@
+"""From messages to token ids: the only place where a chat template meets a tokenizer.
+
+The template is rendered once with a private character in place of each message's content, then cut there, and the
+pieces are tokenised apart. Three things follow. Text written by a user can never become a control token (its pieces
+are tokenised with special tokens split). The answer's tokens are the same whether they are rendered for training or
+sampled by a model. And which token is trained on is known from where it came from, never guessed from its id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bessemer.errors import UserError
+from bessemer.data.records import ImageRef, Message
+
+__all__ = ["Rendered", "Renderer"]
+
+FIRST_PRIVATE = 0xE000  # the start of Unicode's private use area: no chat template writes these
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}{{ message['role'] + ': ' + message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """One sequence of tokens.
+
+    ids: T token ids; answers: T flags, True where the token belongs to an assistant's answer or ends it (trained on);
+    image_places: places in ids that visual tokens replace, in the order of `images`.
+    """
+
+    ids: tuple[int, ...]
+    answers: tuple[bool, ...]
+    image_places: tuple[int, ...]
+    images: tuple[ImageRef, ...]
+
+
+class Renderer:
+    """Renders conversations and prompts for one tokenizer. Final.
+
+    tokenizer: a transformers tokenizer; image_ids: the ids that stand for one image, given its reference.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        image_ids: Callable[[ImageRef], Sequence[int]] | None = None,
+        system_prompt: str | None = None,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.image_ids = image_ids
+        self.system_prompt = system_prompt
+        self.template = tokenizer.chat_template or PLAIN_TEMPLATE
+        self.end_id = self._end_id()
+
+    @property
+    def template_hash(self) -> str:
+        """sha256 of everything that turns messages into text."""
+        return hashlib.sha256(f"{self.template}\0{self.system_prompt}".encode()).hexdigest()
+
+    def prompt(self, messages: Sequence[Message]) -> Rendered:
+        """Render messages up to where the assistant starts to answer."""
+        return self._render(messages, generate=True)
+
+    def conversation(self, messages: Sequence[Message], cutoff: int) -> Rendered:
+        """Render a conversation whose assistant turns are trained on.
+
+        One longer than `cutoff` tokens is cut at its end; one whose answers are all beyond the cut is an error.
+        """
+        rendered = self._render(messages, generate=False)
+        if len(rendered.ids) > cutoff:
+            if any(place >= cutoff for place in rendered.image_places):
+                raise UserError(f"an image lies beyond cutoff_len={cutoff} tokens; raise cutoff_len")
+            rendered = Rendered(
+                rendered.ids[:cutoff], rendered.answers[:cutoff], rendered.image_places, rendered.images
+            )
+        if not any(rendered.answers):
+            raise UserError(f"no answer within cutoff_len={cutoff} tokens; raise cutoff_len or drop the record")
+        # What follows the last trained token teaches nothing.
+        last = max(place for place, answer in enumerate(rendered.answers) if answer)
+        return Rendered(
+            rendered.ids[: last + 1], rendered.answers[: last + 1], rendered.image_places, rendered.images
+        )
+
+    def answer_ids(self, text: str, ended: bool = True, limit: int | None = None) -> list[int]:
+        """Token ids of an answer, closed by the end token unless it was cut off."""
+        ids = self._encode(text, special=False)
+        if limit is not None and len(ids) > limit:
+            return ids[:limit]
+        return [*ids, self.end_id] if ended else ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of an answer's tokens, without the end token."""
+        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text.strip()
+
+    def _end_id(self) -> int:
+        """The token that closes an assistant's turn in this template."""
+        probe = [Message("user", "?"), Message("assistant", "!")]
+        text, marks = self._template_text(probe, generate=False)
+        after = text.split(marks[-1], 1)[1]
+        ids = self._encode(after, special=True)
+        special = set(self.tokenizer.all_special_ids)
+        if ids and ids[0] in special:
+            return ids[0]
+        if self.tokenizer.eos_token_id is None:
+            raise UserError("the chat template closes no turn and the tokenizer has no eos token: answers could not end")
+        return int(self.tokenizer.eos_token_id)
+
+    def _template_text(self, messages: Sequence[Message], generate: bool) -> tuple[str, list[str]]:
+        marks = [chr(FIRST_PRIVATE + index) for index in range(len(messages))]
+        turns = [
+            {"role": message.role, "content": mark} for message, mark in zip(messages, marks, strict=True)
+        ]
+        text = self.tokenizer.apply_chat_template(
+            turns, chat_template=self.template, tokenize=False, add_generation_prompt=generate
+        )
+        return text, marks
+
+    def _render(self, messages: Sequence[Message], generate: bool) -> Rendered:
+        if self.system_prompt is not None and (not messages or messages[0].role != "system"):
+            messages = [Message("system", self.system_prompt), *messages]
+        text, marks = self._template_text(messages, generate)
+        ids: list[int] = []
+        answers: list[bool] = []
+        places: list[int] = []
+        images: list[ImageRef] = []
+
+        def extend(new: Sequence[int], trained: bool) -> None:
+            ids.extend(new)
+            answers.extend([trained] * len(new))
+
+        for message, mark in zip(messages, marks, strict=True):
+            before, found, text = text.partition(mark)
+            if not found:
+                raise UserError(f"the chat template drops the {message.role} message; expected every message in order")
+            extend(self._encode(before, special=True), False)
+            for image in message.images:
+                if self.image_ids is None:
+                    raise UserError(f"{image.path}: this is a text-only model, expected records without images")
+                slots = self.image_ids(image)
+                places.extend(range(len(ids), len(ids) + len(slots)))
+                images.append(image)
+                extend(slots, False)
+            trained = message.role == "assistant"
+            extend(self._encode(message.text, special=False), trained)
+            if trained:
+                extend([self.end_id], True)
+                text = self._after_end(text)
+        extend(self._encode(text, special=True), False)
+        return Rendered(tuple(ids), tuple(answers), tuple(places), tuple(images))
+
+    def _after_end(self, text: str) -> str:
+        """The rest of the template's text, without the end token that was just written."""
+        end = self.tokenizer.convert_ids_to_tokens(self.end_id)
+        return text.removeprefix(end)
+
+    def _encode(self, text: str, special: bool) -> list[int]:
+        if not text:
+            return []
+        encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=not special)
+        return list(encoded["input_ids"])

@@ -1,0 +1,161 @@
+"""One interface to every network: packed batch in, one hidden state a token out.
+
+`PackedBackbone` is a causal language model of any architecture whose attention is pluggable, with or without our own
+vision side; it never pads. `PaddedBackbone` runs any transformers model as it is, padded, and serves pretrained
+vision-language models and architectures the packed path does not know. Both give the same numbers.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from bessemer.data.batches import Packed
+from bessemer.models.attention import register, segments_of
+from bessemer.models.vision import Projector, Tower, pool
+
+__all__ = ["Backbone", "PackedBackbone", "PaddedBackbone", "packs"]
+
+log = logging.getLogger(__name__)
+
+PACKED_ARCHITECTURES = {"llama", "qwen2", "qwen3", "mistral", "smollm3", "olmo2", "granite"}
+
+
+class Backbone(Protocol):
+    """What everything above needs of a network."""
+
+    language: nn.Module
+
+    def hidden(self, packed: Packed) -> Tensor:
+        """Hidden state of each of the N tokens after the last norm, (N, D)."""
+        ...
+
+    @property
+    def head(self) -> Tensor:
+        """Weight of the language-model head, (V, D)."""
+        ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+
+def packs(model_type: str) -> bool:
+    """Whether the packed path knows this architecture; if not, one log line says that it runs padded."""
+    known = model_type in PACKED_ARCHITECTURES
+    if not known:
+        log.warning("architecture %s runs padded through transformers: correct, but slower than packed", model_type)
+    return known
+
+
+class PackedBackbone(nn.Module):
+    """A causal language model, and optionally a tower and a projector, over packed batches. Final.
+
+    compute_dtype: type of the activations; float32 weights that are trained are cast at use (autocast).
+    """
+
+    def __init__(
+        self,
+        language: Any,
+        projector: Projector | None = None,
+        tower: Tower | None = None,
+        image_grid: int = 2,
+        compute_dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        self.language = language
+        self.projector = projector
+        self.tower = tower
+        self.image_grid = image_grid
+        self.compute_dtype = compute_dtype
+        language.set_attn_implementation(register())
+
+    @property
+    def device(self) -> torch.device:
+        return self.head.device
+
+    @property
+    def head(self) -> Tensor:
+        weight: Tensor = self.language.get_output_embeddings().weight
+        return weight
+
+    def embed(self, packed: Packed) -> Tensor:
+        """Token embeddings with visual tokens in their places, (N, D)."""
+        embeddings: Tensor = self.language.get_input_embeddings()(packed.ids.to(self.device))
+        if not len(packed.image_rows):
+            return embeddings.to(self.compute_dtype)
+        visual = self.visual_tokens(packed.model_inputs).to(self.compute_dtype).flatten(0, 1)
+        rows = packed.image_rows.to(self.device)
+        return embeddings.to(self.compute_dtype).index_copy(0, rows, visual)
+
+    def visual_tokens(self, model_inputs: Mapping[str, Tensor]) -> Tensor:
+        """Projected features of each image, (I, n, D), from cached `features` (I, n, C) or `pixels` (I, 3, H, W)."""
+        assert self.projector is not None
+        if "features" in model_inputs:
+            features = model_inputs["features"].to(self.device)
+        else:
+            assert self.tower is not None
+            features = pool(self.tower(model_inputs["pixels"].to(self.device)).float(), self.image_grid)
+        projected: Tensor = self.projector(features)
+        return projected
+
+    def hidden(self, packed: Packed) -> Tensor:
+        """Hidden state of each token after the last norm, (N, D)."""
+        segments = segments_of(packed.lengths, self.device)
+        mixed = self.compute_dtype != torch.float32
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed and self._has_float32()):
+            output = self.language.get_decoder()(
+                inputs_embeds=self.embed(packed)[None],
+                position_ids=segments.positions[None],
+                use_cache=False,
+                segments=segments,
+            )
+        states: Tensor = output.last_hidden_state[0].to(self.compute_dtype)
+        return states
+
+    def _has_float32(self) -> bool:
+        return self.head.dtype == torch.float32
+
+
+class PaddedBackbone(nn.Module):
+    """Any transformers causal or image-text-to-text model, run padded on the left or on the right. Final."""
+
+    def __init__(self, language: Any, padding: str = "right") -> None:
+        super().__init__()
+        self.language = language
+        self.padding = padding
+
+    @property
+    def device(self) -> torch.device:
+        return self.head.device
+
+    @property
+    def head(self) -> Tensor:
+        weight: Tensor = self.language.get_output_embeddings().weight
+        return weight
+
+    def hidden(self, packed: Packed) -> Tensor:
+        """Hidden state of each token after the last norm, (N, D)."""
+        ids, mask = self.padded(packed)
+        positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
+        inputs = {name: value.to(self.device) for name, value in packed.model_inputs.items()}
+        if not inputs:  # vision-language models derive their own positions
+            inputs["position_ids"] = positions
+        body = getattr(self.language, self.language.base_model_prefix)
+        output = body(input_ids=ids, attention_mask=mask.long(), use_cache=False, **inputs)
+        states: Tensor = output.last_hidden_state[mask]
+        return states
+
+    def padded(self, packed: Packed) -> tuple[Tensor, Tensor]:
+        """The batch as a (B, T) grid of ids and its mask (True = a real token)."""
+        lengths = torch.tensor(packed.lengths)
+        steps = torch.arange(int(lengths.max()))
+        mask = steps < lengths[:, None]
+        if self.padding == "left":
+            mask = mask.flip(1)
+        ids = torch.zeros(mask.shape, dtype=torch.int64)
+        ids[mask] = packed.ids
+        return ids.to(self.device), mask.to(self.device)

@@ -1,0 +1,105 @@
+"""Frozen visual features, computed once for each image and kept by content hash.
+
+A store belongs to one tower and one pooling grid: its folder is named after a hash of both, so a tower that was trained
+further never meets stale features. Features are float16 on disk, a file for each batch of images that was new.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from bessemer.data.images import load_image, to_pixels
+from bessemer.data.records import ImageRef
+from bessemer.models.vision import Tower, pool
+
+__all__ = ["FeatureStore", "VIEWS", "flipped"]
+
+VIEWS = 4
+CHUNK = 32  # images a forward pass, always: a kernel chosen for another batch size could give other last bits
+
+
+def flipped(pixels: Tensor, view: int) -> Tensor:
+    """One of four views of (..., H, W) pixels: as it is, mirrored, upside down, both."""
+    axes = [axis for bit, axis in ((1, -1), (2, -2)) if view & bit]
+    return pixels.flip(axes) if axes else pixels
+
+
+class FeatureStore:
+    """Pooled tower features of images and their views, in memory and on disk. Final.
+
+    root: folder that relative image paths start from; cache: folder that holds every store.
+    """
+
+    def __init__(self, tower: Tower, grid: int, root: Path, cache: Path) -> None:
+        self.tower = tower
+        self.grid = grid
+        self.root = root
+        self.known: dict[str, Tensor] = {}
+        self.folder = cache / "features" / _fingerprint(tower, grid)
+        if self.folder.is_dir():
+            for path in sorted(self.folder.glob("*.safetensors")):
+                self._read(path)
+
+    def prepare(self, images: Sequence[ImageRef], views: int = 1) -> int:
+        """Compute what is missing for the first `views` views of these images; returns how many were new."""
+        wanted = {f"{image.sha256}/{view}": (image, view) for image in images for view in range(views)}
+        missing = sorted(set(wanted) - set(self.known))
+        for start in range(0, len(missing), CHUNK):
+            keys = missing[start : start + CHUNK]
+            features = self._compute([wanted[key] for key in keys])
+            self._write(keys, features)
+            self.known.update(zip(keys, features, strict=True))
+        return len(missing)
+
+    def features(self, images: Sequence[ImageRef], view: int = 0) -> Tensor:
+        """Features of the images, (I, grid * grid, C) float16."""
+        keys = [f"{image.sha256}/{view}" for image in images]
+        if any(key not in self.known for key in keys):
+            self.prepare(images, view + 1)
+        return torch.stack([self.known[key] for key in keys])
+
+    @torch.no_grad()
+    def _compute(self, items: Sequence[tuple[ImageRef, int]]) -> Tensor:
+        tower = self.tower
+        device = next(tower.parameters()).device
+        pixels = torch.stack(
+            [
+                flipped(to_pixels(load_image(image, self.root), tower.image_size, tower.mean, tower.std), view)
+                for image, view in items
+            ]
+        )
+        if len(items) < CHUNK and len(items) > 1:
+            pixels = torch.cat([pixels, pixels[:1].expand(CHUNK - len(items), -1, -1, -1)])
+        pixels = pixels.to(device).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            maps = tower(pixels)
+        return pool(maps.float(), self.grid)[: len(items)].to("cpu", torch.float16)
+
+    def _write(self, keys: Sequence[str], features: Tensor) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        name = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:32]
+        temporary = self.folder / f".{name}.{os.getpid()}.tmp"
+        save_file({"features": features.contiguous()}, temporary, metadata={"keys": json.dumps(list(keys))})
+        os.replace(temporary, self.folder / f"{name}.safetensors")
+
+    def _read(self, path: Path) -> None:
+        with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+            keys = json.loads(file.metadata()["keys"])
+        self.known.update(zip(keys, load_file(path)["features"], strict=True))
+
+
+def _fingerprint(tower: Tower, grid: int) -> str:
+    digest = hashlib.sha256(json.dumps([tower.settings, grid], sort_keys=True).encode())
+    for name, tensor in sorted(tower.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:32]

@@ -1,0 +1,97 @@
+"""What a given model is fed: records in, packed batches out.
+
+The one place that knows both how a model's text is rendered and how its images become inputs, so that stages handle
+records and batches and nothing between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bessemer.data.batches import Packed, pack
+from bessemer.data.images import load_image, to_pixels
+from bessemer.data.records import ImageRef, Message
+from bessemer.data.render import Rendered, Renderer
+from bessemer.models.features import FeatureStore, flipped
+from bessemer.models.model import Model
+from bessemer.models.vision import Tower
+
+__all__ = ["Feed"]
+
+
+class Feed:
+    """Renders messages for one model and makes the inputs of their images. Final.
+
+    root: folder that relative image paths start from; cache: folder of the feature store.
+    """
+
+    def __init__(self, model: Model, root: Path, cache: Path, system_prompt: str | None = None) -> None:
+        self.model = model
+        self.root = root
+        self.store: FeatureStore | None = None
+        if system_prompt is not None:
+            model.facts.system_prompt = system_prompt
+        self._expanded: dict[str, tuple[list[int], dict[str, Tensor]]] = {}
+        image_ids: Callable[[ImageRef], Sequence[int]] | None = None
+        if model.facts.kind == "composed":
+            assert model.tower is not None
+            self.store = FeatureStore(model.tower, model.facts.image_grid, root, cache)
+            image_ids = self._slots
+        elif model.facts.kind == "vlm":
+            image_ids = self._own_ids
+        self.renderer = Renderer(model.tokenizer, image_ids, model.facts.system_prompt)
+
+    def use_pixels(self) -> None:
+        """Feed pixels instead of cached features: for a tower that learns."""
+        self.store = None
+
+    def prepare(self, messages: Sequence[Sequence[Message]], views: int = 1) -> None:
+        """Compute the features of all images in these messages ahead of time."""
+        if self.store is not None:
+            unique = {image.sha256: image for turns in messages for message in turns for image in message.images}
+            self.store.prepare(list(unique.values()), views)
+
+    def inputs(self, sequences: Sequence[Rendered], views: Sequence[int] | None = None) -> dict[str, Tensor]:
+        """Model inputs of the sequences' images, in order; views: one view a sequence (default the first)."""
+        chosen = views if views is not None else [0] * len(sequences)
+        pairs = [(image, view) for sequence, view in zip(sequences, chosen, strict=True) for image in sequence.images]
+        if not pairs:
+            return {}
+        if self.store is not None:
+            return {"features": torch.cat([self.store.features([image], view) for image, view in pairs])}
+        tower = self.model.tower
+        if tower is not None:
+            return {"pixels": torch.stack([flipped(self._pixels(image, tower), view) for image, view in pairs])}
+        parts = [self._expand(image)[1] for image, _ in pairs]
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def pack(self, sequences: Sequence[Rendered], views: Sequence[int] | None = None) -> Packed:
+        """Pack rendered sequences together with the inputs of their images."""
+        return pack(sequences, self.inputs(sequences, views))
+
+    def _pixels(self, image: ImageRef, tower: Tower) -> Tensor:
+        return to_pixels(load_image(image, self.root), tower.image_size, tower.mean, tower.std)
+
+    def _slots(self, _: ImageRef) -> list[int]:
+        """Ids that are never looked at: visual tokens take their rows."""
+        return [0] * self.model.facts.image_grid**2
+
+    def _own_ids(self, image: ImageRef) -> list[int]:
+        return self._expand(image)[0]
+
+    def _expand(self, image: ImageRef) -> tuple[list[int], dict[str, Tensor]]:
+        """Token ids and inputs of one image as a pretrained vision-language model's own processor makes them."""
+        if image.sha256 not in self._expanded:
+            processor: Any = self.model.processor
+            picture = load_image(image, self.root)
+            made = dict(processor(text=processor.image_token, images=[picture], return_tensors="pt"))
+            ids = made.pop("input_ids")[0].tolist()
+            special = {self.model.tokenizer.bos_token_id}
+            made.pop("attention_mask", None)
+            self._expanded[image.sha256] = ([token for token in ids if token not in special], made)
+        return self._expanded[image.sha256]

@@ -1,0 +1,74 @@
+"""Linear heads on a backbone's hidden states: one score a principle, or one value a token."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from bessemer.errors import UserError
+
+__all__ = ["RewardHead", "value_head"]
+
+
+class RewardHead(nn.Module):
+    """Replaces the language-model head: hidden states (M, D) -> scores (M, P), one column a principle. Final.
+
+    Scores are raw; `mean` and `std` (P,) standardise them to mean 0 and deviation 1 on the reference model's answers,
+    and `weights` (P,) add the standardised scores up. They are saved with the head, so that a reward never depends on
+    who loads it.
+    """
+
+    def __init__(self, width: int, principles: Sequence[str], seed: int = 0) -> None:
+        super().__init__()
+        self.principles = tuple(principles)
+        self.linear = nn.Linear(width, len(self.principles))
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            # N(0, 1 / (d + 1)) starts scores near N(0, 1) for unit-variance states (arXiv 2009.01325, appendix B)
+            self.linear.weight.copy_(torch.randn(self.linear.weight.shape, generator=generator) / (width + 1) ** 0.5)
+            self.linear.bias.zero_()
+        self.mean = nn.Buffer(torch.zeros(len(self.principles)))
+        self.std = nn.Buffer(torch.ones(len(self.principles)))
+        self.weights = nn.Buffer(torch.full((len(self.principles),), 1.0 / len(self.principles)))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        scores: Tensor = self.linear(hidden.float())
+        return scores
+
+    def save(self, directory: Path) -> None:
+        """Write config.json (principles in order) and model.safetensors."""
+        directory.mkdir(parents=True, exist_ok=True)
+        state = {name: tensor.detach().contiguous() for name, tensor in self.state_dict().items()}
+        save_file(state, directory / "model.safetensors", metadata={"format": "pt"})
+        text = json.dumps({"principles": self.principles, "width": self.linear.in_features}, indent=2) + "\n"
+        (directory / "config.json").write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(cls, directory: Path) -> RewardHead:
+        """Read what `save` wrote."""
+        path = directory / "config.json"
+        if not path.is_file():
+            raise UserError(f"{directory}: no reward head; expected the model of a reward stage")
+        config = json.loads(path.read_text(encoding="utf-8"))
+        head = cls(int(config["width"]), config["principles"])
+        head.load_state_dict(load_file(directory / "model.safetensors"))
+        return head
+
+
+def value_head(width: int, reward: RewardHead | None = None) -> nn.Linear:
+    """A head for one value a token: zero, or warm-started as the reward head's weighted, standardised sum."""
+    head = nn.Linear(width, 1)
+    with torch.no_grad():
+        if reward is None:
+            head.weight.zero_()
+            head.bias.zero_()
+        else:
+            share = reward.weights / reward.std
+            head.weight.copy_((share[:, None] * reward.linear.weight).sum(0, keepdim=True))
+            head.bias.copy_((share * (reward.linear.bias - reward.mean)).sum()[None])
+    return head

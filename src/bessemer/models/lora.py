@@ -1,0 +1,172 @@
+"""Low-rank adapters (LoRA) as additive hooks: the base model's modules, names and weights stay untouched.
+
+`y = W x + (alpha / r) B A x` with A Gaussian and B zero (Hu et al. 2021, arXiv 2106.09685, section 4.1), so that a new
+adapter changes nothing. Many named adapters live on one backbone; which one speaks is a single attribute that only
+`models/roles` sets. Factors are float32 and are cast to the activations' type at use: a bf16 base is read as it is,
+and no update is lost to rounding. On disk an adapter is PEFT's layout and loads there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bessemer.errors import UserError
+
+__all__ = ["Lora", "LoraFactors", "linear_targets"]
+
+PEFT_PREFIX = "base_model.model."
+
+
+def linear_targets(model: nn.Module, targets: str | Iterable[str] = "all") -> list[str]:
+    """Names of the linear layers to adapt: "all" is every one but the language-model head.
+
+    Any other value is a list of last name parts such as ["q_proj", "v_proj"].
+    """
+    found = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    head = {"lm_head", "embed_out", "output"}
+    if targets == "all":
+        return [name for name in found if name.split(".")[-1] not in head]
+    wanted = set([targets] if isinstance(targets, str) else targets)
+    unknown = wanted - {name.split(".")[-1] for name in found}
+    if unknown:
+        known = sorted({name.split(".")[-1] for name in found})
+        raise UserError(f"lora_target {sorted(unknown)} not in the model, expected some of {known} or all")
+    return [name for name in found if name.split(".")[-1] in wanted]
+
+
+class LoraFactors(nn.Module):
+    """The factors of one adapter: A (r, in) and B (out, r) of each adapted layer."""
+
+    def __init__(self, shapes: Mapping[str, tuple[int, int]], rank: int, alpha: float, seed: int) -> None:
+        super().__init__()
+        self.rank, self.alpha = rank, alpha
+        self.names = list(shapes)
+        generator = torch.Generator().manual_seed(seed)
+        self.down = nn.ParameterList()
+        self.up = nn.ParameterList()
+        for inputs, outputs in shapes.values():
+            gaussian = torch.randn(rank, inputs, generator=generator) / math.sqrt(inputs)
+            self.down.append(nn.Parameter(gaussian))
+            self.up.append(nn.Parameter(torch.zeros(outputs, rank)))
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / self.rank
+
+    def delta(self, name: str) -> Tensor:
+        """The dense update (alpha / r) B A of one layer, (out, in)."""
+        index = self.names.index(name)
+        return self.scale * (self.up[index].detach() @ self.down[index].detach())
+
+
+class Lora(nn.Module):
+    """Named adapters on one backbone. Final.
+
+    `active` names the adapter whose updates are added, or is None for the bare backbone.
+    """
+
+    def __init__(self, model: nn.Module, targets: str | Iterable[str] = "all") -> None:
+        super().__init__()
+        names = linear_targets(model, targets)
+        self.shapes: dict[str, tuple[int, int]] = {}
+        self.adapters = nn.ModuleDict()
+        self.active: str | None = None
+        self._handles = []
+        for index, name in enumerate(names):
+            layer = model.get_submodule(name)
+            assert isinstance(layer, nn.Linear)
+            self.shapes[name] = (layer.in_features, layer.out_features)
+            self._handles.append(layer.register_forward_hook(self._hook(index)))
+
+    def _hook(self, index: int) -> Any:
+        def add_update(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            if self.active is None:
+                return output
+            factors = self.adapters[self.active]
+            assert isinstance(factors, LoraFactors)
+            x = inputs[0].to(output.dtype)
+            low = functional.linear(x, factors.down[index].to(x.dtype))
+            return output + functional.linear(low, (factors.up[index] * factors.scale).to(x.dtype))
+
+        return add_update
+
+    def add(self, name: str, rank: int, alpha: float, seed: int = 0) -> LoraFactors:
+        """Add an adapter that changes nothing yet (B is zero)."""
+        factors = LoraFactors(self.shapes, rank, alpha, seed)
+        self.adapters[name] = factors
+        return factors
+
+    def copy(self, source: str, target: str) -> LoraFactors:
+        """Add an adapter that starts as an exact copy of another."""
+        original = self.factors(source)
+        factors = self.add(target, original.rank, original.alpha)
+        factors.load_state_dict(original.state_dict())
+        return factors
+
+    def remove(self) -> None:
+        """Take the hooks off the model: adapters are forgotten."""
+        for handle in self._handles:
+            handle.remove()
+
+    def factors(self, name: str) -> LoraFactors:
+        factors = self.adapters[name]
+        assert isinstance(factors, LoraFactors)
+        return factors
+
+    def merged(self, name: str, layer: str, weight: Tensor) -> Tensor:
+        """W + (alpha / r) B A of one layer in float32, (out, in)."""
+        return weight.detach().float() + self.factors(name).delta(layer)
+
+    def save(self, name: str, directory: Path, base: str) -> None:
+        """Write one adapter in PEFT's layout: adapter_config.json and adapter_model.safetensors."""
+        directory.mkdir(parents=True, exist_ok=True)
+        factors = self.factors(name)
+        tensors = {}
+        for layer, down, up in zip(factors.names, factors.down, factors.up, strict=True):
+            tensors[f"{PEFT_PREFIX}{layer}.lora_A.weight"] = down.detach().contiguous()
+            tensors[f"{PEFT_PREFIX}{layer}.lora_B.weight"] = up.detach().contiguous()
+        save_file(tensors, directory / "adapter_model.safetensors", metadata={"format": "pt"})
+        config = {
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM",
+            "base_model_name_or_path": base,
+            "r": factors.rank,
+            "lora_alpha": factors.alpha,
+            "lora_dropout": 0.0,
+            "bias": "none",
+            "fan_in_fan_out": False,
+            "inference_mode": True,
+            "target_modules": sorted({layer.split(".")[-1] for layer in factors.names}),
+        }
+        (directory / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+    def load(self, name: str, directory: Path) -> LoraFactors:
+        """Read an adapter in PEFT's layout; every factor of every adapted layer must be there and fit."""
+        config = json.loads((directory / "adapter_config.json").read_text(encoding="utf-8"))
+        if config.get("peft_type") != "LORA" or config.get("use_dora") or config.get("use_rslora"):
+            raise UserError(f"{directory}: expected a plain LoRA adapter, got {config.get('peft_type')}")
+        tensors = load_file(directory / "adapter_model.safetensors")
+        factors = self.add(name, int(config["r"]), float(config["lora_alpha"]))
+        state: dict[str, Tensor] = {}
+        for index, layer in enumerate(factors.names):
+            for part, kind in (("down", "lora_A"), ("up", "lora_B")):
+                key = f"{PEFT_PREFIX}{layer}.{kind}.weight"
+                if key not in tensors:
+                    raise UserError(f"{directory}: no tensor {key}, expected an adapter of this very model")
+                state[f"{part}.{index}"] = tensors.pop(key)
+        if tensors:
+            raise UserError(f"{directory}: tensor {next(iter(tensors))} fits no adapted layer of this model")
+        try:
+            factors.load_state_dict(state)
+        except RuntimeError as error:
+            raise UserError(f"{directory}: factors of other shapes than this model's: {error}") from error
+        return factors

@@ -1,0 +1,47 @@
+"""A student made of its teacher: some of the layers, everything else as it is."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+from torch import nn
+
+from bessemer.errors import UserError
+from bessemer.models.model import Model
+
+__all__ = ["evenly", "keep_layers", "merge_adapter"]
+
+
+def evenly(layers: int, kept: int) -> list[int]:
+    """Indices of `kept` of the layers, first and last always among them, the others evenly between."""
+    if not 2 <= kept <= layers:
+        raise UserError(f"student_layers={kept}, expected 2 to {layers}")
+    return [round(index * (layers - 1) / (kept - 1)) for index in range(kept)]
+
+
+def keep_layers(model: Model, kept: Sequence[int]) -> None:
+    """Drop all decoder layers but those given, in order."""
+    decoder = model.backbone.language.get_decoder()
+    layers = [decoder.layers[index] for index in kept]
+    for index, layer in enumerate(layers):
+        layer.self_attn.layer_idx = index
+    decoder.layers = nn.ModuleList(layers)
+    config = copy.deepcopy(model.backbone.language.config)
+    config.num_hidden_layers = len(layers)
+    types = getattr(config, "layer_types", None)
+    if types:
+        config.layer_types = [types[index] for index in kept]
+    model.backbone.language.config = config
+    decoder.config = config
+
+
+def merge_adapter(model: Model, name: str) -> None:
+    """Add an adapter into the weights it adapts, and forget all adapters."""
+    lora = model.lora
+    assert lora is not None
+    for layer in lora.shapes:
+        module = model.backbone.language.get_submodule(layer)
+        module.weight.data = lora.merged(name, layer, module.weight).to(module.weight.dtype)
+    lora.remove()
+    model.lora = None

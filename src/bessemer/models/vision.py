@@ -1,0 +1,168 @@
+"""The vision side: a tower that turns pixels into a feature map, and a projector into the language model's space.
+
+A frozen tower sees each image once: its pooled features are cached by content hash, and a training sample with an
+image then costs as much as one of text.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+from timm.data import resolve_model_data_config
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import AutoConfig, AutoModel
+
+from bessemer.errors import UserError
+from bessemer.models.safety import check_directory
+
+__all__ = ["Projector", "Tower", "pool"]
+
+
+def pool(features: Tensor, grid: int) -> Tensor:
+    """Average a feature map (B, C, h, w) into grid x grid cells: (B, grid * grid, C)."""
+    return functional.adaptive_avg_pool2d(features, grid).flatten(2).transpose(1, 2)
+
+
+class Tower(nn.Module):
+    """A timm or Hugging Face vision model that returns its last feature map. Final.
+
+    `image_size`, `mean`, `std` describe the pixels it expects: (B, 3, image_size, image_size), normalised.
+    """
+
+    def __init__(self, network: nn.Module, settings: dict[str, object]) -> None:
+        super().__init__()
+        self.network = network
+        self.settings = settings
+        self.library = str(settings["library"])
+        self.image_size = int(str(settings["image_size"]))
+        self.mean = tuple(float(value) for value in settings["mean"])  # type: ignore[attr-defined]
+        self.std = tuple(float(value) for value in settings["std"])  # type: ignore[attr-defined]
+        self.channels = int(str(settings["channels"]))
+
+    @classmethod
+    def from_timm(cls, architecture: str, image_size: int = 0, pretrained_state: dict[str, Tensor] | None = None) -> Tower:
+        """Build a timm architecture by name, without its classifier; image_size 0 takes the architecture's own."""
+        try:
+            network = timm.create_model(architecture, pretrained=False, num_classes=0)
+        except RuntimeError as error:
+            raise UserError(f"vision tower {architecture!r}: not an architecture timm knows ({error})") from error
+        if pretrained_state is not None:
+            network.load_state_dict(pretrained_state)
+        data = resolve_model_data_config(network)
+        settings: dict[str, object] = {
+            "library": "timm",
+            "architecture": architecture,
+            "image_size": image_size or data["input_size"][-1],
+            "mean": list(data["mean"]),
+            "std": list(data["std"]),
+            "channels": network.num_features,
+        }
+        return cls(network, settings)
+
+    @classmethod
+    def load(cls, directory: Path) -> Tower:
+        """Read a tower that `save` wrote, or a plain Hugging Face vision model."""
+        check_directory(directory)
+        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        if config.get("library") == "timm":
+            network = timm.create_model(config["architecture"], pretrained=False, num_classes=0)
+            network.load_state_dict(load_file(directory / "model.safetensors"))
+            return cls(network, config)
+        network = AutoModel.from_pretrained(directory, use_safetensors=True)
+        network = getattr(network, "vision_model", network)
+        return cls(network, _huggingface_settings(directory, network.config))
+
+    def save(self, directory: Path) -> None:
+        """Write config.json and model.safetensors."""
+        directory.mkdir(parents=True, exist_ok=True)
+        if self.library == "timm":
+            state = {name: tensor.contiguous() for name, tensor in self.network.state_dict().items()}
+            save_file(state, directory / "model.safetensors", metadata={"format": "pt"})
+            text = json.dumps(self.settings, indent=2) + "\n"
+            (directory / "config.json").write_text(text, encoding="utf-8")
+            return
+        self.network.save_pretrained(directory)  # type: ignore[operator]
+        preprocessing = {"image_mean": self.mean, "image_std": self.std, "size": self.image_size}
+        text = json.dumps(preprocessing, indent=2) + "\n"
+        (directory / "preprocessor_config.json").write_text(text, encoding="utf-8")
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Feature map (B, C, h, w) of pixels (B, 3, H, W)."""
+        if self.library == "timm":
+            features = self.network.forward_features(pixels)  # type: ignore[operator]
+            skip = getattr(self.network, "num_prefix_tokens", 0)
+        else:
+            features = self.network(pixel_values=pixels).last_hidden_state
+            skip = int(features.ndim == 3 and features.shape[1] % 2)  # a class token makes the count odd
+        if features.ndim == 4:
+            # some architectures put the channels last
+            return features if features.shape[1] == self.channels else features.permute(0, 3, 1, 2)
+        tokens = features[:, skip:]
+        side = int(tokens.shape[1] ** 0.5)
+        return tokens.transpose(1, 2).reshape(len(tokens), -1, side, side)
+
+
+def _huggingface_settings(directory: Path, config: AutoConfig) -> dict[str, object]:
+    preprocessing: dict[str, object] = {}
+    path = directory / "preprocessor_config.json"
+    if path.exists():
+        preprocessing = json.loads(path.read_text(encoding="utf-8"))
+    size = preprocessing.get("size", getattr(config, "image_size", 224))
+    if isinstance(size, dict):
+        size = size.get("height") or size.get("shortest_edge")
+    channels = getattr(config, "hidden_size", None) or getattr(config, "hidden_sizes")[-1]
+    return {
+        "library": "transformers",
+        "image_size": size,
+        "mean": preprocessing.get("image_mean", [0.5, 0.5, 0.5]),
+        "std": preprocessing.get("image_std", [0.5, 0.5, 0.5]),
+        "channels": channels,
+    }
+
+
+class Projector(nn.Module):
+    """Normalise, then a two-layer perceptron from tower features to token embeddings. Final.
+
+    Input (I, n, C): n pooled features of each of I images; output (I, n, D).
+    """
+
+    def __init__(self, channels: int, hidden: int, width: int) -> None:
+        super().__init__()
+        self.sizes = {"channels": channels, "hidden": hidden, "width": width}
+        self.norm = nn.LayerNorm(channels)
+        self.inner = nn.Linear(channels, hidden)
+        self.outer = nn.Linear(hidden, width)
+
+    def match_scale(self, embeddings: Tensor) -> None:
+        """Start with outputs as large as the language model's own embeddings (V, D), so that it can read them."""
+        with torch.no_grad():
+            probe = torch.randn(256, 1, self.sizes["channels"], generator=torch.Generator().manual_seed(0))
+            ratio = embeddings.float().std() / self(probe).std()
+            self.outer.weight.mul_(ratio)
+            self.outer.bias.mul_(ratio)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.outer(functional.gelu(self.inner(self.norm(features.to(self.norm.weight.dtype)))))
+
+    def save(self, directory: Path) -> None:
+        """Write config.json and model.safetensors."""
+        directory.mkdir(parents=True, exist_ok=True)
+        save_file(
+            {name: tensor.detach().contiguous() for name, tensor in self.state_dict().items()},
+            directory / "model.safetensors",
+            metadata={"format": "pt"},
+        )
+        (directory / "config.json").write_text(json.dumps(self.sizes, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, directory: Path) -> Projector:
+        """Read what `save` wrote."""
+        sizes = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        projector = cls(int(sizes["channels"]), int(sizes["hidden"]), int(sizes["width"]))
+        projector.load_state_dict(load_file(directory / "model.safetensors"))
+        return projector

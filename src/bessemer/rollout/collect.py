@@ -1,0 +1,143 @@
+"""From prompts to experience: sample, score, and take every log-probability that PPO needs.
+
+Sequences stay in the minibatches they were measured in. A minibatch is forwarded by the same kernels on the same
+shapes whenever it is seen, so that before the first update the ratio is exactly 1 and, with policy and reference
+alike, the KL exactly 0: no rounding difference passes for a change of the policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bessemer.algos.advantage import missing_eos
+from bessemer.algos.kl import exact_kl
+from bessemer.algos.principles import aggregate, normalise
+from bessemer.data.batches import Packed, pack_answers, pad_rows, response_rows
+from bessemer.data.records import Prompt
+from bessemer.data.render import Rendered
+from bessemer.models.feed import Feed
+from bessemer.models.roles import Roles
+from bessemer.rollout.sampler import Sampler, Sampling
+
+__all__ = ["Answer", "Judge", "RolloutBatch", "gold_scores", "measure", "rewards_of", "sample_answers", "score_answers"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One sampled answer: its prompt, its tokens (end token included if it ended) and its text."""
+
+    prompt: Prompt
+    rendered: Rendered
+    ids: tuple[int, ...]
+    text: str
+    ended: bool
+
+
+@dataclass(frozen=True)
+class RolloutBatch:
+    """b answers that are forwarded together.
+
+    packed: prompts with answers; rows, targets (M,): the rows that predict each answer token, and those tokens;
+    lengths (b,): tokens of each answer, summing to M; mask (b, T): True = an answer token, the end token included;
+    logprobs, ref_logprobs, values (b, T): of policy, reference and value when the answers were sampled;
+    entropy, exact_kl: means over the answer tokens, in nats.
+    """
+
+    packed: Packed
+    rows: Tensor
+    targets: Tensor
+    lengths: Tensor
+    mask: Tensor
+    logprobs: Tensor
+    ref_logprobs: Tensor
+    values: Tensor
+    entropy: float
+    exact_kl: float
+
+
+def sample_answers(
+    sampler: Sampler, feed: Feed, prompts: Sequence[Prompt], sampling: Sampling, copies: int = 1, batch_size: int = 64
+) -> list[Answer]:
+    """Sample `copies` answers to each prompt, those of one prompt side by side."""
+    answers: list[Answer] = []
+    per_batch = max(1, batch_size // copies)
+    for start in range(0, len(prompts), per_batch):
+        part = prompts[start : start + per_batch]
+        rendered = [feed.renderer.prompt(prompt.messages) for prompt in part]
+        seeded = Sampling(
+            sampling.max_new_tokens, sampling.temperature, sampling.top_k, sampling.top_p, sampling.seed * 65_537 + start
+        )
+        samples = sampler.sample(feed.pack(rendered), seeded, feed.renderer.end_id, copies)
+        for index, (ids, ended) in enumerate(zip(samples.answers, samples.ended, strict=True)):
+            text = feed.renderer.decode(ids)
+            answers.append(Answer(part[index // copies], rendered[index // copies], ids, text, ended))
+    return answers
+
+
+@torch.no_grad()
+def score_answers(roles: Roles, feed: Feed, answers: Sequence[Answer], batch_size: int = 32) -> Tensor:
+    """Raw score of every principle of each answer, (B, P), by the role "reward"."""
+    parts = []
+    for start in range(0, len(answers), batch_size):
+        part = answers[start : start + batch_size]
+        packed, _, _ = _packed(feed, part)
+        parts.append(roles.scores("reward", packed).cpu())
+    return torch.cat(parts)
+
+
+def rewards_of(
+    scores: Tensor,
+    ended: Sequence[bool],
+    mean: Tensor,
+    std: Tensor,
+    weights: Tensor,
+    thresholds: Tensor | None,
+    missing_eos_penalty: float,
+    clip: float = 5.0,
+) -> Tensor:
+    """One reward an answer (B,): standardised scores (B, P), aggregated, less a penalty where the end is missing."""
+    total = aggregate(normalise(scores, mean, std, clip), weights, thresholds)
+    return missing_eos(total, torch.tensor(list(ended)), missing_eos_penalty)
+
+
+@torch.no_grad()
+def measure(roles: Roles, feed: Feed, answers: Sequence[Answer], temperature: float) -> RolloutBatch:
+    """Forward a minibatch of answers as policy, reference and value."""
+    packed, prompt_length, lengths = _packed(feed, answers)
+    rows = response_rows(packed, prompt_length, lengths)
+    targets = packed.ids[rows + 1]
+    policy, entropy = roles.logprobs("policy", packed, rows, targets, temperature)
+    reference, _ = roles.logprobs("reference", packed, rows, targets, temperature)
+    values = roles.values("value", packed, rows)
+    logprobs, mask = pad_rows(policy.cpu(), lengths)
+    some = rows[:: max(1, len(rows) // 128)]  # the exact KL needs whole rows of logits: an even sample of them
+    exact = exact_kl(roles.logits("policy", packed, some), roles.logits("reference", packed, some), temperature)
+    return RolloutBatch(
+        packed,
+        rows,
+        targets,
+        lengths,
+        mask,
+        logprobs,
+        pad_rows(reference.cpu(), lengths)[0],
+        pad_rows(values.cpu(), lengths)[0],
+        float(entropy.mean()),
+        float(exact.mean()),
+    )
+
+
+def _packed(feed: Feed, answers: Sequence[Answer]) -> tuple[Packed, Tensor, Tensor]:
+    prompts = [answer.rendered for answer in answers]
+    return pack_answers(prompts, [answer.ids for answer in answers], feed.inputs(prompts))
+
+
+Judge = Callable[[Prompt, str, bool], dict[str, float | None]]
+
+
+def gold_scores(judge: Judge, answers: Sequence[Answer]) -> list[dict[str, float | None]]:
+    """The gold rule's score of every principle of each answer; used to watch training, never to train."""
+    return [judge(answer.prompt, answer.text, answer.ended) for answer in answers]

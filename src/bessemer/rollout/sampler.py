@@ -1,0 +1,215 @@
+"""Sampling behind a Protocol: who generates, and how, is of no concern to those who ask.
+
+`sampler_for` picks the fast in-process decoder where it knows the architecture, and transformers with a cache
+elsewhere; both draw with one uniform number a row and step against the cumulative softmax, so that what a row says
+does not depend on which rows share its batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from bessemer.data.batches import Packed
+from bessemer.models.backbone import PackedBackbone, PaddedBackbone
+from bessemer.models.model import Model
+from bessemer.rollout.decoder import Decoder, decodes
+
+__all__ = ["Sampler", "Samples", "Sampling", "TransformersSampler", "choose", "sampler_for"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to draw. temperature 0 is greedy; top_k 0 and top_p 1 leave the distribution whole, as RL needs it."""
+
+    max_new_tokens: int = 48
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Samples:
+    """answers: token ids of each answer, its end token included if it ended; ended: whether it did."""
+
+    answers: tuple[tuple[int, ...], ...]
+    ended: tuple[bool, ...]
+
+
+class Sampler(Protocol):
+    """Generates answers to packed prompts."""
+
+    def sample(self, prompts: Packed, sampling: Sampling, end_id: int, copies: int = 1) -> Samples:
+        """Draw `copies` answers to each prompt, those of one prompt side by side."""
+        ...
+
+    def refresh(self) -> None:
+        """Take over the model's current weights."""
+        ...
+
+
+def choose(logits: Tensor, uniform: Tensor, sampling: Sampling) -> Tensor:
+    """Draw one token a row: logits (B, V), uniform (B,) in [0, 1) -> ids (B,)."""
+    if sampling.temperature == 0:
+        return logits.argmax(-1)
+    logits = logits.float() / sampling.temperature
+    if sampling.top_k:
+        kth = logits.topk(min(sampling.top_k, logits.shape[-1])).values[:, -1:]
+        logits = logits.masked_fill(logits < kth, float("-inf"))
+    if sampling.top_p < 1.0:
+        ordered, places = logits.sort(descending=True)
+        before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
+        dropped = (before >= sampling.top_p).scatter(-1, places, before >= sampling.top_p)
+        logits = logits.masked_fill(dropped, float("-inf"))
+    cumulative = torch.softmax(logits, -1).cumsum(-1)
+    # scaled by the last entry: rounding may leave it just under 1
+    drawn = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)[:, 0]
+    return drawn.clamp_(max=logits.shape[-1] - 1)
+
+
+def uniforms(rows: int, steps: int, seed: int) -> Tensor:
+    """The random numbers of a call, (rows, steps): fixed by the seed, whatever the rows' fate."""
+    return torch.rand(rows, steps, generator=torch.Generator().manual_seed(seed))
+
+
+class TransformersSampler:
+    """Any transformers model, padded on the left, with its own cache. Final."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    def refresh(self) -> None:
+        """Nothing is copied, so nothing is stale."""
+
+    @torch.no_grad()
+    def sample(self, prompts: Packed, sampling: Sampling, end_id: int, copies: int = 1) -> Samples:
+        """Draw answers; prompts are repeated, because a foreign cache cannot be shared."""
+        backbone = self.model.backbone
+        language = backbone.language
+        if isinstance(backbone, PackedBackbone):
+            inputs, mask = _left_padded_embeddings(backbone, prompts, copies)
+        else:
+            inputs, mask = _left_padded_ids(backbone, prompts, copies)
+        steps = uniforms(len(mask), sampling.max_new_tokens, sampling.seed)
+        answers: list[list[int]] = [[] for _ in range(len(mask))]
+        alive = torch.ones(len(mask), dtype=torch.bool)
+        attention = language.config._attn_implementation
+        language.set_attn_implementation("sdpa")
+        try:
+            output = language(**inputs, attention_mask=mask.long(), use_cache=True)
+            for step in range(sampling.max_new_tokens):
+                token = choose(output.logits[:, -1].float().cpu(), steps[:, step], sampling)
+                for row in alive.nonzero()[:, 0].tolist():
+                    answers[row].append(int(token[row]))
+                alive &= token != end_id
+                if not bool(alive.any()) or step + 1 == sampling.max_new_tokens:
+                    break
+                mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
+                output = language(
+                    input_ids=token[:, None].to(mask.device),
+                    attention_mask=mask.long(),
+                    past_key_values=output.past_key_values,
+                    use_cache=True,
+                )
+        finally:
+            language.set_attn_implementation(attention)
+        return finish(answers, end_id)
+
+
+def _left_padded_embeddings(
+    backbone: PackedBackbone, prompts: Packed, copies: int
+) -> tuple[dict[str, Tensor], Tensor]:
+    mask = _left_mask(prompts.lengths)
+    embedded = backbone.embed(prompts)
+    grid = torch.zeros(*mask.shape, embedded.shape[-1], dtype=embedded.dtype, device=embedded.device)
+    grid[mask] = embedded
+    mask = mask.repeat_interleave(copies, 0)
+    return {"inputs_embeds": grid.repeat_interleave(copies, 0).to(backbone.language.dtype)}, mask
+
+
+def _left_padded_ids(backbone: PaddedBackbone, prompts: Packed, copies: int) -> tuple[dict[str, Tensor], Tensor]:
+    mask = _left_mask(prompts.lengths).repeat_interleave(copies, 0)
+    ids = torch.zeros(mask.shape, dtype=torch.int64)
+    sequences = prompts.ids.split(prompts.lengths)
+    ids[mask] = torch.cat([sequence for sequence in sequences for _ in range(copies)])
+    inputs: dict[str, Tensor] = {"input_ids": ids}
+    for name, value in prompts.model_inputs.items():
+        inputs[name] = _repeated(value, len(prompts.lengths), copies)
+    return inputs, mask
+
+
+def _repeated(value: Tensor, prompts: int, copies: int) -> Tensor:
+    """Repeat a vision input for each copy of its prompt; every prompt must have as many of its rows."""
+    if copies == 1:
+        return value
+    each = value.unflatten(0, (prompts, -1))
+    return each.repeat_interleave(copies, 0).flatten(0, 1)
+
+
+def _left_mask(lengths: Sequence[int]) -> Tensor:
+    size = torch.tensor(lengths)
+    return (torch.arange(int(size.max())) < size[:, None]).flip(1)
+
+
+def finish(answers: Sequence[Sequence[int]], end_id: int) -> Samples:
+    """Close a call: an answer ended if and only if its last token is the end token."""
+    return Samples(
+        tuple(tuple(answer) for answer in answers), tuple(bool(answer) and answer[-1] == end_id for answer in answers)
+    )
+
+
+class DecoderSampler:
+    """The fast decoder over a merged copy of the weights; `adapter` names what is merged. Final."""
+
+    def __init__(self, model: Model, adapter: str | None) -> None:
+        self.model = model
+        self.adapter = adapter
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Merge the adapter's current weights into a new decode copy."""
+        self.decoder = Decoder(self.model, self.adapter)
+
+    @torch.no_grad()
+    def sample(self, prompts: Packed, sampling: Sampling, end_id: int, copies: int = 1) -> Samples:
+        """Prefill each prompt once, then decode; rows that ended leave the batch."""
+        rows = len(prompts.lengths) * copies
+        steps = uniforms(rows, sampling.max_new_tokens, sampling.seed)
+        answers: list[list[int]] = [[] for _ in range(rows)]
+        logits = self.decoder.prefill(prompts, copies, sampling.max_new_tokens)
+        row_of = torch.arange(rows)  # which answer each row of the cache writes
+        open_rows = torch.ones(rows, dtype=torch.bool)
+        for step in range(sampling.max_new_tokens):
+            token = choose(logits, steps[row_of, step], sampling)
+            for row, value in zip(row_of.tolist(), token.tolist(), strict=True):
+                answers[row].append(value)
+            open_rows &= token != end_id
+            if not bool(open_rows.any()) or step + 1 == sampling.max_new_tokens:
+                break
+            # compacting copies the cache, so it waits until a quarter of the rows has ended;
+            # until then ended rows ride along, and `_until` cuts what they say
+            if int(open_rows.sum()) <= 0.75 * len(open_rows):
+                self.decoder.keep(open_rows.nonzero()[:, 0])
+                row_of, token, open_rows = row_of[open_rows], token[open_rows], open_rows[open_rows]
+            logits = self.decoder.step(token)
+        return finish([_until(answer, end_id) for answer in answers], end_id)
+
+
+def _until(answer: Sequence[int], end_id: int) -> list[int]:
+    """The answer up to and including its first end token."""
+    kept = list(answer)
+    return kept[: kept.index(end_id) + 1] if end_id in kept else kept
+
+
+def sampler_for(model: Model, adapter: str | None = None) -> Sampler:
+    """The fastest sampler that knows this model, speaking with the given adapter."""
+    if isinstance(model.backbone, PackedBackbone) and decodes(model.backbone.language.config):
+        return DecoderSampler(model, adapter)
+    if model.lora is not None:
+        model.lora.active = adapter
+    return TransformersSampler(model)

@@ -1,0 +1,273 @@
+"""What each kind of model says about the test photographs and the held-out prompts; nothing is scored here."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from bessemer.algos.head import linear_logprobs
+from bessemer.data.batches import Packed, pack, pack_answers, response_rows
+from bessemer.data.dataset import Dataset
+from bessemer.data.images import load_image, to_pixels
+from bessemer.data.records import Document, Example, Prompt
+from bessemer.data.render import Rendered
+from bessemer.models.classifier import Classifier
+from bessemer.models.features import FeatureStore
+from bessemer.models.feed import Feed
+from bessemer.models.model import ADAPTER, Model
+from bessemer.models.vision import Tower
+from bessemer.report.outputs import LabelledAnswer, ModelFacts, ModelOutputs, PromptAnswer
+from bessemer.rollout.collect import sample_answers
+from bessemer.rollout.sampler import Sampling, sampler_for
+from bessemer.tasks.judge import judge
+from bessemer.tasks.parse import parse_value
+
+__all__ = ["classifier_outputs", "language_outputs", "probe_outputs", "trivial_outputs"]
+
+
+def language_outputs(
+    name: str,
+    model: Model,
+    dataset: Dataset,
+    cache: Path,
+    questions: Sequence[Prompt],
+    heldout: Sequence[Prompt],
+    documents: Sequence[Document],
+    *,
+    main: str | None,
+    response_length: int,
+    temperature: float,
+    seed: int,
+) -> ModelOutputs:
+    """Answers of a language or vision-language model.
+
+    Questions about labels are answered greedily; held-out prompts are sampled at `temperature`, as the policy that RL
+    optimises. Probabilities come from the log-odds of the choices' words.
+    """
+    feed = Feed(model, dataset.root, cache)
+    sampler = sampler_for(model, ADAPTER if model.lora is not None else None)
+    feed.prepare([prompt.messages for prompt in [*questions, *heldout]])
+    greedy = sample_answers(sampler, feed, questions, Sampling(response_length, 0.0))
+    asked_main = [prompt for prompt in questions if main is not None and _asked(prompt) == main]
+    odds = dict(zip([p.id for p in asked_main], _positive_probability(model, feed, asked_main), strict=True))
+    labelled = [
+        LabelledAnswer(
+            id=_example_id(answer.prompt),
+            attribute=_asked(answer.prompt),
+            truth=answer.prompt.facts["expected"][_asked(answer.prompt)],
+            parsed=parse_value(answer.prompt.facts, answer.text),
+            text=answer.text,
+            probability=odds.get(answer.prompt.id),
+            task=answer.prompt.task,
+            question=answer.prompt.messages[-1].text,
+            image=_image(answer.prompt),
+            image_sha256=_image(answer.prompt, "sha256"),
+            group=answer.prompt.provenance.get("group"),
+            labels=dict(answer.prompt.facts.get("labels", {})),
+            ended=answer.ended,
+        )
+        for answer in greedy
+    ]
+    sampled = sample_answers(sampler, feed, heldout, Sampling(response_length, temperature, seed=seed))
+    prompts = [
+        PromptAnswer(
+            id=answer.prompt.id,
+            question=answer.prompt.messages[-1].text,
+            text=answer.text,
+            principles=judge(answer.prompt, answer.text, answer.ended),
+            task=answer.prompt.task,
+            image=_image(answer.prompt),
+            image_sha256=_image(answer.prompt, "sha256"),
+            group=answer.prompt.provenance.get("group"),
+            reference=answer.prompt.facts.get("gold"),
+            ended=answer.ended,
+        )
+        for answer in sampled
+    ]
+    facts = _facts(model, feed, documents, questions[:12])
+    return ModelOutputs(name, facts, tuple(labelled), tuple(prompts))
+
+
+def classifier_outputs(classifier: Classifier, dataset: Dataset, examples: Sequence[Example]) -> ModelOutputs:
+    """The fine-tuned tower's answers."""
+    tower = classifier.tower
+    probabilities: dict[str, list[Tensor]] = {name: [] for name in classifier.attributes}
+    times = []
+    with torch.no_grad(), torch.autocast(next(classifier.parameters()).device.type, dtype=torch.bfloat16):
+        for example in examples:
+            began = time.perf_counter()
+            pixels = to_pixels(load_image(example.image, dataset.root), tower.image_size, tower.mean, tower.std)
+            for name, logits in classifier(pixels[None].contiguous(memory_format=torch.channels_last)).items():
+                probabilities[name].append(logits[0].float().softmax(-1))
+            times.append(1000 * (time.perf_counter() - began))
+    rows = []
+    for name, values in classifier.attributes.items():
+        rows += _classified(examples, name, values, torch.stack(probabilities[name]).numpy())
+    size = sum(p.numel() for p in classifier.parameters())
+    facts = ModelFacts(
+        "the vision tower fine-tuned alone as a classifier",
+        ms_per_image=statistics.median(times),
+        megabytes=size * 4 / 1e6,
+        parameters=size,
+        active_parameters=size,
+    )
+    return ModelOutputs("tower", facts, tuple(rows))
+
+
+def probe_outputs(
+    tower: Tower, dataset: Dataset, cache: Path, train: Sequence[Example], examples: Sequence[Example], names: Sequence[str]
+) -> ModelOutputs:
+    """A linear probe (logistic regression) on the untouched tower's averaged features."""
+    store = FeatureStore(tower, 1, dataset.root, cache)
+    store.prepare([example.image for example in [*train, *examples]])
+    seen = store.features([example.image for example in train])[:, 0].float().numpy()
+    test = store.features([example.image for example in examples])[:, 0].float().numpy()
+    rows = []
+    for name in names:
+        labels = [example.labels.get(name) for example in train]
+        known = [index for index, label in enumerate(labels) if label is not None]
+        if len({labels[index] for index in known}) < 2:
+            continue
+        probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.003, max_iter=2000))
+        probe.fit(seen[known], [labels[index] for index in known])
+        rows += _classified(examples, name, [str(value) for value in probe.classes_], probe.predict_proba(test))
+    size = sum(p.numel() for p in tower.parameters())
+    facts = ModelFacts("logistic regression on the untouched tower", parameters=size, active_parameters=size)
+    return ModelOutputs("probe", facts, tuple(rows))
+
+
+def trivial_outputs(train: Sequence[Example], examples: Sequence[Example], names: Sequence[str]) -> ModelOutputs:
+    """The most frequent value of the training photographs, whatever is shown."""
+    rows = []
+    for name in names:
+        values = sorted({e.labels[name] for e in train if name in e.labels})
+        if not values:
+            continue
+        shares = np.array([sum(e.labels.get(name) == value for e in train) for value in values], dtype=float)
+        rows += _classified(examples, name, values, np.tile(shares / shares.sum(), (len(examples), 1)))
+    return ModelOutputs("trivial", ModelFacts("the most frequent answer", parameters=0), tuple(rows))
+
+
+def _classified(
+    examples: Sequence[Example], name: str, values: Sequence[str], probabilities: np.ndarray
+) -> list[LabelledAnswer]:
+    """`probabilities` (n, K); that of the last value is the positive one of a two-valued attribute (no, yes)."""
+    return [
+        LabelledAnswer(
+            id=example.id,
+            attribute=name,
+            truth=example.labels.get(name),
+            parsed=values[int(row.argmax())],
+            probability=float(row[-1]) if len(values) == 2 else None,
+            image=example.image.path,
+            image_sha256=example.image.sha256,
+            group=example.group,
+            labels=dict(example.labels),
+        )
+        for example, row in zip(examples, probabilities, strict=True)
+        if name in example.labels
+    ]
+
+
+def _asked(prompt: Prompt) -> str:
+    return str(prompt.facts["asked"][0])
+
+
+def _example_id(prompt: Prompt) -> str:
+    return str(prompt.provenance.get("example", prompt.id))
+
+
+def _image(prompt: Prompt, key: str = "path") -> str | None:
+    for message in prompt.messages:
+        for image in message.images:
+            return image.path if key == "path" else image.sha256
+    return None
+
+
+@torch.no_grad()
+def _positive_probability(model: Model, feed: Feed, prompts: Sequence[Prompt]) -> list[float]:
+    """Probability of the positive value among the choices, from the log-probabilities of the choices' words."""
+    found: list[float] = []
+    for start in range(0, len(prompts), 32):
+        part = prompts[start : start + 32]
+        choices = [list(prompt.facts["choices"].items()) for prompt in part]
+        rendered = [feed.renderer.prompt(prompt.messages) for prompt in part]
+        repeated = [r for r, options in zip(rendered, choices, strict=True) for _ in options]
+        words = [feed.renderer.answer_ids(word, ended=False) for options in choices for _, word in options]
+        if all(len({w[0] for w in _of(words, choices, i)}) == len(choices[i]) for i in range(len(part))):
+            # the first tokens tell the choices apart: one pass over the prompts alone is enough
+            scores = _first_token_scores(model, feed.pack(rendered), [_of(words, choices, i) for i in range(len(part))])
+        else:
+            packed, prompt_length, lengths = pack_answers(repeated, words, feed.inputs(repeated))
+            rows = response_rows(packed, prompt_length, lengths)
+            logprobs, _ = linear_logprobs(model.backbone.hidden(packed)[rows], model.backbone.head, packed.ids[rows + 1])
+            sums = [float(piece.sum()) for piece in logprobs.split(lengths.tolist())]
+            scores = [sums[sum(map(len, choices[:i])) :][: len(choices[i])] for i in range(len(part))]
+        for prompt, options, values in zip(part, choices, scores, strict=True):
+            positive = prompt.facts["attributes"][_asked(prompt)]["positive"] or options[-1][0]
+            shares = torch.tensor(values).softmax(0)
+            found.append(float(shares[[value for value, _ in options].index(positive)]))
+    return found
+
+
+def _of(words: list[list[int]], choices: list[list[tuple[str, str]]], index: int) -> list[list[int]]:
+    first = sum(map(len, choices[:index]))
+    return words[first : first + len(choices[index])]
+
+
+def _first_token_scores(model: Model, packed: Packed, words: list[list[list[int]]]) -> list[list[float]]:
+    last = torch.tensor(packed.lengths).cumsum(0) - 1
+    logits = (model.backbone.hidden(packed)[last] @ model.backbone.head.T).float()
+    return [[float(row[word[0]]) for word in options] for row, options in zip(logits, words, strict=True)]
+
+
+@torch.no_grad()
+def perplexity(model: Model, feed: Feed, documents: Sequence[Document], cutoff: int = 512) -> float | None:
+    """exp of the mean negative log-likelihood a token of general text."""
+    total, count = 0.0, 0
+    for start in range(0, len(documents), 8):
+        ids = [feed.renderer.answer_ids(d.text, False, cutoff) for d in documents[start : start + 8]]
+        packed = pack([Rendered(tuple(i), (True,) * len(i), (), ()) for i in ids if len(i) > 1])
+        rows = torch.cat([torch.arange(s, s + n - 1) for s, n in zip(packed.starts(), packed.lengths, strict=True)])
+        logprobs, _ = linear_logprobs(model.backbone.hidden(packed)[rows], model.backbone.head, packed.ids[rows + 1])
+        total, count = total - float(logprobs.double().sum()), count + len(rows)
+    return float(np.exp(total / count)) if count else None
+
+
+def _facts(model: Model, feed: Feed, documents: Sequence[Document], questions: Sequence[Prompt]) -> ModelFacts:
+    language = model.backbone.language
+    parts = [language, model.lora, getattr(model.backbone, "projector", None), getattr(model.backbone, "tower", None)]
+    parameters = sum(p.numel() for part in parts if part is not None for p in part.parameters())
+    return ModelFacts(
+        perplexity_general=perplexity(model, feed, documents),
+        ms_per_image=_milliseconds(model, feed, questions),
+        megabytes=sum(p.numel() * p.element_size() for part in parts if part is not None for p in part.parameters()) / 1e6,
+        layers=len(language.get_decoder().layers),
+        parameters=parameters,
+        active_parameters=parameters,
+    )
+
+
+@torch.no_grad()
+def _milliseconds(model: Model, feed: Feed, questions: Sequence[Prompt]) -> float | None:
+    """Median time of one question about one photograph, from file to answer, one at a time."""
+    sampler = sampler_for(model, ADAPTER if model.lora is not None else None)
+    times = []
+    for prompt in questions:
+        began = time.perf_counter()
+        if model.tower is not None and prompt.messages[-1].images:
+            tower = model.tower
+            image = load_image(prompt.messages[-1].images[0], feed.root)
+            tower(to_pixels(image, tower.image_size, tower.mean, tower.std)[None])
+        sample_answers(sampler, feed, [prompt], Sampling(24, 0.0))
+        times.append(1000 * (time.perf_counter() - began))
+    return statistics.median(times) if times else None

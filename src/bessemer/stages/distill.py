@@ -1,0 +1,256 @@
+"""Distil a teacher into a student: T^2 KL(teacher, student) + cross-entropy on the annotation (Hinton et al. 2015).
+
+Two uses. (a) The teacher is the RL model, the student a part of its layers or another, smaller model: what was learnt
+becomes small enough to deploy. (b) The teacher is the initial model and the student the fine-tuned one, on general text:
+a guard against forgetting. Offline the student reads the annotations and the teacher's own answers; on-policy it reads
+what it said itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from bessemer.algos.distillation import distillation_loss, reverse_kl
+from bessemer.algos.masked import Loss
+from bessemer.config import Artifact
+from bessemer.data.batches import Packed, TextBatch, text_batch
+from bessemer.data.dataset import Dataset
+from bessemer.data.records import Conversation, Message, Prompt
+from bessemer.data.render import Rendered
+from bessemer.disk import write_atomic
+from bessemer.distributed import Mesh
+from bessemer.errors import UserError
+from bessemer.models.feed import Feed
+from bessemer.models.model import ADAPTER, Model, attach_vision, load_model, save_model
+from bessemer.models.prune import evenly, keep_layers, merge_adapter
+from bessemer.models.tuning import tune_language, tune_projector
+from bessemer.rollout.collect import sample_answers
+from bessemer.rollout.sampler import Sampling, sampler_for
+from bessemer.run import Run
+from bessemer.stages.begin import begin, cache_directory
+from bessemer.training.conversations import ConversationBatches
+from bessemer.training.fit import fit
+from bessemer.training.optim import Group
+
+__all__ = ["Config", "run"]
+
+
+@dataclass
+class Config:
+    teacher: Artifact = Artifact("ppo")
+    """Model to learn from."""
+    student: Artifact = Artifact("")
+    """Model that learns; empty: the teacher's own weights with `student_layers` of its layers."""
+    student_layers: int = 15
+    """Layers kept when the student is made of the teacher."""
+    dataset: Artifact = Artifact("import")
+    """What the import stage wrote."""
+    general_share: float = 0.0
+    """Batches of general text for each batch of the domain (guard against forgetting), such as 0.5."""
+    teacher_answers: int = 0
+    """Answers of the teacher to prompts of ppo.jsonl, learnt beside the annotations."""
+    on_policy_share: float = 0.0
+    """Share of the batches in which the student learns from its own samples, by reverse KL."""
+    distill_temperature: float = 2.0
+    """T: softens both distributions."""
+    alpha: float = 0.5
+    """Weight of T^2 KL; the cross-entropy weighs 1 - alpha."""
+    finetuning_type: str = "full"
+    """How the student learns: full, lora or freeze."""
+    augment_views: int = 1
+    """Views of each image to train on."""
+    response_length: int = 48
+    """Longest sampled answer in tokens."""
+    cutoff_len: int = 512
+    """Longest conversation in tokens."""
+    num_train_epochs: float = 2.0
+    """Passes over the conversations."""
+    max_steps: int = 0
+    """Stop after so many steps; 0: by epochs."""
+    per_device_train_batch_size: int = 32
+    """Conversations in one optimiser step."""
+    learning_rate: float = 2e-4
+    """Peak learning rate."""
+    warmup_ratio: float = 0.05
+    """Share of the steps over which the rate rises."""
+    save_steps: int = 50
+    """Steps between checkpoints."""
+    dtype: str = "bf16"
+    """Type of frozen weights and activations: bf16 or fp32."""
+    seed: int = 0
+    """Seed of the order and of sampling."""
+    output_dir: str = "runs/distill"
+    """Where to write."""
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A batch for teacher and student; `own`: the student's own samples, learnt by reverse KL."""
+
+    batch: TextBatch
+    own: bool = False
+
+
+def run(config: Config) -> Path:
+    """Distil and save the student under model/."""
+    run = begin(config, "distill")
+    dataset = Dataset(Path(config.dataset))
+    device = Mesh.start().device
+    teacher = load_model(config.teacher, config.dtype, device)
+    student = _student(config, device)
+    _check_vocabulary(teacher, student)
+    feed = Feed(student, dataset.root, cache_directory(), teacher.facts.system_prompt)
+    parameters = tune_language(student, config.finetuning_type, seed=config.seed) | tune_projector(student)
+    conversations = dataset.conversations("train")
+    if config.teacher_answers:
+        prompts = dataset.prompts("ppo")[: config.teacher_answers]
+        conversations = [*conversations, *_teacher_answers(run, teacher, dataset, prompts, config)]
+    batches = ConversationBatches(
+        feed,
+        conversations,
+        cutoff=config.cutoff_len,
+        batch_size=config.per_device_train_batch_size,
+        views=config.augment_views,
+        seed=config.seed,
+    )
+    source = _Source(config, batches, feed, student, dataset)
+
+    def loss_of(item: _Item) -> Loss:
+        batch = item.batch
+        with torch.no_grad():
+            theirs = _logits(teacher, batch.packed, batch.rows)
+        ours = _logits(student, batch.packed, batch.rows)
+        weights = batch.weights.to(ours.device)
+        if item.own:
+            return reverse_kl(ours, theirs, weights)
+        targets = batch.targets.to(ours.device)
+        return distillation_loss(ours, theirs, targets, weights, config.distill_temperature, config.alpha)
+
+    fit(
+        run,
+        [Group(parameters, config.learning_rate, 0.01)],
+        source,
+        loss_of,
+        steps=config.max_steps or max(1, round(config.num_train_epochs * batches.steps_per_epoch)),
+        description="distill",
+        warmup_ratio=config.warmup_ratio,
+        save_steps=config.save_steps,
+    )
+    save_model(student, run.model_directory, adapter=ADAPTER if student.lora is not None else None)
+    return run.finish()
+
+
+class _Source:
+    """Chooses for every step what it learns from: annotations, general text beside them, or the student's samples."""
+
+    def __init__(self, config: Config, batches: ConversationBatches, feed: Feed, student: Model, dataset: Dataset) -> None:
+        self.config, self.batches, self.feed, self.student = config, batches, feed, student
+        self.prompts = dataset.prompts("ppo") if config.on_policy_share else []
+        self.general = self._general(dataset) if config.general_share else []
+
+    def __call__(self, step: int) -> list[_Item]:
+        """The microbatches of a step."""
+        if self._turn(step, self.config.on_policy_share):
+            return [_Item(self._sampled(step), own=True)]
+        items = [_Item(batch) for batch in self.batches(step)]
+        if self._turn(step, self.config.general_share):
+            items.append(_Item(self.general[step % len(self.general)]))
+        return items
+
+    @staticmethod
+    def _turn(step: int, share: float) -> bool:
+        """Whether the running total of `share` passes a whole number at this step."""
+        return int((step + 1) * share) > int(step * share)
+
+    def _general(self, dataset: Dataset) -> list[TextBatch]:
+        """Batches of 4 general documents in which every token is a target."""
+        documents = dataset.documents("train")
+        if not documents:
+            raise UserError("general_share needs general text to train on, expected documents in general.jsonl")
+        rendered = []
+        for document in documents:
+            ids = self.feed.renderer.answer_ids(document.text, False, self.config.cutoff_len)
+            rendered.append(Rendered(tuple(ids), (True,) * len(ids), (), ()))
+        return [text_batch(rendered[k : k + 4]) for k in range(0, len(rendered), 4)]
+
+    def _sampled(self, step: int) -> TextBatch:
+        """The student's own answers to prompts, each of their tokens a target."""
+        config, size = self.config, self.batches.batch_size
+        chosen = [self.prompts[(step * size + k) % len(self.prompts)] for k in range(size)]
+        adapter = ADAPTER if self.student.lora is not None else None
+        sampler = sampler_for(self.student, adapter)
+        answers = sample_answers(sampler, self.feed, chosen, Sampling(config.response_length, 1.0, seed=step))
+        sequences = [
+            Rendered(
+                (*a.rendered.ids, *a.ids),
+                (*([False] * len(a.rendered.ids)), *([True] * len(a.ids))),
+                a.rendered.image_places,
+                a.rendered.images,
+            )
+            for a in answers
+        ]
+        return text_batch(sequences, self.feed.inputs(sequences))
+
+
+def _student(config: Config, device: torch.device) -> Model:
+    if not config.student:
+        student = load_model(config.teacher, config.dtype, device)
+        if student.lora is not None:
+            merge_adapter(student, ADAPTER)
+        keep_layers(student, evenly(len(student.backbone.language.get_decoder().layers), config.student_layers))
+        return student
+    student = load_model(config.student, config.dtype, device)
+    teacher = load_model(config.teacher, config.dtype, device)
+    if teacher.facts.kind == "composed" and student.facts.kind == "text":
+        assert teacher.tower is not None
+        attach_vision(student, teacher.tower, teacher.facts.image_grid)
+    return student
+
+
+def _check_vocabulary(teacher: Model, student: Model) -> None:
+    """Distributions can only be compared token by token: same vocabulary, same ids."""
+    theirs, ours = teacher.tokenizer.get_vocab(), student.tokenizer.get_vocab()
+    if theirs == ours and teacher.backbone.head.shape[0] == student.backbone.head.shape[0]:
+        return
+    differing = next((token for token in theirs if ours.get(token) != theirs[token]), None)
+    raise UserError(
+        f"teacher and student have different vocabularies ({len(theirs)} and {len(ours)} tokens, first difference at "
+        f"{differing!r}); expected a student of the same tokenizer"
+    )
+
+
+def _logits(model: Model, packed: Packed, rows: Tensor) -> Tensor:
+    hidden = model.backbone.hidden(packed)[rows.to(model.backbone.device)]
+    logits: Tensor = nn.functional.linear(hidden, model.backbone.head.to(hidden.dtype)).float()
+    return logits
+
+
+def _teacher_answers(
+    run: Run, teacher: Model, dataset: Dataset, prompts: Sequence[Prompt], config: Config
+) -> list[Conversation]:
+    """The teacher's own answers as conversations; kept on disk, so that a resumed run learns from the same."""
+    path = run.directory / "teacher_answers.jsonl"
+    if not path.is_file():
+        feed = Feed(teacher, dataset.root, cache_directory())
+        adapter = ADAPTER if teacher.lora is not None else None
+        sampling = Sampling(config.response_length, 1.0, seed=config.seed)
+        answers = sample_answers(sampler_for(teacher, adapter), feed, prompts, sampling)
+        texts = [answer.text if answer.ended else "" for answer in answers]
+        write_atomic(path, json.dumps(texts, ensure_ascii=False).encode())
+    texts = json.loads(path.read_text(encoding="utf-8"))
+    return [
+        Conversation(
+            id=f"teacher-{prompt.id}",
+            messages=(*prompt.messages, Message("assistant", text)),
+            task=prompt.task,
+            scene=prompt.scene,
+        )
+        for prompt, text in zip(prompts, texts, strict=True)
+        if text.strip()
+    ]

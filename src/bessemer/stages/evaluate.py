@@ -1,0 +1,261 @@
+"""Every model beside its baselines, with intervals: answers first, saved; then scores; then the report.
+
+report.json is the source of truth, report.html shows it, and what was said is kept beside them, so that a scoring rule
+can be changed and the report made again without asking any model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+import torch
+
+from bessemer import __version__
+from bessemer.config import Artifact
+from bessemer.data.dataset import Dataset
+from bessemer.disk import write_atomic, write_json
+from bessemer.distributed import Mesh
+from bessemer.manifest import read_manifest
+from bessemer.models.classifier import Classifier
+from bessemer.models.convert import obtain_model
+from bessemer.models.model import load_model
+from bessemer.models.vision import Tower
+from bessemer.report.build import build
+from bessemer.report.html import render
+from bessemer.report.outputs import Agreement, Attribute, Context, Evaluation, ModelOutputs, RewardPair, StageFacts
+from bessemer.report.saved import read_metrics, read_outputs, write_evaluation, write_outputs
+from bessemer.report.table import terminal_table
+from bessemer.run import Run
+from bessemer.stages.answers import classifier_outputs, language_outputs, probe_outputs, trivial_outputs
+from bessemer.stages.begin import begin, cache_directory
+from bessemer.tasks.questions import prompts as make_prompts
+from bessemer.tasks.wordings import Wordings, load_wordings
+
+__all__ = ["Config", "run"]
+
+
+@dataclass
+class Config:
+    dataset: Artifact = Artifact("import")
+    """What the import stage wrote."""
+    base: Artifact = Artifact("")
+    """Model before the domain: the align stage, or the language model of a text-only run; empty: no such row."""
+    sft: Artifact = Artifact("")
+    """Fine-tuned model; empty: no such row (the same for those below)."""
+    ppo: Artifact = Artifact("")
+    """Model after reinforcement learning."""
+    student: Artifact = Artifact("")
+    """Distilled model."""
+    others: dict[str, str] = field(default_factory=dict)
+    """More models, as {name: directory}; a control run is called shuffled."""
+    tower: Artifact = Artifact("")
+    """The tower stage: the classifier as a row."""
+    probe: Artifact = Artifact("")
+    """The untouched tower: a linear probe as a row."""
+    rank: Artifact = Artifact("")
+    """The rank stage: agreement between annotators."""
+    reward: Artifact = Artifact("")
+    """The reward stage: held-out pairs."""
+    lineage: list[Artifact] = field(default_factory=list)
+    """Stages whose times and parents the report lists."""
+    main: str = ""
+    """Attribute that accuracy is about; empty: the first of the wordings."""
+    max_test: int = 0
+    """Only so many test photographs; 0: all."""
+    heldout_prompts: int = 0
+    """Only so many held-out prompts; 0: all."""
+    response_length: int = 48
+    """Longest answer in tokens."""
+    temperature: float = 1.0
+    """Sampling temperature for the held-out prompts; questions about labels are answered greedily."""
+    title: str = ""
+    """Title of the report."""
+    dtype: str = "bf16"
+    """Type of weights and activations: bf16 or fp32."""
+    seed: int = 0
+    """Seed of sampling."""
+    output_dir: str = "runs/evaluate"
+    """Where to write."""
+
+
+def run(config: Config) -> Path:
+    """Ask every model, then write report.json and report.html here and, for a recipe, a copy beside the stages."""
+    run = begin(config, "evaluate")
+    dataset = Dataset(Path(config.dataset))
+    path = dataset.root / "wordings.yaml"
+    wordings = load_wordings(path) if path.is_file() else None
+    main = (config.main or next(iter(wordings.attributes))) if wordings else None
+    makers = _makers(config, dataset, wordings, main)
+    outputs: list[ModelOutputs] = []
+    with run.track(len(makers), "evaluate") as bar:
+        for name, make in makers.items():
+            saved = run.directory / "outputs" / "models" / name
+            if not (saved / "facts.json").is_file():
+                write_outputs(run.directory / "outputs" / "models", make())
+            outputs.append(read_outputs(saved))
+            bar.advance(1)
+            run.raise_if_stopped()
+    evaluation = Evaluation(
+        context=_context(config, dataset, wordings, main),
+        models=tuple(outputs),
+        reward_pairs=_pairs(config.reward),
+        agreement=_agreement(config.rank),
+        metrics=_metrics(config.ppo),
+        control_metrics=_metrics(config.others.get("shuffled", "")),
+        lineage=_lineage(config),
+    )
+    write_evaluation(run.directory / "outputs", evaluation)
+    report = build(evaluation)
+    page = render(report, dataset.root).encode("utf-8")
+    # beside the stages too: runs/NAME/report.html is what one opens
+    for folder in (run.directory, run.directory.parent):
+        write_json(folder / "report.json", report)
+        write_atomic(folder / "report.html", page)
+    print(terminal_table(report))
+    print(f"report: {run.directory.parent / 'report.html'}")
+    return run.finish()
+
+
+def _makers(
+    config: Config, dataset: Dataset, wordings: Wordings | None, main: str | None
+) -> dict[str, Callable[[], ModelOutputs]]:
+    """For each row of the table a function that makes its outputs, cheapest first."""
+    cache, device = cache_directory(), Mesh.start().device
+    train = dataset.examples("train")
+    examples = dataset.examples("test")[: config.max_test or None]
+    heldout = dataset.prompts("heldout")[: config.heldout_prompts or None]
+    questions = []
+    if wordings is not None:
+        asked = {name for name, task in wordings.tasks.items() if task.kind == "attribute"}
+        questions = [p for p in make_prompts(wordings, examples, "test", config.seed) if p.task in asked]
+    names = [name for name, attribute in wordings.attributes.items() if attribute.source is None] if wordings else []
+    makers: dict[str, Callable[[], ModelOutputs]] = {}
+    if examples:
+        makers["trivial"] = lambda: trivial_outputs(train, examples, names)
+    if config.probe and examples:
+        makers["probe"] = lambda: probe_outputs(
+            Tower.load(obtain_model(config.probe)).eval(), dataset, cache, train, examples, names
+        )
+    if config.tower and examples:
+        makers["tower"] = lambda: classifier_outputs(Classifier.load(Path(config.tower) / "model"), dataset, examples)
+    models = {"base": config.base, "sft": config.sft, "ppo": config.ppo, "student": config.student, **config.others}
+
+    def asking(name: str, directory: str) -> Callable[[], ModelOutputs]:
+        return lambda: language_outputs(
+            name,
+            load_model(directory, config.dtype, device),
+            dataset,
+            cache,
+            questions if name != "shuffled" else [],
+            heldout,
+            dataset.documents("test"),
+            main=main,
+            response_length=config.response_length,
+            temperature=config.temperature,
+            seed=config.seed + 1,
+        )
+
+    makers |= {name: asking(name, directory) for name, directory in models.items() if directory}
+    return makers
+
+
+def _context(config: Config, dataset: Dataset, wordings: Wordings | None, main: str | None) -> Context:
+    manifest = read_manifest(dataset.root) or {}
+    facts = manifest.get("facts", {})
+    attributes = [
+        Attribute(name, tuple(a.values), a.ordered, a.positive)
+        for name, a in (wordings.attributes if wordings else {}).items()
+        if a.source is None
+    ]
+    cpu = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "")
+    return Context(
+        dataset=str(facts.get("dataset", dataset.root.parent.name)),
+        split=str(facts.get("split", "")),
+        seed=config.seed,
+        attributes=tuple(attributes),
+        main=main,
+        title=config.title or str(dataset.root.parent.name),
+        annotator=str((read_manifest(Path(config.rank)) or {}).get("facts", {}).get("annotator", "rules")) if config.rank else "",
+        command=f"bessemer evaluate --from {config.output_dir}",
+        date=date.today().isoformat(),
+        git_commit=_commit(),
+        version=__version__,
+        machine={
+            "processor": cpu or platform.processor() or platform.machine(),
+            "threads": torch.get_num_threads(),
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+        },
+        licences=tuple(facts.get("licences", ())),
+    )
+
+
+def _pairs(reward: str) -> tuple[RewardPair, ...]:
+    path = Path(reward) / "pairs.jsonl"
+    if not reward or not path.is_file():
+        return ()
+    return tuple(RewardPair(**json.loads(line)) for line in _lines(path))
+
+
+def _agreement(rank: str) -> dict[str, Agreement]:
+    path = Path(rank) / "agreement.json"
+    if not rank or not path.is_file():
+        return {}
+    found = json.loads(path.read_text(encoding="utf-8"))
+    known = {field.name for field in dataclasses.fields(Agreement)}
+    made = {}
+    for name, entry in found.items():
+        values = {key: tuple(v) if isinstance(v, list) else v for key, v in entry.items() if key in known}
+        made[name] = Agreement(**values)
+    return made
+
+
+def _metrics(directory: str) -> tuple[dict[str, float | None], ...]:
+    path = Path(directory) / "metrics.jsonl"
+    return read_metrics(path) if directory and path.is_file() else ()
+
+
+def _lineage(config: Config) -> tuple[StageFacts, ...]:
+    facts = []
+    for directory in config.lineage:
+        manifest = read_manifest(Path(directory))
+        if manifest is None:
+            continue
+        parents = {name: str(parent["sha256"]) for name, parent in manifest.get("parents", {}).items()}
+        facts.append(
+            StageFacts(
+                stage=Path(directory).name,
+                directory=Path(directory).name,
+                fingerprint=manifest.get("fingerprint"),
+                sha256=manifest.get("model_sha256"),
+                parents=parents,
+                seed=manifest.get("seed"),
+                seconds=manifest.get("seconds"),
+            )
+        )
+    return tuple(facts)
+
+
+def _lines(path: str | Path) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+
+
+def _commit() -> str | None:
+    """Commit of the program's own source, if it runs from a checkout."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip() or None

@@ -1,0 +1,48 @@
+"""Write a model as one plain Hugging Face model, its adapter merged into the weights."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from bessemer.config import Artifact
+from bessemer.disk import publish
+from bessemer.errors import UserError
+from bessemer.models.model import ADAPTER, load_model, save_model
+
+__all__ = ["Config", "run"]
+
+
+@dataclass
+class Config:
+    POSITIONAL: ClassVar[tuple[str, ...]] = ("model", "output_dir")
+
+    model: Artifact = Artifact("")
+    """Model directory, such as runs/solar/ppo/model."""
+    output_dir: str = ""
+    """Where to write; must not exist."""
+    dtype: str = "bf16"
+    """Type of the weights: bf16 or fp32."""
+
+
+def run(config: Config) -> Path:
+    """Merge and write; language/ then loads in transformers as it is."""
+    if not config.model or not config.output_dir:
+        raise UserError("expected a model and a directory: bessemer export runs/solar/ppo/model exported")
+    target = Path(config.output_dir)
+    if target.exists():
+        raise UserError(f"{target} exists already, expected a new directory; nothing was written")
+    model = load_model(config.model, config.dtype)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".exporting-"))
+    try:
+        adapter = ADAPTER if model.lora is not None else None
+        save_model(model, temporary, adapter=adapter, merge=adapter is not None)
+        publish(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    print(f"exported to {target}; its language/ loads in transformers as it is")
+    return target

@@ -1,0 +1,142 @@
+"""Look at a folder of photographs, say what is in it, and write a recipe and a wordings file that `bessemer
+run` takes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import yaml
+
+from bessemer.data.folders import Survey, survey_folder
+from bessemer.data.paths import shown
+from bessemer.disk import write_atomic
+from bessemer.errors import UserError
+from bessemer.tasks.dump import dump_wordings
+from bessemer.tasks.generic import default_wordings, good_value
+from bessemer.tasks.wordings import load_wordings
+
+__all__ = ["Config", "run"]
+
+
+@dataclass
+class Config:
+    POSITIONAL: ClassVar[tuple[str, ...]] = ("directory",)
+
+    directory: str = ""
+    """Folder of photographs: class sub-folders, or a CSV or TSV with a column of image names and columns of
+    labels."""
+    output: str = ""
+    """Where to write the recipe; none: FOLDER'S NAME.yaml in the current folder. The wordings go beside
+    it."""
+    name: str = ""
+    """Name of the runs; none: the recipe's."""
+    scene: Literal["", "equipment", "environment", "personnel"] = "equipment"
+    """What the photographs are about."""
+    table: str = ""
+    """The CSV or TSV of labels, if it is not the only one at the top of the folder."""
+    image_column: str = ""
+    """The column of image names; none: found by its contents."""
+    label_columns: list[str] = field(default_factory=list)
+    """The columns to learn; none: all that look like labels."""
+    group_column: str = ""
+    """Images with the same entry here (module, batch, day) stay in one part."""
+    overwrite: bool = False
+    """Replace a recipe and wordings that are there already."""
+
+
+def run(config: Config) -> Path:
+    """Print the survey, write recipe and wordings, and return the recipe's path.
+
+    Raises:
+        UserError: nothing usable in the folder, or files that stand in the way.
+    """
+    if not config.directory:
+        raise UserError("which folder? expected: bessemer init FOLDER")
+    directory = Path(config.directory)
+    survey = survey_folder(
+        directory,
+        table=Path(config.table) if config.table else None,
+        image_column=config.image_column or None,
+        label_columns=config.label_columns or None,
+        group_column=config.group_column or None,
+    )
+    print(survey.text())
+    stem = re.sub(r"[^\w-]+", "-", directory.resolve().name).strip("-")[:40] or "photographs"
+    recipe = Path(config.output or f"{stem}.yaml")
+    if recipe.suffix not in (".yaml", ".yml"):
+        raise UserError(f"output {shown(recipe)!r}, expected a name that ends in .yaml")
+    wordings = recipe.with_name(f"{recipe.stem}.wordings.yaml")
+    for path in (recipe, wordings):
+        if path.exists() and not config.overwrite:
+            raise UserError(
+                f"{path} is there already, expected a free name; choose another --output, or say --overwrite"
+            )
+    made = default_wordings(
+        {attribute.name: attribute.values for attribute in survey.attributes},
+        config.scene or None,
+        [attribute.name for attribute in survey.attributes if attribute.ordered],
+    )
+    write_atomic(wordings, dump_wordings(made).encode())
+    load_wordings(wordings)
+    name = config.name or re.sub(r"[^\w-]+", "-", recipe.stem).strip("-")[:64] or "photographs"
+    write_atomic(recipe, _recipe(config, survey, name, wordings).encode())
+    print(_next_steps(survey, recipe, wordings))
+    return recipe
+
+
+def _recipe(config: Config, survey: Survey, name: str, wordings: Path) -> str:
+    """The text of the recipe: what was found stands in it, everything else keeps its default."""
+    source: dict[str, Any] = {
+        "source": "folder",
+        "data": str(survey.directory.resolve()),
+        "wordings": str(wordings.resolve()),
+        "table": str(Path(config.table).resolve()) if config.table else "",
+        "image_column": config.image_column,
+        "label_columns": config.label_columns,
+        "group_column": config.group_column,
+        "scene": config.scene,
+    }
+    count = len(survey.photos)
+    head = f"# {count} photographs of {shown(survey.directory, 200)}; made by `bessemer init`\n"
+    parts = [
+        head,
+        _yaml({"name": name, "seed": 0}),
+        "# Every key of every stage, with its default: bessemer STAGE --help\n",
+        _yaml({"import": {key: value for key, value in source.items() if value}}),
+        _STAGES,
+    ]
+    return "".join(parts)
+
+
+def _yaml(value: dict[str, Any]) -> str:
+    return str(yaml.safe_dump(value, allow_unicode=True, sort_keys=False, width=10_000))
+
+
+_STAGES = """\
+stages: [import, tower, align, sft, rank, reward, ppo, distill, evaluate]
+evaluate:
+  base: align
+  sft: sft
+  ppo: ppo
+  student: distill
+  tower: tower
+  probe: efficientnet_lite0
+  rank: rank
+  reward: reward
+  lineage: [import, tower, align, sft, rank, reward, ppo, distill]
+"""
+
+
+def _next_steps(survey: Survey, recipe: Path, wordings: Path) -> str:
+    lines = [f"wrote {recipe} and {wordings}"]
+    for attribute in survey.attributes:
+        if good_value(attribute.values) is None:
+            lines.append(
+                f"note: no value of {shown(attribute.name, 40)} reads like 'nothing is wrong': set `safe` "
+                f"(and `positive` of two) in {wordings.name}, so that a danger called safe is harmful"
+            )
+    lines += [f"look at the questions in {wordings.name}, then: bessemer run {recipe}"]
+    return "\n".join(lines)

@@ -1,0 +1,323 @@
+"""Proximal policy optimisation from a reward model, with policy, reference, value and reward on one backbone.
+
+Schulman et al. 2017 as Ziegler et al. 2019 apply it to language models: the reward model's score at the end token, a
+penalty on the KL to the reference at every token, generalised advantages, clipped policy and value losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from bessemer.algos.advantage import gae, kl_shaped_rewards
+from bessemer.algos.kl import adaptive_kl_coef, k1, k3
+from bessemer.algos.masked import Loss, masked_mean, whiten
+from bessemer.algos.policy import clipped_surrogate, clipped_value_loss
+from bessemer.config import Artifact
+from bessemer.data.batches import pad_rows
+from bessemer.data.dataset import Dataset
+from bessemer.data.mixture import epoch_order
+from bessemer.data.records import Prompt
+from bessemer.distributed import Mesh
+from bessemer.models.feed import Feed
+from bessemer.models.heads import value_head
+from bessemer.models.model import ADAPTER, Model, load_model, save_model
+from bessemer.models.reward import load_reward
+from bessemer.models.roles import Role, Roles
+from bessemer.rollout.collect import (
+    Answer,
+    RolloutBatch,
+    gold_scores,
+    measure,
+    rewards_of,
+    sample_answers,
+    score_answers,
+)
+from bessemer.rollout.sampler import Sampler, Sampling, sampler_for
+from bessemer.stages.begin import begin, cache_directory
+from bessemer.tasks.judge import judge
+from bessemer.training.fit import TrainState
+from bessemer.training.optim import Group, adamw, learning_rate_at, set_learning_rate
+from bessemer.training.step import optimiser_step
+
+__all__ = ["Config", "run"]
+
+
+@dataclass
+class Config:
+    model_name_or_path: Artifact = Artifact("sft")
+    """Policy to improve; frozen, it is the reference too."""
+    reward_model: Artifact = Artifact("reward")
+    """Reward model: a reward stage on the same backbone."""
+    dataset: Artifact = Artifact("import")
+    """What the import stage wrote; ppo.jsonl and heldout.jsonl are read."""
+    total_steps: int = 30
+    """Rounds of sampling and learning."""
+    batch_size_prompts: int = 64
+    """Prompts (one answer each) a round."""
+    mini_batch_size: int = 32
+    """Answers in one optimiser step."""
+    num_ppo_epochs: int = 2
+    """Passes over a round's answers."""
+    learning_rate: float = 1e-4
+    """Peak learning rate of the policy's adapter."""
+    value_learning_rate: float = 2e-4
+    """Peak learning rate of the value adapter and head."""
+    response_length: int = 48
+    """Longest answer in tokens."""
+    temperature: float = 1.0
+    """Sampling temperature; every pass divides its logits by it."""
+    kl_coef: float = 0.05
+    """Price of one nat of KL to the reference, in units of the standardised reward."""
+    kl_target: float = 0.0
+    """Nats an answer that an adaptive coefficient aims at; 0: the coefficient stays."""
+    kl_horizon: int = 1000
+    """Answers over which the coefficient adapts."""
+    cliprange: float = 0.2
+    """Clip of the policy's ratio."""
+    cliprange_value: float = 0.2
+    """Clip of the value's change."""
+    vf_coef: float = 0.1
+    """Weight of the value loss."""
+    gamma: float = 1.0
+    """Discount a token."""
+    lam: float = 0.95
+    """GAE's lambda."""
+    missing_eos_penalty: float = 1.0
+    """Taken from the reward of an answer that was cut off."""
+    early_stop_kl: float = 0.05
+    """Leave a round when the KL (k3) from the sampling policy exceeds this; 0: never."""
+    value_init: str = "reward"
+    """Value starts from the reward model ("reward") or from the reference and a zero head ("zero")."""
+    thresholds: dict[str, float] = field(default_factory=dict)
+    """Principles that are a threshold (in standard deviations) instead of a summand, such as harmlessness: -0.5."""
+    shuffle_rewards: bool = False
+    """Control: give each answer another answer's reward; nothing should be gained."""
+    eval_steps: int = 5
+    """Rounds between looks at held-out prompts."""
+    eval_prompts: int = 64
+    """Held-out prompts of such a look, scored by the gold rule."""
+    save_steps: int = 5
+    """Rounds between checkpoints."""
+    dtype: str = "bf16"
+    """Type of frozen weights and activations: bf16 or fp32."""
+    seed: int = 0
+    """Seed of prompts, sampling and order."""
+    output_dir: str = "runs/ppo"
+    """Where to write."""
+
+
+@dataclass(frozen=True)
+class _Minibatch:
+    """A rollout batch with what it is trained towards; grids (b, T) as in `RolloutBatch`."""
+
+    rollout: RolloutBatch
+    advantages: Tensor
+    returns: Tensor
+
+
+class _Loop:
+    """What one PPO run holds; `round` is the algorithm on one page. Final."""
+
+    def __init__(self, config: Config, roles: Roles, feed: Feed, sampler: Sampler, prompts: Sequence[Prompt]) -> None:
+        self.config, self.roles, self.feed, self.sampler, self.prompts = config, roles, feed, sampler, prompts
+        reward = roles.roles["reward"].head
+        assert reward is not None
+        self.reward = reward
+        policy = {f"policy.{i}": p for i, p in enumerate(roles.parameters("policy"))}
+        value = {f"value.{i}": p for i, p in enumerate(roles.parameters("value"))}
+        groups = [Group(policy, config.learning_rate), Group(value, config.value_learning_rate)]
+        self.state = TrainState(policy | value, adamw(groups, eps=1e-6), numbers={"kl_coef": config.kl_coef})
+        self.order = lru_cache(maxsize=2)(lambda epoch: epoch_order(len(prompts), config.seed, epoch))
+
+    def round(self, step: int) -> dict[str, float]:
+        """Sample, score, estimate advantages, learn; returns what to log."""
+        config = self.config
+        self.sampler.refresh()
+        sampling = Sampling(config.response_length, config.temperature, seed=config.seed * 100_003 + step)
+        answers = sample_answers(self.sampler, self.feed, self._prompts(step), sampling)
+        rewards, metrics = self._rewards(answers, step)
+        minibatches = self._advantages(answers, rewards)
+        metrics |= _experience_metrics([minibatch.rollout for minibatch in minibatches], answers)
+        metrics |= self._learn(minibatches, step)
+        if config.kl_target:
+            coef = self.state.numbers["kl_coef"]
+            self.state.numbers["kl_coef"] = float(
+                adaptive_kl_coef(coef, metrics["kl/answer"], config.kl_target, config.kl_horizon, len(answers))
+            )
+        return metrics | {"kl_coef": self.state.numbers["kl_coef"]}
+
+    def _prompts(self, step: int) -> list[Prompt]:
+        size = self.config.batch_size_prompts
+        places = range(step * size, (step + 1) * size)
+        return [self.prompts[self.order(p // len(self.prompts))[p % len(self.prompts)]] for p in places]
+
+    def _rewards(self, answers: Sequence[Answer], step: int) -> tuple[Tensor, dict[str, float]]:
+        head, config = self.reward, self.config
+        scores = score_answers(self.roles, self.feed, answers, config.mini_batch_size)
+        limits = [config.thresholds.get(name, float("nan")) for name in head.principles]
+        rewards = rewards_of(
+            scores,
+            [answer.ended for answer in answers],
+            head.mean.cpu(),
+            head.std.cpu(),
+            head.weights.cpu(),
+            torch.tensor(limits) if config.thresholds else None,
+            config.missing_eos_penalty,
+        )
+        standardised = ((scores - head.mean.cpu()) / head.std.cpu()).mean(0)
+        metrics = {f"reward/{name}": float(s) for name, s in zip(head.principles, standardised, strict=True)}
+        metrics["reward"] = float(rewards.mean())
+        if config.shuffle_rewards:
+            generator = torch.Generator().manual_seed(config.seed * 7919 + step)
+            rewards = rewards[torch.randperm(len(rewards), generator=generator)]
+        return rewards, metrics
+
+    def _advantages(self, answers: Sequence[Answer], rewards: Tensor) -> list[_Minibatch]:
+        config, size = self.config, self.config.mini_batch_size
+        parts = [slice(k, k + size) for k in range(0, len(answers), size)]
+        rollouts = [measure(self.roles, self.feed, answers[part], config.temperature) for part in parts]
+        shaped = []
+        for part, rollout in zip(parts, rollouts, strict=True):
+            kl = k1(rollout.logprobs, rollout.ref_logprobs)
+            tokens = kl_shaped_rewards(rewards[part], kl, rollout.mask, self.state.numbers["kl_coef"])
+            shaped.append(gae(tokens, rollout.values, rollout.mask, config.gamma, config.lam))
+        # whitened over the whole round, after the returns were taken
+        flat = torch.cat([advantage[r.mask] for (advantage, _), r in zip(shaped, rollouts, strict=True)])
+        white = whiten(flat, torch.ones_like(flat, dtype=torch.bool))
+        minibatches, start = [], 0
+        for (_, returns), rollout in zip(shaped, rollouts, strict=True):
+            count = int(rollout.lengths.sum())
+            grid, _ = pad_rows(white[start : start + count], rollout.lengths)
+            minibatches.append(_Minibatch(rollout, grid, returns))
+            start += count
+        return minibatches
+
+    def _learn(self, minibatches: Sequence[_Minibatch], step: int) -> dict[str, float]:
+        config, logged = self.config, []
+        share = learning_rate_at(step, config.total_steps, 1, "linear")
+        set_learning_rate(self.state.optimiser, share)
+        for epoch in range(config.num_ppo_epochs):
+            for index in epoch_order(len(minibatches), config.seed * 31 + step, epoch):
+                result = optimiser_step(
+                    self.state.optimiser, self.state.parameters.values(), [minibatches[index]], self._loss, 1.0
+                )
+                self.state.note(result.applied)
+                logged.append({"loss": result.loss, "gradient_norm": result.gradient_norm, **result.metrics})
+                if config.early_stop_kl and result.metrics.get("approx_kl", 0.0) > config.early_stop_kl:
+                    return _means(logged) | {"updates": float(len(logged)), "early_stop": 1.0}
+        return _means(logged) | {"updates": float(len(logged)), "early_stop": 0.0}
+
+    def _loss(self, batch: _Minibatch) -> Loss:
+        config, rollout = self.config, batch.rollout
+        new, _ = self.roles.logprobs("policy", rollout.packed, rollout.rows, rollout.targets, config.temperature)
+        logprobs, mask = pad_rows(new.cpu(), rollout.lengths)
+        policy = clipped_surrogate(logprobs, rollout.logprobs, batch.advantages, mask, config.cliprange)
+        values, _ = pad_rows(self.roles.values("value", rollout.packed, rollout.rows).cpu(), rollout.lengths)
+        value = clipped_value_loss(values, rollout.values, batch.returns, mask, config.cliprange_value)
+        metrics = {"loss/policy": (policy.sum.detach(), policy.count), "loss/value": (value.sum.detach(), value.count)}
+        return Loss(
+            policy.sum + config.vf_coef * value.sum, policy.count, {**metrics, **policy.metrics, **value.metrics}
+        )
+
+
+def run(config: Config) -> Path:
+    """Optimise the policy and save it under model/; samples of the held-out prompts go to samples.jsonl."""
+    run = begin(config, "ppo")
+    dataset = Dataset(Path(config.dataset))
+    model = load_model(config.model_name_or_path, config.dtype, Mesh.start().device)
+    roles = make_roles(model, Path(config.reward_model), config.value_init, config.seed)
+    feed = Feed(model, dataset.root, cache_directory())
+    prompts = dataset.prompts("ppo")
+    heldout = dataset.prompts("heldout")[: config.eval_prompts]
+    feed.prepare([prompt.messages for prompt in [*prompts, *heldout]])
+    loop = _Loop(config, roles, feed, sampler_for(model, "policy"), prompts)
+    start = loop.state.resume(run)
+    with run.track(config.total_steps, "ppo", start=start) as bar:
+        for step in range(start, config.total_steps):
+            metrics: dict[str, float] = {}
+            if config.eval_steps and step % config.eval_steps == 0:
+                metrics |= evaluate_gold(loop.sampler, feed, heldout, config.response_length, config.temperature)
+            metrics |= loop.round(step)
+            run.log(step + 1, metrics)
+            bar.advance(1, reward=metrics["reward"], kl=metrics["kl/k3"])
+            if (step + 1) % config.save_steps == 0 or run.stop_requested:
+                loop.state.save(run, step + 1)
+            run.raise_if_stopped()
+    loop.state.save(run, config.total_steps)
+    loop.sampler.refresh()
+    final = evaluate_gold(loop.sampler, feed, heldout, config.response_length, config.temperature)
+    model.reward = None
+    save_model(model, run.model_directory, adapter="policy")
+    return run.finish(**final)
+
+
+def make_roles(model: Model, reward_directory: Path, value_init: str, seed: int) -> Roles:
+    """Policy (a copy of the SFT adapter), reference (that adapter, frozen), reward and value on one backbone."""
+    lora = model.adapters()
+    reference = ADAPTER if ADAPTER in lora.adapters else None
+    if reference is None:
+        lora.add("policy", rank=16, alpha=32.0, seed=seed)
+    else:
+        lora.copy(ADAPTER, "policy")
+    reward = load_reward(model, reward_directory, "reward")
+    warm = value_init == "reward"
+    lora.copy("reward" if warm or reference is None else ADAPTER, "value")
+    head: nn.Module = value_head(model.width, reward if warm else None)
+    model.freeze()
+    return Roles(
+        model,
+        {
+            "policy": Role("policy", trainable=True),
+            "reference": Role(reference),
+            "reward": Role("reward", reward),
+            "value": Role("value", head.to(model.backbone.device), trainable=True),
+        },
+    )
+
+
+def evaluate_gold(
+    sampler: Sampler, feed: Feed, prompts: Sequence[Prompt], response_length: int, temperature: float
+) -> dict[str, float]:
+    """Mean gold-rule score of answers to held-out prompts, over all principles and for each."""
+    if not prompts:
+        return {}
+    sampler.refresh()
+    answers = sample_answers(sampler, feed, prompts, Sampling(response_length, temperature, seed=1))
+    found: dict[str, list[float]] = {}
+    for scores in gold_scores(judge, answers):
+        for name, score in scores.items():
+            if score is not None:
+                found.setdefault(name, []).append(score)
+    means = {f"gold/{name}": sum(scores) / len(scores) for name, scores in found.items()}
+    return {"gold": sum(means.values()) / max(1, len(means)), **means}
+
+
+def _experience_metrics(rollouts: Sequence[RolloutBatch], answers: Sequence[Answer]) -> dict[str, float]:
+    tokens = sum(float(rollout.mask.sum()) for rollout in rollouts)
+
+    def mean(of: str) -> float:
+        estimate = k1 if of == "k1" else k3
+        total = sum(
+            float(masked_mean(estimate(r.logprobs, r.ref_logprobs), r.mask) * r.mask.sum()) for r in rollouts
+        )
+        return total / tokens
+
+    return {
+        "kl/k1": mean("k1"),
+        "kl/k3": mean("k3"),
+        "kl/exact": sum(r.exact_kl for r in rollouts) / len(rollouts),
+        "kl/answer": mean("k1") * tokens / len(answers),
+        "entropy": sum(r.entropy for r in rollouts) / len(rollouts),
+        "length": tokens / len(answers),
+        "eos_rate": sum(answer.ended for answer in answers) / len(answers),
+    }
+
+
+def _means(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: sum(row.get(name, 0.0) for row in rows) / len(rows) for name in rows[0]}

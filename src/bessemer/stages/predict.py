@@ -1,0 +1,58 @@
+"""Ask a model one question, with or without photographs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from bessemer.config import Artifact
+from bessemer.data.images import image_ref
+from bessemer.data.records import Message, Prompt
+from bessemer.distributed import Mesh
+from bessemer.errors import UserError
+from bessemer.models.feed import Feed
+from bessemer.models.model import ADAPTER, load_model
+from bessemer.rollout.collect import sample_answers
+from bessemer.rollout.sampler import Sampling, sampler_for
+from bessemer.stages.begin import cache_directory
+
+__all__ = ["Config", "run"]
+
+
+@dataclass
+class Config:
+    POSITIONAL: ClassVar[tuple[str, ...]] = ("question",)
+
+    question: str = ""
+    """What to ask."""
+    model: Artifact = Artifact("")
+    """Model directory, such as runs/solar/distill/model."""
+    image: list[str] = field(default_factory=list)
+    """Photograph, or several."""
+    system_prompt: str | None = None
+    """System message; none: the one the model was trained with."""
+    response_length: int = 96
+    """Longest answer in tokens."""
+    temperature: float = 0.0
+    """Sampling temperature; 0: the most likely answer."""
+    dtype: str = "bf16"
+    """Type of weights and activations: bf16 or fp32."""
+    seed: int = 0
+    """Seed of sampling."""
+
+
+def run(config: Config) -> Path:
+    """Print the answer; returns the model's directory."""
+    if not config.model or not config.question:
+        raise UserError('expected --model DIR and a question: bessemer predict --model DIR --image FILE "What is wrong?"')
+    model = load_model(config.model, config.dtype, Mesh.start().device)
+    images = tuple(image_ref(Path(path)) for path in config.image)
+    if images and model.facts.kind == "text":
+        raise UserError("this model reads text only, expected no --image")
+    feed = Feed(model, Path.cwd(), cache_directory(), config.system_prompt)
+    prompt = Prompt("question", (Message("user", config.question, images),))
+    sampler = sampler_for(model, ADAPTER if model.lora is not None else None)
+    sampling = Sampling(config.response_length, config.temperature, seed=config.seed)
+    print(sample_answers(sampler, feed, [prompt], sampling)[0].text)
+    return model.source

@@ -1,0 +1,207 @@
+"""Train a reward model: the fine-tuned model with its language-model head replaced by one linear output a principle.
+
+Bradley-Terry with soft targets over all pairs of a prompt's ranked answers (Ouyang et al. 2022, equation 1), split by
+prompt. Scores are standardised on the reference model's own answers, so that a reward of 0 is its average answer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bessemer.algos.masked import Loss
+from bessemer.algos.preference import soft_bradley_terry
+from bessemer.config import Artifact
+from bessemer.data.dataset import Dataset
+from bessemer.data.records import Ranking, read_records
+from bessemer.disk import write_atomic
+from bessemer.distributed import Mesh
+from bessemer.errors import UserError
+from bessemer.models.feed import Feed
+from bessemer.models.heads import RewardHead
+from bessemer.models.model import ADAPTER, Model, load_model, save_model
+from bessemer.models.roles import Role, Roles
+from bessemer.report.outputs import RewardPair
+from bessemer.stages.begin import begin, cache_directory
+from bessemer.training.baselines import bag_of_words_baseline, length_baseline
+from bessemer.training.fit import fit
+from bessemer.training.optim import Group
+from bessemer.training.rankings import RankedPrompt, RankingBatch, RankingBatches, ranked_prompts, split_by_prompt
+
+__all__ = ["Config", "run"]
+
+
+@dataclass
+class Config:
+    model_name_or_path: Artifact = Artifact("sft")
+    """Model whose head is replaced; it is also the reference that scores are standardised on."""
+    rankings: Artifact = Artifact("rank")
+    """A rank stage, or a JSONL file of rankings."""
+    dataset: Artifact = Artifact("import")
+    """What the import stage wrote; relative image paths start there."""
+    principles: list[str] = field(default_factory=list)
+    """Principles to learn; empty: all that were ranked."""
+    principle_weights: dict[str, float] = field(default_factory=dict)
+    """Weight of each principle in the reward; 1 if not named, less where annotators disagree."""
+    center_rewards_coefficient: float = 0.01
+    """Price of scores far from 0, which the rankings leave free."""
+    validation_share: float = 0.2
+    """Share of the prompts held back."""
+    lora_rank: int = 16
+    """Rank of the adapter, if the model has none to continue."""
+    lora_alpha: float = 32.0
+    """Scale of the adapter, if the model has none to continue."""
+    cutoff_len: int = 512
+    """Longest prompt with answer in tokens."""
+    num_train_epochs: float = 2.0
+    """Passes over the ranked prompts."""
+    per_device_train_batch_size: int = 8
+    """Prompts (with all their answers) in one optimiser step."""
+    learning_rate: float = 2e-4
+    """Peak learning rate of the adapter."""
+    head_learning_rate: float = 1e-3
+    """Peak learning rate of the head."""
+    warmup_ratio: float = 0.1
+    """Share of the steps over which the rate rises."""
+    save_steps: int = 25
+    """Steps between checkpoints."""
+    dtype: str = "bf16"
+    """Type of frozen weights and activations: bf16 or fp32."""
+    seed: int = 0
+    """Seed of the split, the order and the head."""
+    output_dir: str = "runs/reward"
+    """Where to write."""
+
+
+def run(config: Config) -> Path:
+    """Train, standardise, save under model/; held-out pairs beside their baselines go to pairs.jsonl."""
+    run = begin(config, "reward")
+    dataset = Dataset(Path(config.dataset))
+    rankings, agreement = _rankings(Path(config.rankings))
+    principles = config.principles or list(dict.fromkeys(name for ranking in rankings for name in ranking.ranks))
+    model = load_model(config.model_name_or_path, config.dtype, Mesh.start().device)
+    feed = Feed(model, dataset.root, cache_directory())
+    train, held = split_by_prompt(ranked_prompts(rankings, principles), config.validation_share, config.seed)
+    head = RewardHead(model.width, principles, config.seed).to(model.backbone.device)
+    weights = [config.principle_weights.get(name, 1.0) * agreement.get(name, 1.0) for name in principles]
+    head.weights.copy_(torch.tensor(weights) / sum(weights))
+    roles = _roles(model, head, config)
+    batches = RankingBatches(feed, train, config.per_device_train_batch_size, config.cutoff_len, config.seed)
+    cells = torch.tensor([agreement.get(name, 1.0) for name in principles])
+
+    def loss_of(batch: RankingBatch) -> Loss:
+        return soft_bradley_terry(
+            batch.grid(roles.scores("reward", batch.packed).cpu()),
+            batch.targets,
+            center=config.center_rewards_coefficient,
+            pair_weights=batch.pair_weights,
+            cell_weights=cells.expand(len(batch.targets), -1),
+            principles=principles,
+        )
+
+    trained = {f"adapter.{i}": p for i, p in enumerate(model.adapters().factors(ADAPTER).parameters())}
+    fit(
+        run,
+        [
+            Group(trained, config.learning_rate),
+            Group({f"head.{name}": p for name, p in head.named_parameters()}, config.head_learning_rate),
+        ],
+        batches,
+        loss_of,
+        steps=max(1, round(config.num_train_epochs * batches.steps_per_epoch)),
+        description="reward",
+        warmup_ratio=config.warmup_ratio,
+        save_steps=config.save_steps,
+    )
+    standardise(head, score_all(roles, batches))
+    held_batches = RankingBatches(feed, held, config.per_device_train_batch_size, config.cutoff_len, config.seed)
+    pairs = held_pairs(train, held, score_all(roles, held_batches), principles)
+    lines = [json.dumps(asdict(pair), ensure_ascii=False) for pair in pairs]
+    write_atomic(run.directory / "pairs.jsonl", "".join(line + "\n" for line in lines).encode())
+    model.reward = head
+    save_model(model, run.model_directory, adapter=ADAPTER)
+    return run.finish(train_prompts=len(train), heldout_prompts=len(held), **_accuracies(pairs))
+
+
+def _rankings(path: Path) -> tuple[list[Ranking], dict[str, float]]:
+    """The rankings and, from a rank stage, the weight that agreement gives each principle."""
+    file = path / "rankings.jsonl" if path.is_dir() else path
+    if not file.is_file():
+        raise UserError(f"{file}: no such file, expected rankings; run the rank stage or name a JSONL file")
+    weights: dict[str, float] = {}
+    agreement = path / "agreement.json"
+    if agreement.is_file():
+        found = json.loads(agreement.read_text(encoding="utf-8"))
+        weights = {name: float(entry["weight"]) for name, entry in found.items() if entry.get("weight") is not None}
+    return read_records(file, Ranking), weights
+
+
+def _roles(model: Model, head: RewardHead, config: Config) -> Roles:
+    lora = model.adapters()
+    if ADAPTER not in lora.adapters:
+        lora.add(ADAPTER, config.lora_rank, config.lora_alpha, config.seed)
+    return Roles(model, {"reward": Role(ADAPTER, head, trainable=True)})
+
+
+@torch.no_grad()
+def score_all(roles: Roles, batches: RankingBatches) -> list[Tensor]:
+    """Raw scores (K, P) of every item's answers, in order."""
+    found: list[Tensor] = []
+    for start in range(0, len(batches.items), batches.batch_size):
+        chosen = list(range(start, min(start + batches.batch_size, len(batches.items))))
+        batch = batches.batch(chosen)
+        grid = batch.grid(roles.scores("reward", batch.packed).cpu())
+        found.extend(grid[row, : len(batches.answers[index])] for row, index in enumerate(chosen))
+    return found
+
+
+def standardise(head: RewardHead, scores: Sequence[Tensor]) -> None:
+    """Set the head's mean and deviation of each principle to those of these answers."""
+    everything = torch.cat(list(scores))
+    head.mean.copy_(everything.mean(0))
+    head.std.copy_(everything.std(0).clamp(min=1e-3))
+
+
+def held_pairs(
+    train: Sequence[RankedPrompt], held: Sequence[RankedPrompt], scores: Sequence[Tensor], principles: Sequence[str]
+) -> list[RewardPair]:
+    """Every judged pair of the held-out prompts with its margin and those of the two baselines."""
+    rows = []
+    for p, name in enumerate(principles):
+        decided = [
+            ((item.responses[i], item.responses[j]), bool(item.targets[i, j, p] > 0.5))
+            for item in train
+            for i, j in _pairs(item, p)
+            if item.targets[i, j, p] != 0.5
+        ]
+        texts, won = [pair for pair, _ in decided], [first for _, first in decided]
+        length, bag = length_baseline(texts, won), bag_of_words_baseline(texts, won)
+        for item, score in zip(held, scores, strict=True):
+            for i, j in _pairs(item, p):
+                first, second = item.responses[i], item.responses[j]
+                margin, target = float(score[i, p] - score[j, p]), float(item.targets[i, j, p])
+                rows.append(
+                    RewardPair(item.prompt.id, name, margin, target, length(first, second), bag(first, second))
+                )
+    return rows
+
+
+def _pairs(item: RankedPrompt, principle: int) -> list[tuple[int, int]]:
+    count = len(item.responses)
+    return [
+        (i, j) for i in range(count) for j in range(i + 1, count) if not torch.isnan(item.targets[i, j, principle])
+    ]
+
+
+def _accuracies(pairs: Sequence[RewardPair]) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for pair in pairs:
+        if pair.target != 0.5:
+            right = 0.5 if pair.margin == 0 else float((pair.margin > 0) == (pair.target > 0.5))
+            found.setdefault(f"accuracy/{pair.principle}", []).append(right)
+    return {name: sum(values) / len(values) for name, values in found.items()}

@@ -1,0 +1,157 @@
+"""Wordings for labels that nobody has written wordings for yet: plain, correct, and meant to be edited.
+English or Chinese."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from importlib.resources import as_file, files
+
+from ..data.records import Scene
+from .located import Located, read_located
+from .parse import bare_value
+from .prose import CJK, normalised
+from .wordings import Attribute, Questions, Task, Wordings, questions_of, unanswerable_task
+
+__all__ = ["default_wordings", "good_value"]
+
+_GOOD = frozenset((
+    "accepted", "clean", "compliant", "defect free", "fine", "functional", "good", "healthy", "intact",
+    "negative", "no anomaly", "no crack", "no damage", "no defect", "no defects", "non defective", "none",
+    "normal", "not defective", "ok", "okay", "pass", "passed", "perfect", "regular", "safe", "sound",
+    "undamaged", "佩戴", "佩戴安全帽", "合格", "合规", "安全", "完好", "完整", "已佩戴", "无",
+    "无异常", "无缺陷", "正常", "没有缺陷", "良好", "规范", "通过",
+))  # fmt: skip
+_NO, _YES = frozenset({"no", "false", "0", "n", "否"}), frozenset({"yes", "true", "1", "y", "是"})
+
+
+def good_value(values: Sequence[str]) -> str | None:
+    """The one value that says "nothing is wrong" (good, ok, normal, 无缺陷 ...); None when there
+    is none, or more than one."""
+    good = [value for value in values if re.sub("[_-]", " ", normalised(value)) in _GOOD]
+    return good[0] if len(good) == 1 else None
+
+
+def default_wordings(
+    attributes: Mapping[str, Sequence[str]], scene: Scene | None = None, ordered: Sequence[str] = ()
+) -> Wordings:
+    """Wordings for arbitrary labels: a question for each attribute, a report, and questions that a picture
+    cannot answer.
+
+    attributes: name -> at least two values. Two values of which one reads like "good" give a yes/no question
+    whose yes is the other one; yes and no themselves give a yes/no question; anything else the choice among
+    the values. `ordered` names attributes whose values are in order, from harmless to grave. Chinese is
+    written where a name or value is Chinese.
+    """
+    everything = [*attributes, *(value for values in attributes.values() for value in values)]
+    language = "zh" if any(re.search(f"[{CJK}]", text) for text in everything) else "en"
+    with as_file(files(__package__) / f"generic.{language}.yaml") as path:
+        texts = read_located(path).entries()
+    made: dict[str, Attribute] = {}
+    tasks: dict[str, Task] = {}
+    for name, values in attributes.items():
+        kind = _kind(values)
+        made[name] = _attribute(name, values, kind, name in ordered, texts)
+        tasks[_free(name, tasks)] = _task(name, made[name], kind, texts)
+    asked = list(tasks)
+    tasks[_free("report", tasks)] = _report(list(made), texts["report"])
+    if len(asked) > 1:
+        tasks[_free("dialogue", tasks)] = Task("dialogue", 0.5, tuple(made), turns=tuple(asked))
+    tasks[_free("unanswerable", tasks)] = unanswerable_task(texts["unanswerable"].entries(), 0.25)
+    return Wordings(made, tasks, scene)
+
+
+def _kind(values: Sequence[str]) -> str:
+    plain = {normalised(value) for value in values}
+    if len(plain) == 2 and plain & _NO and plain & _YES:
+        return "flag"
+    return "binary" if len(plain) == 2 and good_value(values) else "choice"
+
+
+def _free(name: str, taken: Mapping[str, object]) -> str:
+    return name if name not in taken else _free(name + "_task", taken)
+
+
+def _spoken(text: str) -> str:
+    return " ".join(text.replace("_", " ").split())
+
+
+def _filled(texts: Sequence[str], name: str, **words: str) -> tuple[str, ...]:
+    """The texts with names in place of their braces; those that come out alike only once."""
+    made = []
+    for text in texts:
+        for key, word in {"name": _spoken(name), **words}.items():
+            text = text.replace(f"{{{key}}}", word)
+        made.append(text[:1].upper() + text[1:])
+    return tuple(dict.fromkeys(made))
+
+
+def _attribute(
+    name: str, values: Sequence[str], kind: str, ordered: bool, texts: Mapping[str, Located]
+) -> Attribute:
+    """The attribute with the positive value last where there is one."""
+    report, spoken = texts["report"].entries(), _spoken(name)
+    if kind == "choice":
+        good = good_value(values)
+        safe = (good,) if good else tuple(values[:1]) if ordered else ()
+        says = {value: _says(value, spoken, texts["choice"]) for value in values}
+        part = report["part"].text()
+        return Attribute(
+            tuple(values), ordered, None, safe, says, {v: (_part(part, spoken, v),) for v in values}
+        )
+    good = good_value(values) if kind == "binary" else next(v for v in values if normalised(v) in _NO)
+    positive = next(value for value in values if value != good)
+    order = (good or "", positive)
+    if kind == "binary":
+        says = {value: _says(value, spoken, texts["choice"]) for value in order}
+        phrases = {value: (_part(report["part"].text(), spoken, value),) for value in order}
+        return Attribute(order, False, positive, order[:1], says, phrases)
+    denied = _part(report["negative"].text(), spoken, "")
+    says = {
+        positive: (texts["flag"].entries()["says"].text().replace("{name}", spoken),),
+        order[0]: (denied,),
+    }
+    phrases = {positive: (_part(report["positive"].text(), spoken, ""),), order[0]: (denied,)}
+    return Attribute(order, False, positive, (), says, phrases)
+
+
+def _part(part: str, name: str, value: str) -> str:
+    return part.replace("{name}", name).replace("{value}", _spoken(value))
+
+
+def _says(value: str, name: str, choice: Located) -> tuple[str, ...]:
+    """Value and name together, which wins over a value that is part of a name; and the value alone if it
+    means something by itself."""
+    both = _part(choice.entries()["says"].text(), name, value)
+    return (both,) if bare_value(value) else (_spoken(value), both)
+
+
+def _task(name: str, attribute: Attribute, kind: str, texts: Mapping[str, Located]) -> Task:
+    entries = texts[kind].entries()
+    options = ", ".join(map(_spoken, attribute.values))
+    good = _spoken(attribute.values[0])
+    found = questions_of(entries["questions"])
+    questions = Questions(
+        *(_filled(part, name, options=options, good=good) for part in (found.train, found.bank, found.test))
+    )
+    # A name that holds a value ("crack seen": crack) would be read as that value: such answers are left out.
+    inside = any(_spoken(value) in _spoken(name) for value in attribute.values) and kind != "flag"
+    if kind == "choice":
+        usable = [text for text in entries["answers"].texts() if not (inside and "{name}" in text)]
+        answers = {v: _filled(usable, name, value=_spoken(v)) for v in attribute.values}
+        choices = {v: _spoken(v)[:1].upper() + _spoken(v)[1:] for v in attribute.values}
+    else:
+        negative, positive = attribute.values
+        answers = {
+            negative: _filled(entries["negative"].texts(), name, value=_spoken(negative)),
+            positive: _filled(entries["positive"].texts(), name, value=_spoken(positive)),
+        }
+        choices = {negative: texts["no"].text(), positive: texts["yes"].text()}
+    return Task("attribute", 1.0, (name,), questions, answers, choices=choices)
+
+
+def _report(names: Sequence[str], report: Located) -> Task:
+    entries = report.entries()
+    parts = str(entries["joint"].node.value).join(f"{{{name}}}" for name in names)
+    templates = tuple(text.replace("{parts}", parts) for text in entries["answers"].texts())
+    return Task("report", 0.5, tuple(names), questions_of(entries["questions"]), templates=templates)

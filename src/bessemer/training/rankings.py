@@ -1,0 +1,134 @@
+"""Rankings as batches: all answers to a prompt in one element, with soft targets for every pair and principle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from bessemer.algos.preference import aggregate_targets
+from bessemer.data.batches import Packed, pack_answers
+from bessemer.data.mixture import epoch_order, permutation
+from bessemer.data.records import Prompt, Ranking
+from bessemer.data.render import Rendered
+from bessemer.errors import UserError
+from bessemer.models.feed import Feed
+
+__all__ = ["RankedPrompt", "RankingBatch", "RankingBatches", "ranked_prompts", "split_by_prompt"]
+
+
+@dataclass(frozen=True)
+class RankedPrompt:
+    """One prompt with K answers and what all annotators together say of them.
+
+    targets (K, K, P): share of annotators who put answer i before j, nan = nobody judged; pair_weights (K, K, P).
+    """
+
+    prompt: Prompt
+    responses: tuple[str, ...]
+    ended: tuple[bool, ...]
+    targets: Tensor
+    pair_weights: Tensor
+
+
+@dataclass(frozen=True)
+class RankingBatch:
+    """B prompts with K answers each (short ones are padded by targets of nan, never by tokens).
+
+    packed: all answers of all prompts; places (A, 2): row and column of each of the A answers in the (B, K) grid;
+    targets, pair_weights: (B, K, K, P).
+    """
+
+    packed: Packed
+    places: Tensor
+    targets: Tensor
+    pair_weights: Tensor
+
+    def grid(self, scores: Tensor) -> Tensor:
+        """Scores (A, P) of the answers laid out as (B, K, P); absent answers score 0 and have no pair."""
+        grid = scores.new_zeros(*self.targets.shape[:2], scores.shape[1])
+        return grid.index_put((self.places[:, 0], self.places[:, 1]), scores)
+
+
+def ranked_prompts(rankings: Sequence[Ranking], principles: Sequence[str]) -> list[RankedPrompt]:
+    """Bring the rankings of all annotators together, prompt by prompt."""
+    together: dict[tuple[str, tuple[str, ...]], list[Ranking]] = {}
+    for ranking in rankings:
+        together.setdefault((ranking.prompt.id, ranking.responses), []).append(ranking)
+    found = []
+    for group in together.values():
+        first = group[0]
+        ranks = [_ranks(ranking, principles) for ranking in group]
+        targets, weights = aggregate_targets(ranks)
+        found.append(
+            RankedPrompt(
+                first.prompt, first.responses, first.ended, targets.permute(1, 2, 0), weights.permute(1, 2, 0)
+            )
+        )
+    if not found:
+        raise UserError("no rankings, expected at least one; run the rank stage or give it files made by people")
+    return found
+
+
+def _ranks(ranking: Ranking, principles: Sequence[str]) -> Tensor:
+    """Ranks (P, K), nan where the annotator could not judge."""
+    nothing = (None,) * len(ranking.responses)
+    rows = [[float("nan") if rank is None else float(rank) for rank in ranking.ranks.get(name, nothing)] for name in principles]
+    return torch.tensor(rows)
+
+
+def split_by_prompt(items: Sequence[RankedPrompt], share: float, seed: int) -> tuple[list[RankedPrompt], list[RankedPrompt]]:
+    """Train and held-out part; all rankings of a prompt are on one side."""
+    ids = sorted({item.prompt.id for item in items})
+    count = max(1, round(share * len(ids)))
+    if count >= len(ids):
+        raise UserError(f"{len(ids)} ranked prompts, expected enough to train on and to hold some back; rank more")
+    held = {ids[index] for index in permutation(len(ids), "reward split", seed)[:count]}
+    return [i for i in items if i.prompt.id not in held], [i for i in items if i.prompt.id in held]
+
+
+class RankingBatches:
+    """Batches of a step, a pure function of the step. Final."""
+
+    def __init__(self, feed: Feed, items: Sequence[RankedPrompt], batch_size: int, cutoff: int, seed: int) -> None:
+        self.feed, self.items = feed, list(items)
+        self.batch_size = min(batch_size, len(self.items))
+        self.steps_per_epoch = max(1, len(self.items) // self.batch_size)
+        self.order = lru_cache(maxsize=2)(lambda epoch: epoch_order(len(self.items), seed, epoch))
+        self.rendered: list[Rendered] = []
+        self.answers: list[list[list[int]]] = []
+        for item in self.items:
+            prompt = feed.renderer.prompt(item.prompt.messages)
+            room = cutoff - len(prompt.ids)
+            if room < 2:
+                raise UserError(f"prompt {item.prompt.id}: {len(prompt.ids)} tokens, expected under cutoff_len={cutoff}")
+            self.rendered.append(prompt)
+            self.answers.append(
+                [feed.renderer.answer_ids(text, end, room) for text, end in zip(item.responses, item.ended, strict=True)]
+            )
+        feed.prepare([item.prompt.messages for item in self.items])
+
+    def __call__(self, step: int) -> list[RankingBatch]:
+        """The one microbatch of a step."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        return [self.batch(self.order(epoch)[place * self.batch_size : (place + 1) * self.batch_size])]
+
+    def batch(self, chosen: Sequence[int]) -> RankingBatch:
+        """The items at these places."""
+        places = [(row, column) for row, index in enumerate(chosen) for column in range(len(self.answers[index]))]
+        prompts = [self.rendered[chosen[row]] for row, _ in places]
+        # an answer of no token at all still needs a place to be read at: the end of its prompt
+        answers = [self.answers[chosen[row]][column] for row, column in places]
+        packed, _, _ = pack_answers(prompts, answers, self.feed.inputs(prompts))
+        widest = max(len(self.answers[index]) for index in chosen)
+        principles = self.items[chosen[0]].targets.shape[2]
+        targets = torch.full((len(chosen), widest, widest, principles), float("nan"))
+        weights = torch.zeros_like(targets)
+        for row, index in enumerate(chosen):
+            count = len(self.answers[index])
+            targets[row, :count, :count] = self.items[index].targets
+            weights[row, :count, :count] = self.items[index].pair_weights
+        return RankingBatch(packed, torch.tensor(places), targets, weights)

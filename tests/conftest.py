@@ -1,0 +1,32 @@
+"""For every test: one thread, and no way to the network."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+# Set before PyTorch and Hugging Face are imported; subprocesses inherit it.
+os.environ |= {
+    "BESSEMER_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONPATH": str(Path(__file__).parents[1] / "src"),
+}
+
+_connect = socket.socket.connect
+
+
+def _local_only(self: socket.socket, address: object) -> None:
+    host = address[0] if isinstance(address, tuple) else ""
+    if self.family != socket.AF_UNIX and host not in ("127.0.0.1", "::1", "localhost"):
+        raise AssertionError(f"a test tried to reach {address}")
+    _connect(self, address)
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket.socket, "connect", _local_only)

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import pytest
+from bessemer.data.records import Example
+from bessemer.tasks.dump import dump_wordings
+from bessemer.tasks.generic import default_wordings, good_value
+from bessemer.tasks.judge import judge
+from bessemer.tasks.questions import conversations, prompts
+from bessemer.tasks.wordings import load_wordings
+from tasks.task_samples import IMAGE
+
+LABELS: list[tuple[dict[str, list[str]], tuple[str, ...]]] = [
+    ({"class": ["crack", "ok", "scratch_deep"]}, ()),
+    ({"class": ["crack", "good"]}, ()),
+    ({"class": ["helmet", "no_helmet"]}, ()),
+    ({"class": ["airplane", "automobile", "bird", "cat", "deer"]}, ()),
+    ({"crack_seen": ["no_crack", "crack"]}, ()),
+    ({"helmet": ["yes", "no"], "vest": ["0", "1"]}, ()),
+    ({"grade": ["0", "1", "2", "3"], "class": ["unknown", "possible crack", "none"]}, ("grade",)),
+    ({"Cell Type": ["mono", "poly"], "report": ["a1", "b2"]}, ()),
+    ({"安全帽": ["佩戴", "未佩戴"]}, ()),
+    ({"安全帽": ["是", "否"]}, ()),
+    ({"缺陷": ["无缺陷", "裂纹", "划痕"], "等级": ["1", "2", "3"]}, ("等级",)),
+]
+
+
+@pytest.mark.parametrize(("labels", "ordered"), LABELS, ids=lambda value: str(value)[:40])
+def test_any_labels_give_wordings_that_load_and_are_true(
+    tmp_path: Path, labels: dict[str, list[str]], ordered: tuple[str, ...]
+) -> None:
+    wordings = default_wordings(labels, "equipment", ordered)
+    path = tmp_path / "w.yaml"
+    path.write_text(dump_wordings(wordings), encoding="utf-8")
+    assert load_wordings(path) == wordings
+    examples = [Example(f"e{i}", IMAGE, dict(zip(labels, v, strict=True))) for i, v in enumerate(product(*labels.values()))]
+    assert len(conversations(wordings, examples, 0)) >= len(examples) * len(labels)
+    for prompt in prompts(wordings, examples, "test", 0, rounds=2):
+        scores = judge(prompt, prompt.facts["reference"], True)
+        assert scores["truthfulness"] == scores["harmlessness"] == scores["fluency"] == 1.0, (prompt, scores)
+        assert (scores["clarity"] or 0) >= 0.8
+        # a bare decline, without what could be done, is meant to score less
+        assert (scores["helpfulness"] or 0) >= (0.6 if prompt.task == "unanswerable" else 0.99)
+
+
+def test_two_values_with_a_good_one_give_yes_or_no() -> None:
+    wordings = default_wordings({"class": ["crack", "good"]})
+    attribute, task = wordings.attributes["class"], wordings.tasks["class"]
+    assert (attribute.values, attribute.positive, attribute.safe) == (("good", "crack"), "crack", ("good",))
+    assert task.choices == {"good": "No", "crack": "Yes"}
+    chinese = default_wordings({"安全帽": ["未佩戴", "佩戴"]})
+    assert chinese.attributes["安全帽"].values == ("佩戴", "未佩戴")
+    assert chinese.tasks["安全帽"].choices == {"佩戴": "否", "未佩戴": "是"}
+
+
+def test_anything_else_gives_a_choice() -> None:
+    wordings = default_wordings({"class": ["crack", "ok", "scratch"]})
+    assert wordings.tasks["class"].choices == {"crack": "Crack", "ok": "Ok", "scratch": "Scratch"}
+    assert wordings.attributes["class"].safe == ("ok",) and wordings.attributes["class"].positive is None
+    graded = default_wordings({"grade": ["1", "2", "3"]}, ordered=("grade",)).attributes["grade"]
+    assert graded.ordered and graded.safe == ("1",)
+
+
+def test_several_labels_give_a_dialogue() -> None:
+    assert "dialogue" not in default_wordings({"a": ["x", "y"]}).tasks
+    assert default_wordings({"a": ["x", "y"], "b": ["z", "w"]}).tasks["dialogue"].turns == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("values", "good"),
+    [(["ok", "crack"], "ok"), (["No_Defect", "crack"], "No_Defect"), (["a", "b"], None), (["ok", "good"], None), (["无缺陷", "裂纹"], "无缺陷")],
+)
+def test_good_value(values: list[str], good: str | None) -> None:
+    assert good_value(values) == good
