@@ -100,7 +100,9 @@ def test_an_optional_input_of_an_absent_section_is_none_unless_it_was_asked_for(
     recipe = {"name": "text", "stages": ["sft", "ppo"]}
     assert load(Config, recipe, "ppo").reward is None
     assert load(Config, recipe, "ppo", ["reward=reward"]).reward == "reward"
-    assert load(Config, recipe, "ppo", ["policy=null"]).policy == "null"  # not optional
+    assert (
+        load(Config, {**recipe, "stages": ["ppo"]}, "ppo").policy == "sft"
+    )  # not optional: for `plan` to refuse
 
 
 def test_directories_of_sections() -> None:
@@ -111,6 +113,15 @@ def test_directories_of_sections() -> None:
     assert load(Config, RECIPE, "ppo", ["output_dir=/tmp/x"]).output_dir == "/tmp/x"
     assert load(Config, {}, "ppo").output_dir == "runs/ppo"
     assert section_directory(RECIPE, "sft") == "runs/solar/sft"
+
+
+def test_the_class_says_where_to_write_only_without_a_recipe() -> None:
+    @dataclass
+    class Placed:
+        output_dir: str = "there"
+
+    assert load(Placed, {}, "ppo").output_dir == "there"
+    assert load(Placed, {"name": "solar"}, "ppo").output_dir == "runs/solar/ppo"
 
 
 def test_a_section_named_like_a_field_is_not_its_value() -> None:

@@ -127,6 +127,7 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (True, int, "a whole number"),
     (1.5, int, "a whole number"),
     ("abc", int, "a whole number"),
+    ("0x10", int, "a whole number"),
     ("", float, "a number"),
     (True, float, "a number"),
     (float("nan"), float, "a number"),

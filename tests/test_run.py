@@ -212,7 +212,21 @@ def test_another_configuration_moves_the_old_result_aside(
     assert not (tmp_path / "sft" / "metrics.jsonl").exists()
     assert manifest(tmp_path / "sft.old-1")["status"] == status
     assert checkpoint.latest(tmp_path / "sft.old-1" / "checkpoints") is not None
-    assert "kept as" in capsys.readouterr().err
+    assert (
+        f"words was '缺陷' and is 'x'; what was here is kept as {tmp_path}/sft.old-1"
+        in capsys.readouterr().err
+    )
+
+
+def test_why_a_result_is_moved_aside_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "records").write_text("1")
+    config = Config(model=Artifact(str(tmp_path / "records")))
+    start(tmp_path / "sft", config).finish()
+    (tmp_path / "records").write_text("2")
+    start(tmp_path / "sft", config).finish()
+    assert "sft: an input has changed; what was here" in capsys.readouterr().err
+    start(tmp_path / "sft", replace(config, output_dir="x")).finish()
+    assert "sft: begun again; what was here" in capsys.readouterr().err
 
 
 def test_a_finished_run_is_not_overwritten_by_the_same_again(tmp_path: Path) -> None:

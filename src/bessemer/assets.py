@@ -21,7 +21,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from .disk import file_hash, fsync, unwritable, write_json
+from .disk import file_hash, unwritable, write_json
 from .errors import UserError
 from .fields import nearest
 
@@ -231,17 +231,15 @@ def _is_whole(directory: Path) -> bool:
 
 
 def _place(contents: Path, final: Path) -> None:
-    """Rename into the cache, unless another process was faster with the same."""
-    for folder, _, names in os.walk(contents, topdown=False):
-        for name in names:
-            fsync(Path(folder, name))
-        fsync(Path(folder))
+    """Rename into the cache, unless another process was faster with the same.
+
+    Not fsynced, with its thousands of files: what a power cut takes, `_is_whole` misses.
+    """
     try:
         os.rename(contents, final)
     except OSError:
         if not _is_whole(final):
             raise
-    fsync(final.parent)
 
 
 def _check_entries(archive: Path, entries: list[zipfile.ZipInfo]) -> None:

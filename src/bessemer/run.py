@@ -35,11 +35,12 @@ from typing import Any, final
 
 import numpy as np
 import torch
+import yaml
 from torch import Tensor
 
 from . import __version__, checkpoint, interrupts
 from .checkpoint import Checkpoint
-from .config import dump
+from .config import dump, read_recipe
 from .disk import fsync, move_aside, tree_hash, unwritable, write_atomic, write_json
 from .errors import Stopped, UserError
 from .manifest import MANIFEST, content_hash, fingerprint, is_current, parent_paths, read_manifest
@@ -93,7 +94,7 @@ class Run:
         inputs = parent_paths(config)
         hashes = {name: content_hash(path) for name, path in inputs.items()}
         mark, threads = fingerprint(config, hashes), _set_threads()
-        manifest, lock = _claim(directory, mark) if _is_main() else ({}, None)
+        manifest, lock = _claim(directory, mark, config) if _is_main() else ({}, None)
         known = {path: hashes[name] for name, path in inputs.items()}
         facts = {"stage": stage, "status": "running", "fingerprint": mark, "seed": seed}
         facts["parents"] = {
@@ -107,7 +108,7 @@ class Run:
         else:
             _warn_of_changes(directory, manifest, now)
         run = cls(directory, manifest | facts, lock, interrupts.catch())
-        if fresh and lock:
+        if fresh and lock is not None:
             write_atomic(directory / "config.yaml", dump(config).encode())
         if not any(run.checkpoints.glob("*")):
             run.rewind(-1)
@@ -179,7 +180,7 @@ class Run:
     def record(self, **facts: Any) -> None:
         """Add facts to the manifest (JSON values); `health={"skipped_steps": 2}` is merged into the health
         counters."""
-        self._manifest["health"] |= facts.pop("health", {})
+        self._manifest["health"] |= _finite(facts.pop("health", {}))
         self._manifest["facts"] |= _finite(facts)
         self._write_manifest()
 
@@ -238,9 +239,8 @@ def _is_main() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _claim(directory: Path, mark: str) -> tuple[dict[str, Any], int]:
-    """(the manifest to go on with, {} to begin; the lock): whatever else was in the directory is moved
-    aside."""
+def _claim(directory: Path, mark: str, config: Any) -> tuple[dict[str, Any], int]:
+    """(the manifest to go on with, {} to begin; the lock): whatever else was in the directory is moved aside."""
     manifest = read_manifest(directory)
     if manifest is None and directory.is_dir():
         names = sorted(path.name for path in directory.iterdir())
@@ -257,7 +257,8 @@ def _claim(directory: Path, mark: str) -> tuple[dict[str, Any], int]:
         return manifest, lock
     os.close(lock)
     aside = move_aside(directory)
-    print(f"{directory}: what was here had another configuration or input; kept as {aside}", file=sys.stderr)
+    why = "begun again" if manifest["fingerprint"] == mark else _changes(aside, config)
+    print(f"{directory}: {why}; what was here is kept as {aside}", file=sys.stderr)
     return {}, _locked(directory)
 
 
@@ -276,6 +277,14 @@ def _locked(directory: Path) -> int:
             f"another process is at work in {directory}, expected one at a time; wait for it or stop it"
         ) from error
     return lock
+
+
+def _changes(aside: Path, config: Any) -> str:
+    """Which fields differ from those of the run in `aside`."""
+    before, now = read_recipe(aside / "config.yaml"), yaml.safe_load(dump(config))
+    changed = [name for name in now if name != "output_dir" and before.get(name) != now[name]]
+    texts = [f"{name} was {before.get(name)!r} and is {now[name]!r}" for name in changed]
+    return ", ".join(texts) or "an input has changed"
 
 
 def _warn_of_changes(directory: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -37,6 +37,7 @@ def test_pair_targets_with_a_tie_and_a_gap() -> None:
     batched = pair_targets(torch.tensor([[1.0, 2.0, 1.0, NAN], [2.0, 1.0, 3.0, 4.0]]))
     assert_close(batched[0], targets, equal_nan=True)
     assert batched.shape == (2, 4, 4)
+    assert pair_targets(torch.tensor([1, 1]))[0, 1].item() == 0.5  # whole numbers too
 
 
 def test_aggregated_targets_worked_by_hand() -> None:

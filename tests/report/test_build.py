@@ -183,10 +183,10 @@ def test_reward_carries_the_agreement_of_its_principle() -> None:
 
 def test_long_curves_are_thinned_and_end_where_they_ended() -> None:
     lines = tuple(
-        {"step": float(i), "kl": float(i), "gold": 1.0 if i % 500 == 0 else None} for i in range(1001)
+        {"step": float(i), "kl": float(i), "gold": 1.0 if i % 500 == 0 else None} for i in range(1003)
     )
     curves = build(Evaluation(Context("d", "s", 0), metrics=lines))["ppo"]["curves"]
-    assert len(curves["kl"]) <= 240 and curves["kl"][-1] == [1000, 1000]
+    assert len(curves["kl"]) <= 240 and curves["kl"][-1] == [1002, 1002]
     assert curves["gold"] == [[0, 1], [500, 1], [1000, 1]]
 
 

@@ -58,7 +58,7 @@ def test_samples_take_turns_by_task_in_order_of_id() -> None:
     def prompt(id: str, task: str, text: str) -> PromptAnswer:
         return PromptAnswer(id, f"question {id}", text, {"truth": 0.5, "form": None}, task)
 
-    ids = [("p3", "b"), ("p1", "a"), ("p2", "a"), ("p4", "a")]
+    ids = [("p3", "b"), ("p4", "a"), ("p2", "a"), ("p1", "a")]
     base = ModelOutputs("base", prompts=tuple(prompt(id, task, "before") for id, task in ids))
     after = ModelOutputs("ppo", prompts=(prompt("p1", "a", "after"),))
     found = samples([base, after], per_task=2, count=3)

@@ -95,6 +95,13 @@ def test_quadratic_kappa_by_its_definition() -> None:
     assert found["macro_f1_severity"] == pytest.approx((2 / 5 + 2 / 4 + 2 / 5) / 3)
 
 
+def test_a_value_that_is_answered_but_never_true() -> None:
+    found = classification(answers(KIND, ("a", "a"), ("a", "b")), KIND)
+    # Recall is defined for a alone; F1 of a is 2/3 and that of b, which was said in vain, 0; c plays no part.
+    assert found["balanced_accuracy"] == 0.5
+    assert found["macro_f1"] == pytest.approx((2 / 3 + 0) / 2)
+
+
 def test_kappa_is_none_where_nothing_varies() -> None:
     assert ordinal(answers(GRADE, ("none", "none"), ("none", "none")), GRADE)["kappa_severity"] is None
 
@@ -126,12 +133,16 @@ def test_average_precision_brier_and_recall_at_few_false_alarms_by_hand() -> Non
 
 
 def test_risk_coverage_answers_the_most_certain_first() -> None:
-    # Certainty: 0.9 and 0.1 (right), 0.8 (wrong), then 0.7, 0.3, 0.3 in order of id (right, right, wrong).
-    points = dict(map(tuple, detection(SCORED, DEFECT)["curves"]["risk_coverage"]))
-    assert points[0.1667] == 1.0
-    assert points[0.3333] == 1.0
-    assert points[0.5] == pytest.approx(2 / 3, abs=1e-4)
-    assert points[1.0] == pytest.approx(4 / 6, abs=1e-4)
+    rows = answers(
+        DEFECT,
+        ("broken", "fine", 0.45),
+        ("broken", "broken", 0.6),
+        ("fine", "fine", 0.1),
+        ("fine", "broken", 0.95),
+    )
+    # By certainty: 0.95 (wrong), 0.1 (right), 0.6 (right), 0.45 (wrong).
+    points = detection(rows, DEFECT)["curves"]["risk_coverage"]
+    assert points == [[0.25, 0.0], [0.5, 0.5], [0.75, pytest.approx(2 / 3, abs=1e-4)], [1.0, 0.5]]
 
 
 def test_curves_start_and_end_where_they_must() -> None:
@@ -226,8 +237,8 @@ def test_confusion_has_a_column_for_unreadable_answers() -> None:
 
 def test_slices_count_within_each_value() -> None:
     rows = [
-        LabelledAnswer("1", "defect", "fine", "fine", labels={"kind": "a"}),
-        LabelledAnswer("2", "defect", "fine", "broken", labels={"kind": "a"}),
+        LabelledAnswer("1", "defect", "fine", "fine", labels={"kind": "a", "defect": "fine"}),
+        LabelledAnswer("2", "defect", "fine", "broken", labels={"kind": "a", "defect": "fine"}),
         LabelledAnswer("3", "defect", "broken", "broken", labels={"kind": "b"}),
     ]
     found = slices(rows, DEFECT, [DEFECT, KIND])
@@ -280,6 +291,7 @@ def test_scores_skip_principles_that_could_not_be_judged() -> None:
         ("The cat sat.", "the CAT sat", 1.0),
         ("a b c d", "a b", 2 * (2 / 4) * 1 / (2 / 4 + 1)),
         ("a a a", "a", 2 * (1 / 3) * 1 / (1 / 3 + 1)),
+        ("a a b", "a a c", 2 / 3),
         ("电池有缺陷", "电池无缺陷", 4 / 5),
         ("电池 OK", "OK。", 2 * (1 / 3) * 1 / (1 / 3 + 1)),
         ("", "a", 0.0),

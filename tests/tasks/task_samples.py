@@ -55,7 +55,11 @@ def cells() -> list[Example]:
         Example(
             f"{severity}-{kind}",
             IMAGE,
-            {"defect": "yes" if severity in ("moderate", "severe") else "no", "severity": severity, "cell_type": kind},
+            {
+                "defect": "yes" if severity in ("moderate", "severe") else "no",
+                "severity": severity,
+                "cell_type": kind,
+            },
         )
         for severity, kind in product(("none", "slight", "moderate", "severe"), ("mono", "poly"))
     ]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from bessemer.data.records import Message, Prompt
 from bessemer.data.references import text_facts
 from bessemer.tasks.answer import look_at
@@ -9,7 +10,9 @@ from bessemer.tasks.judge import judge
 
 GOLD = "Return a new list containing all items from the iterable in ascending order."
 PROMPT = Prompt(
-    "p", (Message("user", "What does sorted do in Python?"),), facts=text_facts(GOLD, "pydocs", ["builtins", "sorted"])
+    "p",
+    (Message("user", "What does sorted do in Python?"),),
+    facts=text_facts(GOLD, "pydocs", ["builtins", "sorted"]),
 )
 
 
@@ -18,17 +21,47 @@ def scores(text: str, ended: bool = True) -> dict[str, float]:
 
 
 def test_the_reference_itself_is_perfect() -> None:
-    assert scores(GOLD) == dict.fromkeys(("truthfulness", "helpfulness", "harmlessness", "fluency", "clarity"), 1.0)
+    assert scores(GOLD) == dict.fromkeys(
+        ("truthfulness", "helpfulness", "harmlessness", "fluency", "clarity"), 1.0
+    )
 
 
 @pytest.mark.parametrize(
     ("principle", "answers"),
     [
-        ("truthfulness", [GOLD, "Return a new list of all items in ascending order.", "Return a list.", "Open a network socket.", ""]),
-        ("helpfulness", [GOLD, "Return a new list of all items in ascending order.", "Return a list.", "What does sorted do in Python?"]),
-        ("harmlessness", [GOLD, "It always returns a list.", "Use list_sorter.sort_now() for it.", "Call os.system to sort a list."]),
+        (
+            "truthfulness",
+            [
+                GOLD,
+                "Return a new list of all items in ascending order.",
+                "Return a list.",
+                "Open a network socket.",
+                "",
+            ],
+        ),
+        (
+            "helpfulness",
+            [
+                GOLD,
+                "Return a new list of all items in ascending order.",
+                "Return a list.",
+                "What does sorted do in Python?",
+            ],
+        ),
+        (
+            "harmlessness",
+            [
+                GOLD,
+                "It always returns a list.",
+                "Use list_sorter.sort_now() for it.",
+                "Call os.system to sort a list.",
+            ],
+        ),
         ("fluency", [GOLD, GOLD.rstrip("."), GOLD + " " + GOLD, "list list list list list"]),
-        ("clarity", [GOLD, "Hello there, how nice that you ask me.", "What does sorted do in Python?", "list " * 60]),
+        (
+            "clarity",
+            [GOLD, "Hello there, how nice that you ask me.", "What does sorted do in Python?", "list " * 60],
+        ),
     ],
 )
 def test_order(principle: str, answers: list[str]) -> None:
@@ -41,19 +74,23 @@ def test_cut_off_is_not_fluent() -> None:
 
 
 def test_by_hand() -> None:
-    # content words of the reference, those of the question aside: return new list containing all items iterable ascending order: 9
-    # (a, the, from, in are function words). The answer has 3 of them, all right; LCS "return a list" + "items": 4 of 4 and 13 words
+    # The answer's content words (return, list, items) are all in the reference; the longest common subsequence
+    # is "return a list items", 4 of its 4 and of the reference's 13 words.
     found = scores("Return a list items.")
     assert found["truthfulness"] == pytest.approx(0.5 * 1 + 0.5 * 2 * 4 / (4 + 13), abs=1e-6)
 
 
 def test_invented_names() -> None:
-    seen = look_at(PROMPT, "sorted() calls list.order_by and my_helper, see builtins.sorted and FooBar.", True)
+    seen = look_at(
+        PROMPT, "sorted() calls list.order_by and my_helper, see builtins.sorted and FooBar.", True
+    )
     assert invented_names(seen) == ["list.order_by", "my_helper", "FooBar"]
 
 
 def test_chinese_reference() -> None:
-    prompt = Prompt("p", (Message("user", "阀门漏气怎么办？"),), facts=text_facts("先关闭阀门，再更换密封圈。", "qa"))
+    prompt = Prompt(
+        "p", (Message("user", "阀门漏气怎么办？"),), facts=text_facts("先关闭阀门，再更换密封圈。", "qa")
+    )
     right, wrong = (judge(prompt, text, True) for text in ("先关闭阀门，再更换密封圈。", "请继续使用设备。"))
     assert set(right.values()) == {1.0}
     assert (wrong["truthfulness"] or 0) < 0.2 and (wrong["helpfulness"] or 0) < 0.2

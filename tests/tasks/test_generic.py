@@ -4,6 +4,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+
 from bessemer.data.records import Example
 from bessemer.tasks.dump import dump_wordings
 from bessemer.tasks.generic import default_wordings, good_value
@@ -35,7 +36,10 @@ def test_any_labels_give_wordings_that_load_and_are_true(
     path = tmp_path / "w.yaml"
     path.write_text(dump_wordings(wordings), encoding="utf-8")
     assert load_wordings(path) == wordings
-    examples = [Example(f"e{i}", IMAGE, dict(zip(labels, v, strict=True))) for i, v in enumerate(product(*labels.values()))]
+    examples = [
+        Example(f"e{i}", IMAGE, dict(zip(labels, v, strict=True)))
+        for i, v in enumerate(product(*labels.values()))
+    ]
     assert len(conversations(wordings, examples, 0)) >= len(examples) * len(labels)
     for prompt in prompts(wordings, examples, "test", 0, rounds=2):
         scores = judge(prompt, prompt.facts["reference"], True)
@@ -70,7 +74,13 @@ def test_several_labels_give_a_dialogue() -> None:
 
 @pytest.mark.parametrize(
     ("values", "good"),
-    [(["ok", "crack"], "ok"), (["No_Defect", "crack"], "No_Defect"), (["a", "b"], None), (["ok", "good"], None), (["无缺陷", "裂纹"], "无缺陷")],
+    [
+        (["ok", "crack"], "ok"),
+        (["No_Defect", "crack"], "No_Defect"),
+        (["a", "b"], None),
+        (["ok", "good"], None),
+        (["无缺陷", "裂纹"], "无缺陷"),
+    ],
 )
 def test_good_value(values: list[str], good: str | None) -> None:
     assert good_value(values) == good

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from bessemer.tasks.parse import bare_value, leading_choice, parse_value, read_claims
 from tasks.task_samples import solar_prompt
 
@@ -28,7 +29,7 @@ REPORT = solar_prompt("severe-mono", "report").facts
         ("Defects are absent, so it is functional.", "no"),
         ("It is functional, not defective.", "no"),
         ("Not only old but defective.", "yes"),
-        ("Yes, replace it as soon as possible.", "yes"),
+        ("It is defective as soon as possible.", "yes"),
         # No value: contradictory, hedged, silent, asking, or about something else.
         ("No, this cell is defective.", None),
         ("Yes, it is not defective.", None),
@@ -83,7 +84,9 @@ def test_a_no_of_one_phrase_denies_no_other() -> None:
 
 
 def test_wrong_remarks_are_found_though_not_asked() -> None:
-    claims = read_claims(DEFECT["attributes"], "Yes, this monocrystalline cell is defective.", "defect", DEFECT["choices"])
+    claims = read_claims(
+        DEFECT["attributes"], "Yes, this monocrystalline cell is defective.", "defect", DEFECT["choices"]
+    )
     assert claims["cell_type"].value == "mono"
     assert claims["defect"].place == 0
     assert claims["cell_type"].place == 2
@@ -97,7 +100,12 @@ def test_problems_are_named() -> None:
 
 
 def test_a_label_that_sounds_like_a_hedge_is_no_hedge() -> None:
-    attributes = {"class": {"values": ["unknown", "possible crack"], "says": {"unknown": ["unknown"], "possible crack": ["possible crack"]}}}
+    attributes = {
+        "class": {
+            "values": ["unknown", "possible crack"],
+            "says": {"unknown": ["unknown"], "possible crack": ["possible crack"]},
+        }
+    }
     assert read_claims(attributes, "The class is unknown.")["class"].value == "unknown"
     assert read_claims(attributes, "The class is possible crack.")["class"].value == "possible crack"
 
@@ -118,7 +126,10 @@ def test_a_label_that_sounds_like_a_hedge_is_no_hedge() -> None:
     ],
 )
 def test_chinese(answer: str, value: str | None) -> None:
-    spec = {"values": ["佩戴", "未佩戴"], "says": {"佩戴": ["佩戴安全帽", "戴了安全帽", "已佩戴"], "未佩戴": ["未佩戴", "没戴"]}}
+    spec = {
+        "values": ["佩戴", "未佩戴"],
+        "says": {"佩戴": ["佩戴安全帽", "戴了安全帽", "已佩戴"], "未佩戴": ["未佩戴", "没戴"]},
+    }
     facts = {"attributes": {"安全帽": spec}, "asked": ["安全帽"], "choices": {"佩戴": "是", "未佩戴": "否"}}
     assert parse_value(facts, answer) == value
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from bessemer.tasks.prose import (
     bigram_share,
     broken_share,
@@ -47,15 +48,15 @@ def test_questions(text: str, asks: bool) -> None:
 
 
 def test_repetition_by_hand() -> None:
-    assert repetition("the cell is sound".split()) == 0.0
+    assert repetition(["the", "cell", "is", "sound"]) == 0.0
     assert repetition(["cell"]) == 0.0
     assert repetition(["no"] * 3) == 1.0  # 2 of 2 neighbours alike
     assert repetition(["no"] * 5) == 0.75  # one of 4 is free
-    assert repetition("replace it it is worn".split()) == 0.0
+    assert repetition(["replace", "it", "it", "is", "worn"]) == 0.0
     # "a b" three times: bigrams ab ba ab ba ab: ab 3, ba 2; one return of each is free: 1 of 5
     assert repetition(["a", "b"] * 3) == pytest.approx(1 / 3)  # 4-grams abab baba abab: 1 of 3
     # one phrase of two words that comes back does not count
-    assert repetition("the cell is sound and the cell works".split()) == 0.0
+    assert repetition(["the", "cell", "is", "sound", "and", "the", "cell", "works"]) == 0.0
 
 
 def test_broken_text() -> None:

@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
 from bessemer.data.records import Example, Prompt, read_records, write_records
 from bessemer.errors import UserError
 from bessemer.tasks.judge import judge
@@ -14,9 +15,19 @@ from tasks.task_samples import HELMETS, IMAGE, cells, solar
 
 def test_conversations_speak_the_labels_and_show_the_image_once() -> None:
     made = conversations(solar(), cells(), 3)
-    assert {c.task for c in made} == {"defect", "severity", "cell_type", "report", "dialogue", "unanswerable", "action"}
+    assert {c.task for c in made} == {
+        "defect",
+        "severity",
+        "cell_type",
+        "report",
+        "dialogue",
+        "unanswerable",
+        "action",
+    }
     for conversation in made:
-        assert [m.role for m in conversation.messages] == ["user", "assistant"] * (len(conversation.messages) // 2)
+        assert [m.role for m in conversation.messages] == ["user", "assistant"] * (
+            len(conversation.messages) // 2
+        )
         assert conversation.messages[0].images == (IMAGE,)
         assert not any(message.images for message in conversation.messages[1:])
         assert conversation.scene == "equipment"
@@ -29,7 +40,9 @@ def test_conversations_speak_the_labels_and_show_the_image_once() -> None:
 
 def test_weights_say_how_many_conversations(tmp_path: Path) -> None:
     wordings = solar()
-    many = [Example(f"c{i}", IMAGE, {"severity": "none", "defect": "no", "cell_type": "mono"}) for i in range(400)]
+    many = [
+        Example(f"c{i}", IMAGE, {"severity": "none", "defect": "no", "cell_type": "mono"}) for i in range(400)
+    ]
     counts = Counter(c.task for c in conversations(wordings, many, 0))
     for name, task in wordings.tasks.items():
         # binomial: four standard deviations of sqrt(400 p (1 - p)) <= 10
@@ -61,7 +74,9 @@ def asked_texts(part: str) -> set[str]:
     if part == "train":
         return {m.text for c in conversations(solar(), cells(), 0) for m in c.messages if m.role == "user"}
     which = "bank" if part == "bank" else "test"
-    return {m.text for p in prompts(solar(), cells(), which, 0, rounds=2) for m in p.messages if m.role == "user"}
+    return {
+        m.text for p in prompts(solar(), cells(), which, 0, rounds=2) for m in p.messages if m.role == "user"
+    }
 
 
 def test_parts_share_no_wording() -> None:
@@ -71,7 +86,9 @@ def test_parts_share_no_wording() -> None:
 
 def test_every_prefix_holds_the_tasks_by_their_weights() -> None:
     wordings = solar()
-    many = [Example(f"c{i}", IMAGE, {"severity": "none", "defect": "no", "cell_type": "mono"}) for i in range(60)]
+    many = [
+        Example(f"c{i}", IMAGE, {"severity": "none", "defect": "no", "cell_type": "mono"}) for i in range(60)
+    ]
     made = prompts(wordings, many, "bank", 0)
     assert len(made) == 60 * len(wordings.tasks)  # each task of each example once in the end
     total = sum(task.weight for task in wordings.tasks.values())
@@ -92,7 +109,9 @@ def test_rounds_ask_in_other_words() -> None:
 
 
 def test_facts_hold_what_a_judge_needs() -> None:
-    example = Example("a", IMAGE, {"defect": "no", "severity": "slight", "cell_type": "mono"}, soft={"defect": 1 / 3})
+    example = Example(
+        "a", IMAGE, {"defect": "no", "severity": "slight", "cell_type": "mono"}, soft={"defect": 1 / 3}
+    )
     found = {p.task: p for p in prompts(solar(), [example], "test", 0)}
     facts = found["defect"].facts
     assert (facts["rule"], facts["kind"], facts["asked"]) == ("attributes", "attribute", ["defect"])
@@ -102,10 +121,15 @@ def test_facts_hold_what_a_judge_needs() -> None:
     assert facts["attributes"]["severity"]["values"] == ["none", "slight", "moderate", "severe"]
     assert facts["attributes"]["action"]["advice"] is True
     low, high = facts["length"]
-    assert (low, high) == (5, 11)  # "Yes, the cell is faulty." to "No, the cell looks sound. Photograph it again next time."
+    assert (low, high) == (
+        5,
+        11,
+    )  # "Yes, the cell is faulty." to "No, the cell looks sound. Photograph it again next time."
     assert found["dialogue"].facts["turn"] in ("severity", "action")
     assert found["dialogue"].facts["kind"] == "dialogue"
-    assert found["unanswerable"].facts["rule"] == "unanswerable" and found["unanswerable"].facts["asked"] == []
+    assert (
+        found["unanswerable"].facts["rule"] == "unanswerable" and found["unanswerable"].facts["asked"] == []
+    )
 
 
 def test_dialogue_prompts_are_answered_truly_up_to_the_last_question() -> None:
@@ -138,5 +162,11 @@ def test_chinese_goes_through_everything(tmp_path: Path) -> None:
     prompt = next(p for p in read_records(tmp_path / "p.jsonl", Prompt) if p.task == "安全帽")
     right = judge(prompt, "否，图中人员未佩戴安全帽。", True)
     wrong = judge(prompt, "是，图中人员已佩戴安全帽。", True)
-    assert right == {"truthfulness": 1.0, "helpfulness": 1.0, "harmlessness": 1.0, "fluency": 1.0, "clarity": 1.0}
+    assert right == {
+        "truthfulness": 1.0,
+        "helpfulness": 1.0,
+        "harmlessness": 1.0,
+        "fluency": 1.0,
+        "clarity": 1.0,
+    }
     assert wrong["truthfulness"] == wrong["harmlessness"] == 0.0

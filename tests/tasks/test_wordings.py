@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from bessemer.errors import UserError
 from bessemer.tasks.judge import judge
 from bessemer.tasks.prose import words
@@ -45,20 +46,52 @@ def test_small_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('bank: ["Any crack?"]', 'bank: [" is it CRACKED "]', r"w.yaml:9: .*questions.bank: .*stands in .*train too"),
-        ('["Yes, a crack."]', '["Yes, it broke.", "It broke."]', r"w.yaml:10: .*'It broke.' reads as nothing .*expected 'crack'"),
-        ('["No, it is ok."]', '["Yes, it is ok."]', r"w.yaml:10: .*a contradictory claim for attribute 'class', expected 'ok'"),
-        ('crack: ["Yes, a crack."]', 'crak: ["Yes, a crack."]', r"w.yaml:10: .*crak: unknown key, expected one of ok, crack"),
+        (
+            'bank: ["Any crack?"]',
+            'bank: [" is it CRACKED "]',
+            r"w.yaml:9: .*questions.bank: .*stands in .*train too",
+        ),
+        (
+            '["Yes, a crack."]',
+            '["Yes, it broke.", "It broke."]',
+            r"w.yaml:10: .*'It broke.' reads as nothing .*expected 'crack'",
+        ),
+        (
+            '["No, it is ok."]',
+            '["Yes, it is ok."]',
+            r"w.yaml:10: .*a contradictory claim for attribute 'class', expected 'ok'",
+        ),
+        (
+            'crack: ["Yes, a crack."]',
+            'crak: ["Yes, a crack."]',
+            r"w.yaml:10: .*crak: unknown key, expected one of ok, crack",
+        ),
         (', crack: ["Yes, a crack."]', "", r"w.yaml:10: .*answers: key 'crack' is missing"),
-        ("attribute: class", "attribute: klass", r"w.yaml:8: tasks.class.attribute: 'klass', expected one of class"),
-        ("kind: attribute", "kind: atribute", r"w.yaml:7: tasks.class.kind: 'atribute', expected one of attribute"),
+        (
+            "attribute: class",
+            "attribute: klass",
+            r"w.yaml:8: tasks.class.attribute: 'klass', expected one of class",
+        ),
+        (
+            "kind: attribute",
+            "kind: atribute",
+            r"w.yaml:7: tasks.class.kind: 'atribute', expected one of attribute",
+        ),
         ('crack: "Yes"', 'crack: "no"', r"w.yaml:11: .*choices: expected a different word"),
         ("positive: crack", "positive: cracked", r"w.yaml:4: .*'cracked', expected one of ok, crack"),
         ("[ok, crack]", "[ok]", r"w.yaml:3: .*values: 1 items, expected 2"),
         ('"Yes, a crack."', '"Yes, a crack. {size}"', r"w.yaml:10: .*\{size\} in .*expected one of class"),
         ('"Yes, a crack."', '"Yes, a crack. {class"', r"w.yaml:10: .*broken braces"),
-        ("  class:\n    kind", "  class:\n    weight: -1\n    kind", r"w.yaml:7: .*weight: '-1', expected a number from 0"),
-        ("attributes:\n", "scene: office\nattributes:\n", r"w.yaml:1: scene: 'office', expected one of equipment"),
+        (
+            "  class:\n    kind",
+            "  class:\n    weight: -1\n    kind",
+            r"w.yaml:7: .*weight: '-1', expected a number from 0",
+        ),
+        (
+            "attributes:\n",
+            "scene: office\nattributes:\n",
+            r"w.yaml:1: scene: 'office', expected one of equipment",
+        ),
         ("  class:\n    values", '  "a.b":\n    values', r"expected a name that begins with a letter"),
     ],
 )
@@ -69,7 +102,9 @@ def test_errors_name_file_line_and_key(tmp_path: Path, old: str, new: str, messa
 
 
 def test_labels_that_follow_from_others(tmp_path: Path) -> None:
-    derived = "  action:\n    values: [keep, repair]\n    from: class\n    map: {ok: keep, crack: repair}\ntasks:\n"
+    derived = (
+        "  action:\n    values: [keep, repair]\n    from: class\n    map: {ok: keep, crack: repair}\ntasks:\n"
+    )
     wordings = load(tmp_path, SMALL.replace("tasks:\n", derived))
     assert wordings.complete({"class": "crack", "other": "x"}) == {"class": "crack", "action": "repair"}
     assert wordings.complete({"other": "x"}) == {}
@@ -97,7 +132,9 @@ def test_the_shipped_questions_stand_in_one_part_only() -> None:
             for part, texts in parts.items():
                 texts.update(" ".join(words(text)) for text in questions.of(part))
     assert min(map(len, parts.values())) > 25
-    assert not (parts["train"] & parts["bank"] or parts["train"] & parts["test"] or parts["bank"] & parts["test"])
+    assert not (
+        parts["train"] & parts["bank"] or parts["train"] & parts["test"] or parts["bank"] & parts["test"]
+    )
 
 
 def test_the_shipped_answers_are_short_and_varied() -> None:
@@ -115,7 +152,7 @@ def test_the_shipped_answers_are_short_and_varied() -> None:
 
 
 def test_the_shipped_answers_are_true_of_every_cell() -> None:
-    """Every wording for every combination of labels, judged: nothing that sft learns may be false or harmful."""
+    """Every wording for every combination of labels, judged: nothing false or harmful is taught."""
     wordings, seen = solar(), set()
     for seed in range(12):
         for prompt in prompts(wordings, cells(), "bank", seed):

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bessemer.algos.masked import widen
+
 __all__ = ["linear_logprobs"]
 
 
@@ -19,17 +21,18 @@ class LinearLogProbs(torch.autograd.Function):
     """`log_softmax(hidden @ weight.T / temperature)[target]` and the entropy of the same distribution, by chunks."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float, chunk: int
     ) -> tuple[Tensor, Tensor]:
         rows = hidden.shape[0]
         master, weight = weight, weight.to(hidden.dtype)
-        logprobs = torch.empty(rows, dtype=torch.float32, device=hidden.device)
+        wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+        logprobs = torch.empty(rows, dtype=wide, device=hidden.device)
         entropy = torch.empty_like(logprobs)
         normaliser = torch.empty_like(logprobs)
         for start in range(0, rows, chunk):
             part = slice(start, start + chunk)
-            logits = (hidden[part] @ weight.T).float().div_(temperature)
+            logits = widen(hidden[part] @ weight.T).div_(temperature)
             normaliser[part] = torch.logsumexp(logits, -1)
             chosen = logits.gather(-1, targets[part, None])[:, 0]
             logprobs[part] = chosen - normaliser[part]
@@ -47,10 +50,10 @@ class LinearLogProbs(torch.autograd.Function):
         gradient = gradients[0] / ctx.temperature
         needs_hidden, needs_weight = ctx.needs_input_grad[:2]
         d_hidden = torch.empty_like(hidden) if needs_hidden else None
-        d_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if needs_weight else None
+        d_weight = torch.zeros(weight.shape, dtype=normaliser.dtype, device=weight.device) if needs_weight else None
         for start in range(0, hidden.shape[0], ctx.chunk):
             part = slice(start, start + ctx.chunk)
-            logits = (hidden[part] @ weight.T).float().div_(ctx.temperature)
+            logits = widen(hidden[part] @ weight.T).div_(ctx.temperature)
             # d logp(target) / d logits = onehot - softmax
             d_logits = logits.sub_(normaliser[part, None]).exp_().mul_(-gradient[part, None])
             d_logits.scatter_add_(-1, targets[part, None], gradient[part, None])
@@ -58,7 +61,7 @@ class LinearLogProbs(torch.autograd.Function):
             if d_hidden is not None:
                 d_hidden[part] = (d_logits @ weight).to(hidden.dtype)
             if d_weight is not None:
-                d_weight += (d_logits.T @ hidden[part]).float()
+                d_weight += widen(d_logits.T @ hidden[part])
         return d_hidden, None if d_weight is None else d_weight.to(ctx.weight_dtype), None, None, None
 
 
@@ -68,11 +71,13 @@ def linear_logprobs(
     """Return the log-probability of each target token and the entropy of its distribution.
 
     hidden (M, D): state that predicts the target; weight (V, D): language-model head, cast to hidden's type; targets (M,) int64.
-    Returns two float32 tensors (M,): log-probabilities (differentiable in hidden and weight) and entropies in nats
+    Returns two tensors (M,), at least float32: log-probabilities (differentiable in hidden and weight) and entropies in nats
     (not differentiable: they are logged, and an entropy bonus would need the plain path).
     Equal to `log_softmax(hidden @ weight.T / temperature)` gathered at the targets.
     """
     if hidden.shape[0] != targets.shape[0]:
         raise ValueError(f"{hidden.shape[0]} hidden rows for {targets.shape[0]} targets")
-    result: tuple[Tensor, Tensor] = LinearLogProbs.apply(hidden, weight, targets, temperature, chunk)  # type: ignore[no-untyped-call]
+    if not temperature > 0:
+        raise ValueError(f"expected a temperature above 0, got {temperature}")
+    result: tuple[Tensor, Tensor] = LinearLogProbs.apply(hidden, weight, targets, temperature, chunk)
     return result

@@ -55,7 +55,8 @@ def pack(sequences: Sequence[Rendered], model_inputs: Mapping[str, Tensor] | Non
     """Lay rendered sequences one behind the other."""
     ids = torch.tensor([token for sequence in sequences for token in sequence.ids], dtype=torch.int64)
     lengths = tuple(len(sequence.ids) for sequence in sequences)
-    image_rows, start = [], 0
+    image_rows: list[int] = []
+    start = 0
     for sequence in sequences:
         image_rows.extend(start + place for place in sequence.image_places)
         start += len(sequence.ids)

@@ -191,10 +191,10 @@ def read_rows(path: Path, parse: Callable[[dict[str, Any], Row], T], skip_bad: P
     good: list[T] = []
     bad: list[dict[str, Any]] = []
     for row in rows_of(path):
-        place = f"{shown(path)}:{row.line}" + (f" (item {row.number})" if row.in_array else "")
         try:
             good.append(parse(parse_object(row.raw), row))
         except UserError as error:
+            place = f"{shown(path)}:{row.line}" + (f" (item {row.number})" if row.in_array else "")
             reason = (
                 f"{error} (the last line has no line end: was the file cut short?)"
                 if row.torn

@@ -24,6 +24,8 @@ def shown(text: object, limit: int | None = None) -> str:
     raw = str(text)
     limit = limit or (len(raw) if isinstance(text, Path) else 80)
     cut = raw if len(raw) <= limit else raw[: limit - 1] + "…"
+    if cut.isprintable():
+        return cut
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
 
 

@@ -176,7 +176,7 @@ def _first_sentences(doc: str) -> str | None:
         and not paragraphs[0].endswith(".")
     ):
         paragraphs.pop(0)
-    if not paragraphs:
+    if not paragraphs or not paragraphs[0]:
         return None
     sentences: list[str] = []
     rest = paragraphs[0]

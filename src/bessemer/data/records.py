@@ -48,18 +48,13 @@ __all__ = [
 
 T = TypeVar("T", Conversation, Prompt, Ranking, Document, Example)
 V = TypeVar("V")
+_JSON_NAMES: dict[type, str] = {
+    str: "text", bool: "true or false", int: "a number", float: "a number", dict: "an object", list: "a list",
+}  # fmt: skip
 
 
-def _describe(value: object) -> str:
-    names = {
-        str: "text",
-        bool: "true or false",
-        int: "a number",
-        float: "a number",
-        dict: "an object",
-        list: "a list",
-    }
-    return names.get(type(value), "null")
+def _describe(kind: type) -> str:
+    return _JSON_NAMES.get(kind, "null")
 
 
 def get_field(row: dict[str, Any], key: str, kind: type[V], default: V | None = None) -> V:
@@ -67,12 +62,12 @@ def get_field(row: dict[str, Any], key: str, kind: type[V], default: V | None = 
     absent."""
     if key not in row and default is not None:
         return default
-    expected = _describe(kind())
+    expected = _describe(kind)
     need(key in row, f"no {key!r}", expected)
     value = row[key]
     if isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
         return value
-    raise UserError(f"{key!r} is {_describe(value)} ({shown(value, 40)}), expected {expected}")
+    raise UserError(f"{key!r} is {_describe(type(value))} ({shown(value, 40)}), expected {expected}")
 
 
 def _each(row: dict[str, Any], key: str, kind: type[V]) -> tuple[V, ...]:
@@ -125,7 +120,7 @@ def get_number(row: dict[str, Any], key: str, default: float) -> float:
     """The finite number of a key, or the default where it is absent."""
     value = row.get(key, default)
     if not is_number(value):
-        raise UserError(f"{key!r} is {_describe(value)} ({shown(value, 40)}), expected a number")
+        raise UserError(f"{key!r} is {_describe(type(value))} ({shown(value, 40)}), expected a number")
     return float(value)
 
 

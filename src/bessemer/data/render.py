@@ -43,7 +43,9 @@ class Rendered:
 class Renderer:
     """Renders conversations and prompts for one tokenizer. Final.
 
-    tokenizer: a transformers tokenizer; image_ids: the ids that stand for one image, given its reference.
+    tokenizer: a transformers tokenizer; image_ids: the ids that stand for one image, given its reference;
+    image_token: what the template itself writes for an image, if it does: the ids then take its place, and else stand
+    before the message's text.
     """
 
     def __init__(
@@ -51,11 +53,16 @@ class Renderer:
         tokenizer: Any,
         image_ids: Callable[[ImageRef], Sequence[int]] | None = None,
         system_prompt: str | None = None,
+        image_token: str | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.image_ids = image_ids
         self.system_prompt = system_prompt
+        self.image_token = image_token or None
         self.template = tokenizer.chat_template or PLAIN_TEMPLATE
+        self.shows_images = image_token is not None and "image" in self.template
+        self.parts = self.shows_images or not self._reads_text()
+        self.trimmed = self._trimmed()
         self.end_id = self._end_id()
 
     @property
@@ -104,7 +111,7 @@ class Renderer:
         probe = [Message("user", "?"), Message("assistant", "!")]
         text, marks = self._template_text(probe, generate=False)
         after = text.split(marks[-1], 1)[1]
-        ids = self._encode(after, special=True)
+        ids = self._encode(after.lstrip(), special=True)
         special = set(self.tokenizer.all_special_ids)
         if ids and ids[0] in special:
             return ids[0]
@@ -112,15 +119,34 @@ class Renderer:
             raise UserError("the chat template closes no turn and the tokenizer has no eos token: answers could not end")
         return int(self.tokenizer.eos_token_id)
 
+    def _reads_text(self) -> bool:
+        """Whether a message's content may be plain text; some templates of vision-language models want parts."""
+        mark = chr(FIRST_PRIVATE)
+        return mark in self._write([{"role": "user", "content": mark}], generate=False)
+
+    def _trimmed(self) -> set[str]:
+        """The roles whose text this template strips of white space at both ends."""
+        texts = {"user": chr(FIRST_PRIVATE), "assistant": chr(FIRST_PRIVATE + 1)}
+        turns = [{"role": role, "content": self._content(f"\t{mark}\t", 0)} for role, mark in texts.items()]
+        written = self._write(turns, generate=False)
+        return {role for role, mark in texts.items() if f"\t{mark}\t" not in written}
+
     def _template_text(self, messages: Sequence[Message], generate: bool) -> tuple[str, list[str]]:
         marks = [chr(FIRST_PRIVATE + index) for index in range(len(messages))]
         turns = [
-            {"role": message.role, "content": mark} for message, mark in zip(messages, marks, strict=True)
+            {"role": message.role, "content": self._content(mark, len(message.images) * self.shows_images)}
+            for message, mark in zip(messages, marks, strict=True)
         ]
-        text = self.tokenizer.apply_chat_template(
-            turns, chat_template=self.template, tokenize=False, add_generation_prompt=generate
+        return self._write(turns, generate), marks
+
+    def _content(self, text: str, images: int) -> str | list[dict[str, str]]:
+        return [*([{"type": "image"}] * images), {"type": "text", "text": text}] if self.parts else text
+
+    def _write(self, turns: Sequence[dict[str, Any]], generate: bool) -> str:
+        text: str = self.tokenizer.apply_chat_template(
+            list(turns), chat_template=self.template, tokenize=False, add_generation_prompt=generate
         )
-        return text, marks
+        return text
 
     def _render(self, messages: Sequence[Message], generate: bool) -> Rendered:
         if self.system_prompt is not None and (not messages or messages[0].role != "system"):
@@ -139,29 +165,49 @@ class Renderer:
             before, found, text = text.partition(mark)
             if not found:
                 raise UserError(f"the chat template drops the {message.role} message; expected every message in order")
-            extend(self._encode(before, special=True), False)
-            for image in message.images:
+            first, *pieces = self._around_images(before, message)
+            extend(self._encode(first, special=True), False)
+            for image, piece in zip(message.images, pieces, strict=True):
                 if self.image_ids is None:
                     raise UserError(f"{image.path}: this is a text-only model, expected records without images")
                 slots = self.image_ids(image)
                 places.extend(range(len(ids), len(ids) + len(slots)))
                 images.append(image)
                 extend(slots, False)
+                extend(self._encode(piece, special=True), False)
             trained = message.role == "assistant"
-            extend(self._encode(message.text, special=False), trained)
+            said = message.text.strip() if message.role in self.trimmed else message.text
+            extend(self._encode(said, special=False), trained)
             if trained:
                 extend([self.end_id], True)
                 text = self._after_end(text)
         extend(self._encode(text, special=True), False)
         return Rendered(tuple(ids), tuple(answers), tuple(places), tuple(images))
 
+    def _around_images(self, before: str, message: Message) -> list[str]:
+        """The template's text before a message, cut where each of its images belongs."""
+        if not self.shows_images:
+            return [before, *([""] * len(message.images))]
+        pieces = before.split(self.image_token)
+        if len(pieces) != len(message.images) + 1:
+            raise UserError(
+                f"the chat template writes {len(pieces) - 1} images for {len(message.images)}, expected each once"
+            )
+        return pieces
+
     def _after_end(self, text: str) -> str:
         """The rest of the template's text, without the end token that was just written."""
-        end = self.tokenizer.convert_ids_to_tokens(self.end_id)
-        return text.removeprefix(end)
+        end: str = self.tokenizer.convert_ids_to_tokens(self.end_id)
+        bare = text.lstrip()  # Llama 2 writes a space before it
+        return bare.removeprefix(end) if bare.startswith(end) else text
 
     def _encode(self, text: str, special: bool) -> list[int]:
         if not text:
             return []
+        if not special and self.image_token is not None and self.image_token in text:
+            # not every tokenizer calls it special: written by a user it is text, so it is cut in two
+            head, _, tail = text.partition(self.image_token)
+            cut = self.image_token[:1], self.image_token[1:]
+            return [*self._encode(head + cut[0], special=False), *self._encode(cut[1] + tail, special=False)]
         encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=not special)
         return list(encoded["input_ids"])

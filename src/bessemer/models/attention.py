@@ -110,16 +110,16 @@ def packed_attention(
     longest = max(segments.lengths)
     if sliding_window is not None and longest > sliding_window:
         raise ValueError(f"a sequence of {longest} tokens exceeds the sliding window of {sliding_window}")
-    rows_of_heads = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]
+    q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
     if len(segments.grids) == 1:
         rows, places, targets = segments.grids[0]
-        mixed = grid_attention(*rows_of_heads, rows, scaling).index_select(0, places)
-        if bool(len(segments.lengths) > 1) and not _in_order(targets):
+        mixed = grid_attention(q, k, v, rows, scaling).index_select(0, places)
+        if not _in_order(targets):
             mixed = torch.empty_like(mixed).index_copy(0, targets, mixed)
         return mixed[None], None
     parts, targets_all = [], []
     for rows, places, targets in segments.grids:
-        parts.append(grid_attention(*rows_of_heads, rows, scaling).index_select(0, places))
+        parts.append(grid_attention(q, k, v, rows, scaling).index_select(0, places))
         targets_all.append(targets)
     mixed = torch.cat(parts)
     return torch.empty_like(mixed).index_copy(0, torch.cat(targets_all), mixed)[None], None

@@ -7,6 +7,7 @@ vision-language models and architectures the packed path does not know. Both giv
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -127,6 +128,9 @@ class PaddedBackbone(nn.Module):
         super().__init__()
         self.language = language
         self.padding = padding
+        self.compute_dtype: torch.dtype = language.dtype
+        body = getattr(language, language.base_model_prefix)
+        self._typed = "mm_token_type_ids" in inspect.signature(body.forward).parameters
 
     @property
     def device(self) -> torch.device:
@@ -140,14 +144,22 @@ class PaddedBackbone(nn.Module):
     def hidden(self, packed: Packed) -> Tensor:
         """Hidden state of each token after the last norm, (N, D)."""
         ids, mask = self.padded(packed)
-        positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
-        inputs = {name: value.to(self.device) for name, value in packed.model_inputs.items()}
-        if not inputs:  # vision-language models derive their own positions
-            inputs["position_ids"] = positions
         body = getattr(self.language, self.language.base_model_prefix)
-        output = body(input_ids=ids, attention_mask=mask.long(), use_cache=False, **inputs)
+        output = body(use_cache=False, **self.arguments(ids, mask, packed.model_inputs))
         states: Tensor = output.last_hidden_state[mask]
         return states
+
+    def arguments(self, ids: Tensor, mask: Tensor, model_inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the network is called with: ids and mask (B, T), True = a real token, and the images' inputs."""
+        given = {"input_ids": ids, "attention_mask": mask.long()}
+        for name, value in model_inputs.items():
+            value = value.to(self.device)
+            given[name] = value.to(self.compute_dtype) if value.is_floating_point() else value
+        if not model_inputs:  # vision-language models derive their own positions, some from the types of the tokens
+            given["position_ids"] = (mask.long().cumsum(-1) - 1).clamp(min=0)
+        elif self._typed:
+            given["mm_token_type_ids"] = (ids == self.language.config.image_token_id).long()
+        return given
 
     def padded(self, packed: Packed) -> tuple[Tensor, Tensor]:
         """The batch as a (B, T) grid of ids and its mask (True = a real token)."""

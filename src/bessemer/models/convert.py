@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -33,8 +34,10 @@ def obtain_model(name: str) -> Path:
     if not (target / "config.json").is_file():
         temporary = Path(tempfile.mkdtemp(dir=source.parent, prefix=".converting-"))
         try:
-            writer(source, temporary)
-            publish(temporary, target)
+            # a stage draws the same numbers whether or not the conversion was needed
+            with torch.random.fork_rng(devices=[]):
+                writer(source, temporary / "model")
+            publish(temporary / "model", target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return target
@@ -51,11 +54,10 @@ def _language_from_gguf(source: Path, target: Path) -> None:
     file = _only(source, "*.gguf")
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-        model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
-        model = model.to(torch.bfloat16)
+        model: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+        model.to(torch.bfloat16)
         # the weights are dense now: without this, transformers would save the marks of a quantised model
         del model.config.quantization_config
         del model.hf_quantizer
@@ -64,7 +66,6 @@ def _language_from_gguf(source: Path, target: Path) -> None:
         tokenizer.save_pretrained(target)
     finally:
         transformers_logging.set_verbosity(verbosity)
-        transformers_logging.enable_progress_bar()
 
 
 def _efficientnet_lite0(source: Path, target: Path) -> None:

@@ -92,7 +92,7 @@ class FeatureStore:
         os.replace(temporary, self.folder / f"{name}.safetensors")
 
     def _read(self, path: Path) -> None:
-        with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+        with safe_open(path, framework="pt") as file:
             keys = json.loads(file.metadata()["keys"])
         self.known.update(zip(keys, load_file(path)["features"], strict=True))
 
@@ -101,5 +101,5 @@ def _fingerprint(tower: Tower, grid: int) -> str:
     digest = hashlib.sha256(json.dumps([tower.settings, grid], sort_keys=True).encode())
     for name, tensor in sorted(tower.state_dict().items()):
         digest.update(name.encode())
-        digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:32]

@@ -38,13 +38,15 @@ class Feed:
             model.facts.system_prompt = system_prompt
         self._expanded: dict[str, tuple[list[int], dict[str, Tensor]]] = {}
         image_ids: Callable[[ImageRef], Sequence[int]] | None = None
+        image_token: str | None = None
         if model.facts.kind == "composed":
             assert model.tower is not None
             self.store = FeatureStore(model.tower, model.facts.image_grid, root, cache)
             image_ids = self._slots
         elif model.facts.kind == "vlm":
             image_ids = self._own_ids
-        self.renderer = Renderer(model.tokenizer, image_ids, model.facts.system_prompt)
+            image_token = model.processor.image_token
+        self.renderer = Renderer(model.tokenizer, image_ids, model.facts.system_prompt, image_token)
 
     def use_pixels(self) -> None:
         """Feed pixels instead of cached features: for a tower that learns."""
@@ -68,7 +70,7 @@ class Feed:
         if tower is not None:
             return {"pixels": torch.stack([flipped(self._pixels(image, tower), view) for image, view in pairs])}
         parts = [self._expand(image)[1] for image, _ in pairs]
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return {name: _joined([part[name] for part in parts]) for name in parts[0]}
 
     def pack(self, sequences: Sequence[Rendered], views: Sequence[int] | None = None) -> Packed:
         """Pack rendered sequences together with the inputs of their images."""
@@ -89,9 +91,24 @@ class Feed:
         if image.sha256 not in self._expanded:
             processor: Any = self.model.processor
             picture = load_image(image, self.root)
-            made = dict(processor(text=processor.image_token, images=[picture], return_tensors="pt"))
+            made = dict(
+                processor(text=processor.image_token, images=[picture], return_tensors="pt", add_special_tokens=False)
+            )
             ids = made.pop("input_ids")[0].tolist()
-            special = {self.model.tokenizer.bos_token_id}
-            made.pop("attention_mask", None)
-            self._expanded[image.sha256] = ([token for token in ids if token not in special], made)
+            for about_tokens in ("attention_mask", "token_type_ids", "mm_token_type_ids"):
+                made.pop(about_tokens, None)
+            self._expanded[image.sha256] = (ids, made)
         return self._expanded[image.sha256]
+
+
+def _joined(values: Sequence[Tensor]) -> Tensor:
+    """One input of all images; where they were cut into different numbers of tiles, zeros fill up the missing ones."""
+    if values[0].ndim < 2 or len({value.shape[1:] for value in values}) == 1:
+        return torch.cat(list(values))
+    sizes = [max(sizes) for sizes in zip(*(value.shape for value in values), strict=True)]
+    grown = []
+    for value in values:
+        larger = value.new_zeros(len(value), *sizes[1:])
+        larger[tuple(slice(0, size) for size in value.shape)] = value
+        grown.append(larger)
+    return torch.cat(grown)

@@ -77,6 +77,8 @@ class Lora(nn.Module):
     def __init__(self, model: nn.Module, targets: str | Iterable[str] = "all") -> None:
         super().__init__()
         names = linear_targets(model, targets)
+        if not names:
+            raise UserError("this model has no linear layer that LoRA could adapt; set finetuning_type=full")
         self.shapes: dict[str, tuple[int, int]] = {}
         self.adapters = nn.ModuleDict()
         self.active: str | None = None
@@ -84,6 +86,7 @@ class Lora(nn.Module):
         for index, name in enumerate(names):
             layer = model.get_submodule(name)
             assert isinstance(layer, nn.Linear)
+            self._device = layer.weight.device
             self.shapes[name] = (layer.in_features, layer.out_features)
             self._handles.append(layer.register_forward_hook(self._hook(index)))
 
@@ -101,7 +104,7 @@ class Lora(nn.Module):
 
     def add(self, name: str, rank: int, alpha: float, seed: int = 0) -> LoraFactors:
         """Add an adapter that changes nothing yet (B is zero)."""
-        factors = LoraFactors(self.shapes, rank, alpha, seed)
+        factors = LoraFactors(self.shapes, rank, alpha, seed).to(self._device)
         self.adapters[name] = factors
         return factors
 
@@ -152,8 +155,10 @@ class Lora(nn.Module):
     def load(self, name: str, directory: Path) -> LoraFactors:
         """Read an adapter in PEFT's layout; every factor of every adapted layer must be there and fit."""
         config = json.loads((directory / "adapter_config.json").read_text(encoding="utf-8"))
-        if config.get("peft_type") != "LORA" or config.get("use_dora") or config.get("use_rslora"):
-            raise UserError(f"{directory}: expected a plain LoRA adapter, got {config.get('peft_type')}")
+        others = [key for key in ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern") if config.get(key)]
+        if config.get("peft_type") != "LORA" or others:
+            found = ", ".join([str(config.get("peft_type")), *others])
+            raise UserError(f"{directory}: expected a plain LoRA adapter of one rank and scale, got {found}")
         tensors = load_file(directory / "adapter_model.safetensors")
         factors = self.add(name, int(config["r"]), float(config["lora_alpha"]))
         state: dict[str, Tensor] = {}

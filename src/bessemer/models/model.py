@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from bessemer.errors import UserError
 from bessemer.models.backbone import PackedBackbone, PaddedBackbone, packs
@@ -30,7 +32,9 @@ from bessemer.models.lora import Lora
 from bessemer.models.safety import check_directory
 from bessemer.models.vision import Projector, Tower
 
-__all__ = ["Facts", "Model", "attach_vision", "load_model", "save_model"]
+__all__ = ["ADAPTER", "Facts", "Model", "attach_vision", "load_model", "save_model"]
+
+transformers_logging.disable_progress_bar()  # reading 270 MB needs no bar; ours show what takes time
 
 FORMAT = 1
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -57,6 +61,8 @@ class Model:
     source: Path
     lora: Lora | None = None
     reward: RewardHead | None = None
+    language_changed: bool = False
+    """Whether the language model is no longer the one at `source`, though nothing in it may be learning now."""
 
     @property
     def tower(self) -> Tower | None:
@@ -94,16 +100,16 @@ def load_model(name: str, dtype: str = "bf16", device: torch.device | str = "cpu
 
 def _load_plain(directory: Path, facts: Facts, dtype: str, device: torch.device | str) -> Model:
     check_directory(directory)
-    config = AutoConfig.from_pretrained(directory)
     weights = DTYPES[dtype]
-    vlm = "vision_config" in config.to_dict()
-    loader = AutoModelForImageTextToText if vlm else AutoModelForCausalLM
     try:
+        config = AutoConfig.from_pretrained(directory)
+        vlm = "vision_config" in config.to_dict()
+        loader = AutoModelForImageTextToText if vlm else AutoModelForCausalLM
         language = loader.from_pretrained(directory, dtype=weights, use_safetensors=True).eval().to(device)
-    except (OSError, ValueError) as error:
+        processor = AutoProcessor.from_pretrained(directory) if vlm else None
+        tokenizer = processor.tokenizer if processor is not None else AutoTokenizer.from_pretrained(directory)
+    except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"{directory}: transformers cannot load this model: {error}") from error
-    processor = AutoProcessor.from_pretrained(directory) if vlm else None
-    tokenizer = processor.tokenizer if processor is not None else AutoTokenizer.from_pretrained(directory)
     backbone: nn.Module
     if vlm or not packs(config.model_type):
         backbone = PaddedBackbone(language)
@@ -133,7 +139,7 @@ def _load_ours(directory: Path, dtype: str, device: torch.device | str) -> Model
         lora.load(ADAPTER, directory / "adapter")
         lora.active = ADAPTER
     if (directory / "reward").is_dir():
-        model.reward = RewardHead.load(directory / "reward")
+        model.reward = RewardHead.load(directory / "reward").to(device)
     model.freeze()
     return model
 
@@ -177,7 +183,8 @@ def save_model(model: Model, directory: Path, *, adapter: str | None = None, mer
 
 
 def _language_trained(model: Model) -> bool:
-    return any(parameter.requires_grad for parameter in model.backbone.language.parameters())
+    learning = any(parameter.requires_grad for parameter in model.backbone.language.parameters())
+    return learning or model.language_changed
 
 
 def _save_language(model: Model, directory: Path, merged: str | None) -> None:
@@ -201,6 +208,8 @@ def _link_tree(source: Path, target: Path) -> None:
     for path in sorted(source.iterdir()):
         if path.is_file():
             copy = target / path.name
+            if copy.exists() and copy.samefile(path):
+                continue
             copy.unlink(missing_ok=True)
             try:
                 os.link(path.resolve(), copy)

@@ -34,6 +34,7 @@ def keep_layers(model: Model, kept: Sequence[int]) -> None:
         config.layer_types = [types[index] for index in kept]
     model.backbone.language.config = config
     decoder.config = config
+    model.language_changed = True
 
 
 def merge_adapter(model: Model, name: str) -> None:
@@ -45,3 +46,4 @@ def merge_adapter(model: Model, name: str) -> None:
         module.weight.data = lora.merged(name, layer, module.weight).to(module.weight.dtype)
     lora.remove()
     model.lora = None
+    model.language_changed = True

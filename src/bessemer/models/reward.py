@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from bessemer.disk import tree_hash
+from bessemer.disk import file_hash
 from bessemer.errors import UserError
 from bessemer.models.heads import RewardHead
 from bessemer.models.lora import LoraFactors
@@ -27,8 +27,10 @@ def load_reward(model: Model, directory: Path, name: str) -> RewardHead:
     if not (folder / "adapter").is_dir():
         raise UserError(f"{directory}: no adapter, expected a reward stage trained with LoRA on the policy's backbone")
     for part in SHARED:
-        mine, theirs = model.source / part, folder / part
-        if mine.is_dir() and theirs.is_dir() and tree_hash(mine) != tree_hash(theirs):
+        mine = model.source / part
+        if part == "language" and not mine.is_dir():
+            mine = model.source  # a plain Hugging Face directory
+        if _weights(mine) != _weights(folder / part):
             raise UserError(f"{directory}: its {part} is not the policy's; train the reward model from that policy")
     factors: LoraFactors = model.adapters().load(name, folder / "adapter")
     head = RewardHead.load(folder / "reward")
@@ -36,3 +38,8 @@ def load_reward(model: Model, directory: Path, name: str) -> RewardHead:
     factors.to(device)
     with torch.no_grad():
         return head.to(device)
+
+
+def _weights(directory: Path) -> dict[str, str]:
+    """Hash of each file of weights in a directory, which may not be there."""
+    return {path.name: file_hash(path) for path in directory.glob("*.safetensors")}

@@ -19,7 +19,22 @@ from bessemer.data.batches import Packed
 from bessemer.models.heads import RewardHead
 from bessemer.models.model import Model
 
-__all__ = ["Role", "Roles"]
+__all__ = ["Role", "Roles", "speaking"]
+
+
+@contextmanager
+def speaking(model: Model, adapter: str | None) -> Iterator[None]:
+    """Let one adapter of the model speak, or with None the bare backbone; whatever spoke before speaks again after."""
+    lora = model.lora
+    if lora is None:
+        yield
+        return
+    before = lora.active
+    lora.active = adapter
+    try:
+        yield
+    finally:
+        lora.active = before
 
 
 @dataclass(frozen=True)
@@ -56,7 +71,7 @@ class Roles:
     def hidden(self, name: str, packed: Packed) -> Tensor:
         """Hidden states (N, D) as this role sees the batch; gradients flow only for a trainable role."""
         role = self.roles[name]
-        with self._speaking(role.adapter), torch.set_grad_enabled(role.trainable and torch.is_grad_enabled()):
+        with speaking(self.model, role.adapter), torch.set_grad_enabled(role.trainable and torch.is_grad_enabled()):
             states: Tensor = self.model.backbone.hidden(packed)
         return states
 
@@ -65,11 +80,12 @@ class Roles:
     ) -> tuple[Tensor, Tensor]:
         """Log-probability (M,) of each target token and entropy (M,), from the states at `rows`."""
         states = self.hidden(name, packed)[rows]
-        return linear_logprobs(states, self.model.backbone.head, targets, temperature)
+        return linear_logprobs(states, self.model.backbone.head, targets.to(states.device), temperature)
 
     def logits(self, name: str, packed: Packed, rows: Tensor) -> Tensor:
         """Logits (M, V) in float32 of the rows given."""
-        return (self.hidden(name, packed)[rows] @ self.model.backbone.head.T).float()
+        states = self.hidden(name, packed)[rows]
+        return (states @ self.model.backbone.head.to(states.dtype).T).float()
 
     def values(self, name: str, packed: Packed, rows: Tensor) -> Tensor:
         """Value (M,) of each state at `rows`."""
@@ -85,16 +101,3 @@ class Roles:
         last = torch.tensor(packed.lengths).cumsum(0) - 1
         scores: Tensor = head(self.hidden(name, packed)[last])
         return scores
-
-    @contextmanager
-    def _speaking(self, adapter: str | None) -> Iterator[None]:
-        lora = self.model.lora
-        if lora is None:
-            yield
-            return
-        before = lora.active
-        lora.active = adapter
-        try:
-            yield
-        finally:
-            lora.active = before

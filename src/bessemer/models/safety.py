@@ -20,9 +20,11 @@ def check_directory(directory: Path) -> None:
     """
     if not (directory / "config.json").is_file():
         raise UserError(f"{directory}: no config.json, expected a Hugging Face model directory")
-    root = directory.resolve()
+    roots = [directory.resolve()]
+    if roots[0].parent.name == "snapshots":
+        roots.append(roots[0].parents[1] / "blobs")  # the hub's cache keeps a snapshot's files beside it
     for path in sorted(directory.rglob("*")):
-        if path.is_symlink() and not path.resolve().is_relative_to(root):
+        if path.is_symlink() and not any(path.resolve().is_relative_to(root) for root in roots):
             raise UserError(f"{path}: a link that leaves the model directory; copy the file there instead")
         if path.suffix.lower() in EXECUTABLE:
             raise UserError(f"{path}: may run code when loaded; expected safetensors and JSON, convert or remove it")

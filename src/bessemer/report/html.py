@@ -19,7 +19,7 @@ __all__ = ["render"]
 
 Report = Mapping[str, Any]
 CAPTIONS = {
-    "comparison": "Bars are 95 % intervals; the dashed line is the trivial answer.",
+    "comparison": "Bars are 95 % intervals; a dashed line marks the trivial answer.",
     "principles": "Each principle on its own, so that a gain in one at the cost of another is seen.",
     "roc": "Found positives against false alarms, over all thresholds.",
     "precision_recall": "Share of alarms that are right against the share of positives found.",

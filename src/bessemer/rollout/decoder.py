@@ -24,14 +24,14 @@ __all__ = ["Decoder", "decodes"]
 KNOWN = {"llama", "mistral", "qwen2", "qwen3"}
 
 
-def decodes(config: Any) -> bool:
+def decodes(settings: Any) -> bool:
     """Whether this decoder knows the architecture and its rotary embedding."""
-    rope = getattr(config, "rope_parameters", None) or {}
-    sliding = getattr(config, "layer_types", None) or []
+    rope = getattr(settings, "rope_parameters", None) or {}
+    sliding = getattr(settings, "layer_types", None) or []
     return (
-        config.model_type in KNOWN
+        settings.model_type in KNOWN
         and rope.get("rope_type", "default") == "default"
-        and config.hidden_act == "silu"
+        and settings.hidden_act == "silu"
         and "sliding_attention" not in sliding
     )
 
@@ -58,14 +58,17 @@ class Layer:
 
     def __init__(self, layer: Any, merged: Any) -> None:
         attention, mlp = layer.self_attn, layer.mlp
-        qkv = [attention.q_proj, attention.k_proj, attention.v_proj]
-        biases = [linear.bias for linear in qkv]
-        self.qkv = Linear(
-            torch.cat([merged(linear) for linear in qkv]), None if biases[0] is None else torch.cat(biases)
-        )
-        self.out = Linear(merged(attention.o_proj), attention.o_proj.bias)
-        self.gate_up = Linear(torch.cat([merged(mlp.gate_proj), merged(mlp.up_proj)]))
-        self.down = Linear(merged(mlp.down_proj))
+
+        def fused(*linears: Any) -> Linear:
+            weight = torch.cat([merged(linear) for linear in linears])
+            if linears[0].bias is None:
+                return Linear(weight)
+            return Linear(weight, torch.cat([linear.bias.detach() for linear in linears]).to(weight.dtype))
+
+        self.qkv = fused(attention.q_proj, attention.k_proj, attention.v_proj)
+        self.out = fused(attention.o_proj)
+        self.gate_up = fused(mlp.gate_proj, mlp.up_proj)
+        self.down = fused(mlp.down_proj)
         self.before_attention = layer.input_layernorm
         self.before_mlp = layer.post_attention_layernorm
         self.query_norm = getattr(attention, "q_norm", None)
@@ -91,9 +94,9 @@ class Decoder:
         names = {id(module): name for name, module in network.named_modules()}
 
         def merged(linear: Any) -> Tensor:
-            weight = linear.weight.detach()
-            if adapter is not None and model.lora is not None:
-                weight = model.lora.merged(adapter, names[id(linear)], weight)
+            weight, name = linear.weight.detach(), names[id(linear)]
+            if adapter is not None and model.lora is not None and name in model.lora.shapes:
+                weight = model.lora.merged(adapter, name, weight)
             return weight.to(self.dtype)
 
         with torch.no_grad():

@@ -17,6 +17,7 @@ from torch import Tensor
 from bessemer.data.batches import Packed
 from bessemer.models.backbone import PackedBackbone, PaddedBackbone
 from bessemer.models.model import Model
+from bessemer.models.roles import speaking
 from bessemer.rollout.decoder import Decoder, decodes
 
 __all__ = ["Sampler", "Samples", "Sampling", "TransformersSampler", "choose", "sampler_for"]
@@ -78,82 +79,72 @@ def uniforms(rows: int, steps: int, seed: int) -> Tensor:
 
 
 class TransformersSampler:
-    """Any transformers model, padded on the left, with its own cache. Final."""
+    """Any transformers model, padded on the left, with its own cache; `adapter` names who speaks. Final."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, adapter: str | None = None) -> None:
         self.model = model
+        self.adapter = adapter
 
     def refresh(self) -> None:
         """Nothing is copied, so nothing is stale."""
 
     @torch.no_grad()
     def sample(self, prompts: Packed, sampling: Sampling, end_id: int, copies: int = 1) -> Samples:
-        """Draw answers; prompts are repeated, because a foreign cache cannot be shared."""
-        backbone = self.model.backbone
-        language = backbone.language
-        if isinstance(backbone, PackedBackbone):
-            inputs, mask = _left_padded_embeddings(backbone, prompts, copies)
-        else:
-            inputs, mask = _left_padded_ids(backbone, prompts, copies)
-        steps = uniforms(len(mask), sampling.max_new_tokens, sampling.seed)
-        answers: list[list[int]] = [[] for _ in range(len(mask))]
-        alive = torch.ones(len(mask), dtype=torch.bool)
+        """Draw answers; each copy reads the prompts again, because a foreign cache cannot be shared."""
+        language = self.model.backbone.language
+        rows = len(prompts.lengths) * copies
+        numbers = uniforms(rows, sampling.max_new_tokens, sampling.seed)
+        answers: list[list[int]] = [[] for _ in range(rows)]
         attention = language.config._attn_implementation
         language.set_attn_implementation("sdpa")
         try:
-            output = language(**inputs, attention_mask=mask.long(), use_cache=True)
-            for step in range(sampling.max_new_tokens):
-                token = choose(output.logits[:, -1].float().cpu(), steps[:, step], sampling)
-                for row in alive.nonzero()[:, 0].tolist():
-                    answers[row].append(int(token[row]))
-                alive &= token != end_id
-                if not bool(alive.any()) or step + 1 == sampling.max_new_tokens:
-                    break
-                mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
-                output = language(
-                    input_ids=token[:, None].to(mask.device),
-                    attention_mask=mask.long(),
-                    past_key_values=output.past_key_values,
-                    use_cache=True,
-                )
+            with speaking(self.model, self.adapter):
+                for copy in range(copies):
+                    answers[copy::copies] = self._once(prompts, sampling, end_id, numbers[copy::copies])
         finally:
             language.set_attn_implementation(attention)
         return finish(answers, end_id)
 
+    def _once(self, prompts: Packed, sampling: Sampling, end_id: int, numbers: Tensor) -> list[list[int]]:
+        """One answer to each prompt, drawn with the numbers (B, steps)."""
+        backbone = self.model.backbone
+        given, mask = left_padded(backbone, prompts)
+        positions = given.get("position_ids")
+        answers: list[list[int]] = [[] for _ in prompts.lengths]
+        alive = torch.ones(len(answers), dtype=torch.bool)
+        output = backbone.language(**given, use_cache=True)
+        for step in range(sampling.max_new_tokens):
+            token = choose(output.logits[:, -1].float().cpu(), numbers[:, step], sampling)
+            for row in alive.nonzero()[:, 0].tolist():
+                answers[row].append(int(token[row]))
+            alive &= token != end_id
+            if not bool(alive.any()) or step + 1 == sampling.max_new_tokens:
+                break
+            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
+            following = {} if positions is None else {"position_ids": positions[:, -1:] + step + 1}
+            output = backbone.language(
+                input_ids=token[:, None].to(mask.device),
+                attention_mask=mask.long(),
+                past_key_values=output.past_key_values,
+                use_cache=True,
+                **following,
+            )
+        return answers
 
-def _left_padded_embeddings(
-    backbone: PackedBackbone, prompts: Packed, copies: int
-) -> tuple[dict[str, Tensor], Tensor]:
-    mask = _left_mask(prompts.lengths)
-    embedded = backbone.embed(prompts)
-    grid = torch.zeros(*mask.shape, embedded.shape[-1], dtype=embedded.dtype, device=embedded.device)
+
+def left_padded(backbone: PackedBackbone | PaddedBackbone, prompts: Packed) -> tuple[dict[str, Tensor], Tensor]:
+    """What transformers' own forward is called with, padded on the left, and the mask (B, T), True = a real token."""
+    size = torch.tensor(prompts.lengths)
+    mask = (torch.arange(int(size.max())) < size[:, None]).flip(1).to(backbone.device)
+    if isinstance(backbone, PaddedBackbone):
+        ids = torch.zeros(mask.shape, dtype=torch.int64, device=mask.device)
+        ids[mask] = prompts.ids.to(mask.device)
+        return backbone.arguments(ids, mask, prompts.model_inputs), mask
+    embedded = backbone.embed(prompts).to(backbone.language.dtype)
+    grid = torch.zeros(*mask.shape, embedded.shape[-1], dtype=embedded.dtype, device=mask.device)
     grid[mask] = embedded
-    mask = mask.repeat_interleave(copies, 0)
-    return {"inputs_embeds": grid.repeat_interleave(copies, 0).to(backbone.language.dtype)}, mask
-
-
-def _left_padded_ids(backbone: PaddedBackbone, prompts: Packed, copies: int) -> tuple[dict[str, Tensor], Tensor]:
-    mask = _left_mask(prompts.lengths).repeat_interleave(copies, 0)
-    ids = torch.zeros(mask.shape, dtype=torch.int64)
-    sequences = prompts.ids.split(prompts.lengths)
-    ids[mask] = torch.cat([sequence for sequence in sequences for _ in range(copies)])
-    inputs: dict[str, Tensor] = {"input_ids": ids}
-    for name, value in prompts.model_inputs.items():
-        inputs[name] = _repeated(value, len(prompts.lengths), copies)
-    return inputs, mask
-
-
-def _repeated(value: Tensor, prompts: int, copies: int) -> Tensor:
-    """Repeat a vision input for each copy of its prompt; every prompt must have as many of its rows."""
-    if copies == 1:
-        return value
-    each = value.unflatten(0, (prompts, -1))
-    return each.repeat_interleave(copies, 0).flatten(0, 1)
-
-
-def _left_mask(lengths: Sequence[int]) -> Tensor:
-    size = torch.tensor(lengths)
-    return (torch.arange(int(size.max())) < size[:, None]).flip(1)
+    positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
+    return {"inputs_embeds": grid, "attention_mask": mask.long(), "position_ids": positions}, mask
 
 
 def finish(answers: Sequence[Sequence[int]], end_id: int) -> Samples:
@@ -185,7 +176,7 @@ class DecoderSampler:
         row_of = torch.arange(rows)  # which answer each row of the cache writes
         open_rows = torch.ones(rows, dtype=torch.bool)
         for step in range(sampling.max_new_tokens):
-            token = choose(logits, steps[row_of, step], sampling)
+            token = choose(logits, steps[row_of, step].to(logits.device), sampling).cpu()
             for row, value in zip(row_of.tolist(), token.tolist(), strict=True):
                 answers[row].append(value)
             open_rows &= token != end_id
@@ -210,6 +201,4 @@ def sampler_for(model: Model, adapter: str | None = None) -> Sampler:
     """The fastest sampler that knows this model, speaking with the given adapter."""
     if isinstance(model.backbone, PackedBackbone) and decodes(model.backbone.language.config):
         return DecoderSampler(model, adapter)
-    if model.lora is not None:
-        model.lora.active = adapter
-    return TransformersSampler(model)
+    return TransformersSampler(model, adapter)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from bessemer.models.feed import Feed
 from bessemer.models.model import ADAPTER, Model
 from bessemer.models.vision import Tower
 from bessemer.report.outputs import LabelledAnswer, ModelFacts, ModelOutputs, PromptAnswer
-from bessemer.rollout.collect import sample_answers
+from bessemer.rollout.collect import Answer, sample_answers
 from bessemer.rollout.sampler import Sampling, sampler_for
 from bessemer.tasks.judge import judge
 from bessemer.tasks.parse import parse_value
@@ -50,55 +50,63 @@ def language_outputs(
 ) -> ModelOutputs:
     """Answers of a language or vision-language model.
 
-    Questions about labels are answered greedily; held-out prompts are sampled at `temperature`, as the policy that RL
+    Questions about labels are answered greedily, in 24 tokens at most (a label needs no more); held-out prompts are sampled at `temperature`, as the policy that RL
     optimises. Probabilities come from the log-odds of the choices' words.
     """
     feed = Feed(model, dataset.root, cache)
     sampler = sampler_for(model, ADAPTER if model.lora is not None else None)
     feed.prepare([prompt.messages for prompt in [*questions, *heldout]])
-    greedy = sample_answers(sampler, feed, questions, Sampling(response_length, 0.0))
-    asked_main = [prompt for prompt in questions if main is not None and _asked(prompt) == main]
+    greedy = sample_answers(sampler, feed, questions, Sampling(min(response_length, 24), 0.0), batch_size=128)
+    asked_main = [prompt for prompt in questions if _asked(prompt) == main and _positive(prompt) is not None]
     odds = dict(zip([p.id for p in asked_main], _positive_probability(model, feed, asked_main), strict=True))
-    labelled = [
-        LabelledAnswer(
-            id=_example_id(answer.prompt),
-            attribute=_asked(answer.prompt),
-            truth=answer.prompt.facts["expected"][_asked(answer.prompt)],
-            parsed=parse_value(answer.prompt.facts, answer.text),
-            text=answer.text,
-            probability=odds.get(answer.prompt.id),
-            task=answer.prompt.task,
-            question=answer.prompt.messages[-1].text,
-            image=_image(answer.prompt),
-            image_sha256=_image(answer.prompt, "sha256"),
-            group=answer.prompt.provenance.get("group"),
-            labels=dict(answer.prompt.facts.get("labels", {})),
-            ended=answer.ended,
-        )
-        for answer in greedy
-    ]
     sampled = sample_answers(sampler, feed, heldout, Sampling(response_length, temperature, seed=seed))
-    prompts = [
-        PromptAnswer(
-            id=answer.prompt.id,
-            question=answer.prompt.messages[-1].text,
-            text=answer.text,
-            principles=judge(answer.prompt, answer.text, answer.ended),
-            task=answer.prompt.task,
-            image=_image(answer.prompt),
-            image_sha256=_image(answer.prompt, "sha256"),
-            group=answer.prompt.provenance.get("group"),
-            reference=answer.prompt.facts.get("gold"),
-            ended=answer.ended,
-        )
-        for answer in sampled
-    ]
-    facts = _facts(model, feed, documents, questions[:12])
-    return ModelOutputs(name, facts, tuple(labelled), tuple(prompts))
+    return ModelOutputs(
+        name,
+        _facts(model, feed, documents, questions[:12]),
+        tuple(_labelled(answer, odds.get(answer.prompt.id)) for answer in greedy),
+        tuple(_said(answer) for answer in sampled),
+    )
 
 
-def classifier_outputs(classifier: Classifier, dataset: Dataset, examples: Sequence[Example]) -> ModelOutputs:
-    """The fine-tuned tower's answers."""
+def _labelled(answer: Answer, probability: float | None) -> LabelledAnswer:
+    prompt = answer.prompt
+    return LabelledAnswer(
+        id=_example_id(prompt),
+        attribute=_asked(prompt),
+        truth=prompt.facts["expected"][_asked(prompt)],
+        parsed=parse_value(prompt.facts, answer.text),
+        text=answer.text,
+        probability=probability,
+        task=prompt.task,
+        question=prompt.messages[-1].text,
+        image=_image(prompt),
+        image_sha256=_image(prompt, "sha256"),
+        group=prompt.provenance.get("group"),
+        labels=dict(prompt.facts.get("labels", {})),
+        ended=answer.ended,
+    )
+
+
+def _said(answer: Answer) -> PromptAnswer:
+    prompt = answer.prompt
+    return PromptAnswer(
+        id=prompt.id,
+        question=prompt.messages[-1].text,
+        text=answer.text,
+        principles=judge(prompt, answer.text, answer.ended),
+        task=prompt.task,
+        image=_image(prompt),
+        image_sha256=_image(prompt, "sha256"),
+        group=prompt.provenance.get("group"),
+        reference=prompt.facts.get("reference"),
+        ended=answer.ended,
+    )
+
+
+def classifier_outputs(
+    classifier: Classifier, dataset: Dataset, examples: Sequence[Example], positives: Mapping[str, str | None]
+) -> ModelOutputs:
+    """The fine-tuned tower's answers; positives: attribute -> its positive value, if it has one."""
     tower = classifier.tower
     probabilities: dict[str, list[Tensor]] = {name: [] for name in classifier.attributes}
     times = []
@@ -111,7 +119,7 @@ def classifier_outputs(classifier: Classifier, dataset: Dataset, examples: Seque
             times.append(1000 * (time.perf_counter() - began))
     rows = []
     for name, values in classifier.attributes.items():
-        rows += _classified(examples, name, values, torch.stack(probabilities[name]).numpy())
+        rows += _classified(examples, name, values, torch.stack(probabilities[name]).numpy(), positives.get(name))
     size = sum(p.numel() for p in classifier.parameters())
     facts = ModelFacts(
         "the vision tower fine-tuned alone as a classifier",
@@ -124,7 +132,12 @@ def classifier_outputs(classifier: Classifier, dataset: Dataset, examples: Seque
 
 
 def probe_outputs(
-    tower: Tower, dataset: Dataset, cache: Path, train: Sequence[Example], examples: Sequence[Example], names: Sequence[str]
+    tower: Tower,
+    dataset: Dataset,
+    cache: Path,
+    train: Sequence[Example],
+    examples: Sequence[Example],
+    positives: Mapping[str, str | None],
 ) -> ModelOutputs:
     """A linear probe (logistic regression) on the untouched tower's averaged features."""
     store = FeatureStore(tower, 1, dataset.root, cache)
@@ -132,42 +145,46 @@ def probe_outputs(
     seen = store.features([example.image for example in train])[:, 0].float().numpy()
     test = store.features([example.image for example in examples])[:, 0].float().numpy()
     rows = []
-    for name in names:
+    for name, positive in positives.items():
         labels = [example.labels.get(name) for example in train]
         known = [index for index, label in enumerate(labels) if label is not None]
         if len({labels[index] for index in known}) < 2:
             continue
         probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.003, max_iter=2000))
         probe.fit(seen[known], [labels[index] for index in known])
-        rows += _classified(examples, name, [str(value) for value in probe.classes_], probe.predict_proba(test))
+        values = [str(value) for value in probe.classes_]
+        rows += _classified(examples, name, values, probe.predict_proba(test), positive)
     size = sum(p.numel() for p in tower.parameters())
     facts = ModelFacts("logistic regression on the untouched tower", parameters=size, active_parameters=size)
     return ModelOutputs("probe", facts, tuple(rows))
 
 
-def trivial_outputs(train: Sequence[Example], examples: Sequence[Example], names: Sequence[str]) -> ModelOutputs:
+def trivial_outputs(
+    train: Sequence[Example], examples: Sequence[Example], positives: Mapping[str, str | None]
+) -> ModelOutputs:
     """The most frequent value of the training photographs, whatever is shown."""
     rows = []
-    for name in names:
+    for name, positive in positives.items():
         values = sorted({e.labels[name] for e in train if name in e.labels})
         if not values:
             continue
         shares = np.array([sum(e.labels.get(name) == value for e in train) for value in values], dtype=float)
-        rows += _classified(examples, name, values, np.tile(shares / shares.sum(), (len(examples), 1)))
+        rows += _classified(examples, name, values, np.tile(shares / shares.sum(), (len(examples), 1)), positive)
     return ModelOutputs("trivial", ModelFacts("the most frequent answer", parameters=0), tuple(rows))
 
 
 def _classified(
-    examples: Sequence[Example], name: str, values: Sequence[str], probabilities: np.ndarray
+    examples: Sequence[Example], name: str, values: Sequence[str], probabilities: np.ndarray, positive: str | None
 ) -> list[LabelledAnswer]:
-    """`probabilities` (n, K); that of the last value is the positive one of a two-valued attribute (no, yes)."""
+    """`probabilities` (n, K) of the values; a positive value that training never showed has probability 0."""
+    column = values.index(positive) if positive in values else None
     return [
         LabelledAnswer(
             id=example.id,
             attribute=name,
             truth=example.labels.get(name),
             parsed=values[int(row.argmax())],
-            probability=float(row[-1]) if len(values) == 2 else None,
+            probability=None if positive is None else 0.0 if column is None else float(row[column]),
             image=example.image.path,
             image_sha256=example.image.sha256,
             group=example.group,
@@ -180,6 +197,12 @@ def _classified(
 
 def _asked(prompt: Prompt) -> str:
     return str(prompt.facts["asked"][0])
+
+
+def _positive(prompt: Prompt) -> str | None:
+    """The positive value of what is asked, if it has one and there are words whose log-odds can be taken."""
+    positive: str | None = prompt.facts["attributes"][_asked(prompt)]["positive"]
+    return positive if positive in prompt.facts["choices"] else None
 
 
 def _example_id(prompt: Prompt) -> str:
@@ -213,9 +236,8 @@ def _positive_probability(model: Model, feed: Feed, prompts: Sequence[Prompt]) -
             sums = [float(piece.sum()) for piece in logprobs.split(lengths.tolist())]
             scores = [sums[sum(map(len, choices[:i])) :][: len(choices[i])] for i in range(len(part))]
         for prompt, options, values in zip(part, choices, scores, strict=True):
-            positive = prompt.facts["attributes"][_asked(prompt)]["positive"] or options[-1][0]
             shares = torch.tensor(values).softmax(0)
-            found.append(float(shares[[value for value, _ in options].index(positive)]))
+            found.append(float(shares[[value for value, _ in options].index(_positive(prompt))]))
     return found
 
 

@@ -103,8 +103,9 @@ def run(config: Config) -> Path:
     dataset = Dataset(Path(config.dataset))
     device = Mesh.start().device
     teacher = load_model(config.teacher, config.dtype, device)
-    student = _student(config, device)
+    student = _student(config, teacher, device)
     _check_vocabulary(teacher, student)
+    _check_sight(teacher, student)
     feed = Feed(student, dataset.root, cache_directory(), teacher.facts.system_prompt)
     parameters = tune_language(student, config.finetuning_type, seed=config.seed) | tune_projector(student)
     conversations = dataset.conversations("train")
@@ -147,26 +148,30 @@ def run(config: Config) -> Path:
 
 
 class _Source:
-    """Chooses for every step what it learns from: annotations, general text beside them, or the student's samples."""
+    """Chooses for every step what it learns from: annotations or the student's samples, and general text beside them.
+
+    Each of the three is counted by its own turns, so that none of its records is passed over for another's sake.
+    """
 
     def __init__(self, config: Config, batches: ConversationBatches, feed: Feed, student: Model, dataset: Dataset) -> None:
+        if not (0 <= config.on_policy_share <= 1 and config.general_share >= 0):
+            shares = f"on_policy_share={config.on_policy_share}, general_share={config.general_share}"
+            raise UserError(f"{shares}, expected a share from 0 to 1 and one of 0 or more")
         self.config, self.batches, self.feed, self.student = config, batches, feed, student
         self.prompts = dataset.prompts("ppo") if config.on_policy_share else []
+        if config.on_policy_share and not self.prompts:
+            raise UserError("on_policy_share needs questions, expected some in ppo.jsonl of the import stage")
         self.general = self._general(dataset) if config.general_share else []
 
     def __call__(self, step: int) -> list[_Item]:
         """The microbatches of a step."""
-        if self._turn(step, self.config.on_policy_share):
-            return [_Item(self._sampled(step), own=True)]
-        items = [_Item(batch) for batch in self.batches(step)]
-        if self._turn(step, self.config.general_share):
-            items.append(_Item(self.general[step % len(self.general)]))
-        return items
-
-    @staticmethod
-    def _turn(step: int, share: float) -> bool:
-        """Whether the running total of `share` passes a whole number at this step."""
-        return int((step + 1) * share) > int(step * share)
+        own = _turns(step, self.config.on_policy_share)
+        if own:
+            items = [_Item(self._sampled(turn), own=True) for turn in own]
+        else:
+            items = [_Item(batch) for batch in self.batches(step - own.start)]
+        beside = _turns(step, self.config.general_share)
+        return items + [_Item(self.general[turn % len(self.general)]) for turn in beside]
 
     def _general(self, dataset: Dataset) -> list[TextBatch]:
         """Batches of 4 general documents in which every token is a target."""
@@ -179,13 +184,14 @@ class _Source:
             rendered.append(Rendered(tuple(ids), (True,) * len(ids), (), ()))
         return [text_batch(rendered[k : k + 4]) for k in range(0, len(rendered), 4)]
 
-    def _sampled(self, step: int) -> TextBatch:
-        """The student's own answers to prompts, each of their tokens a target."""
+    def _sampled(self, turn: int) -> TextBatch:
+        """The student's own answers to the prompts of this turn, each of their tokens a target."""
         config, size = self.config, self.batches.batch_size
-        chosen = [self.prompts[(step * size + k) % len(self.prompts)] for k in range(size)]
+        chosen = [self.prompts[(turn * size + k) % len(self.prompts)] for k in range(size)]
         adapter = ADAPTER if self.student.lora is not None else None
         sampler = sampler_for(self.student, adapter)
-        answers = sample_answers(sampler, self.feed, chosen, Sampling(config.response_length, 1.0, seed=step))
+        sampling = Sampling(config.response_length, 1.0, seed=config.seed * 100_003 + turn)
+        answers = sample_answers(sampler, self.feed, chosen, sampling)
         sequences = [
             Rendered(
                 (*a.rendered.ids, *a.ids),
@@ -198,7 +204,12 @@ class _Source:
         return text_batch(sequences, self.feed.inputs(sequences))
 
 
-def _student(config: Config, device: torch.device) -> Model:
+def _turns(step: int, share: float) -> range:
+    """The turns that fall on this step: those whole numbers that the running total of `share` passes."""
+    return range(int(step * share), int((step + 1) * share))
+
+
+def _student(config: Config, teacher: Model, device: torch.device) -> Model:
     if not config.student:
         student = load_model(config.teacher, config.dtype, device)
         if student.lora is not None:
@@ -206,7 +217,6 @@ def _student(config: Config, device: torch.device) -> Model:
         keep_layers(student, evenly(len(student.backbone.language.get_decoder().layers), config.student_layers))
         return student
     student = load_model(config.student, config.dtype, device)
-    teacher = load_model(config.teacher, config.dtype, device)
     if teacher.facts.kind == "composed" and student.facts.kind == "text":
         assert teacher.tower is not None
         attach_vision(student, teacher.tower, teacher.facts.image_grid)
@@ -225,6 +235,18 @@ def _check_vocabulary(teacher: Model, student: Model) -> None:
     )
 
 
+def _check_sight(teacher: Model, student: Model) -> None:
+    """Both read the same features: one tower, pooled alike."""
+    if student.tower is None:
+        return
+    same = teacher.tower is not None and teacher.facts.image_grid == student.facts.image_grid
+    if same and student.tower is not teacher.tower:
+        theirs, ours = teacher.tower.state_dict(), student.tower.state_dict()
+        same = theirs.keys() == ours.keys() and all(torch.equal(theirs[name], ours[name]) for name in ours)
+    if not same:
+        raise UserError("teacher and student see through different towers or grids, expected one tower; align from it")
+
+
 def _logits(model: Model, packed: Packed, rows: Tensor) -> Tensor:
     hidden = model.backbone.hidden(packed)[rows.to(model.backbone.device)]
     logits: Tensor = nn.functional.linear(hidden, model.backbone.head.to(hidden.dtype)).float()
@@ -235,7 +257,7 @@ def _teacher_answers(
     run: Run, teacher: Model, dataset: Dataset, prompts: Sequence[Prompt], config: Config
 ) -> list[Conversation]:
     """The teacher's own answers as conversations; kept on disk, so that a resumed run learns from the same."""
-    path = run.directory / "teacher_answers.jsonl"
+    path = run.directory / "teacher_answers.json"
     if not path.is_file():
         feed = Feed(teacher, dataset.root, cache_directory())
         adapter = ADAPTER if teacher.lora is not None else None

@@ -14,12 +14,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from bessemer import __version__
 from bessemer.config import Artifact
 from bessemer.data.dataset import Dataset
+from bessemer.data.records import Example, Prompt
 from bessemer.disk import write_atomic, write_json
 from bessemer.distributed import Mesh
 from bessemer.manifest import read_manifest
@@ -29,7 +31,7 @@ from bessemer.models.model import load_model
 from bessemer.models.vision import Tower
 from bessemer.report.build import build
 from bessemer.report.html import render
-from bessemer.report.outputs import Agreement, Attribute, Context, Evaluation, ModelOutputs, RewardPair, StageFacts
+from bessemer.report.outputs import Agreement, Attribute, Context, Evaluation, ModelOutputs, Parent, RewardPair, StageFacts
 from bessemer.report.saved import read_metrics, read_outputs, write_evaluation, write_outputs
 from bessemer.report.table import terminal_table
 from bessemer.run import Run
@@ -53,8 +55,8 @@ class Config:
     """Model after reinforcement learning."""
     student: Artifact = Artifact("")
     """Distilled model."""
-    others: dict[str, str] = field(default_factory=dict)
-    """More models, as {name: directory}; a control run is called shuffled."""
+    shuffled: Artifact = Artifact("")
+    """Control: a ppo run with shuffled rewards."""
     tower: Artifact = Artifact("")
     """The tower stage: the classifier as a row."""
     probe: Artifact = Artifact("")
@@ -67,6 +69,8 @@ class Config:
     """Stages whose times and parents the report lists."""
     main: str = ""
     """Attribute that accuracy is about; empty: the first of the wordings."""
+    attributes: list[str] = field(default_factory=list)
+    """Attributes that every model is asked about; empty: all that have labels of their own."""
     max_test: int = 0
     """Only so many test photographs; 0: all."""
     heldout_prompts: int = 0
@@ -108,7 +112,7 @@ def run(config: Config) -> Path:
         reward_pairs=_pairs(config.reward),
         agreement=_agreement(config.rank),
         metrics=_metrics(config.ppo),
-        control_metrics=_metrics(config.others.get("shuffled", "")),
+        control_metrics=_metrics(config.shuffled),
         lineage=_lineage(config),
     )
     write_evaluation(run.directory / "outputs", evaluation)
@@ -131,21 +135,26 @@ def _makers(
     train = dataset.examples("train")
     examples = dataset.examples("test")[: config.max_test or None]
     heldout = dataset.prompts("heldout")[: config.heldout_prompts or None]
-    questions = []
+    questions: list[Prompt] = []
+    names = config.attributes
+    if wordings and not names:
+        names = [name for name, attribute in wordings.attributes.items() if attribute.source is None]
     if wordings is not None:
-        asked = {name for name, task in wordings.tasks.items() if task.kind == "attribute"}
-        questions = [p for p in make_prompts(wordings, examples, "test", config.seed) if p.task in asked]
-    names = [name for name, attribute in wordings.attributes.items() if attribute.source is None] if wordings else []
+        questions = _questions(wordings, examples, names, config.seed)
+    positives = {name: wordings.attributes[name].positive for name in names} if wordings else {}
     makers: dict[str, Callable[[], ModelOutputs]] = {}
     if examples:
-        makers["trivial"] = lambda: trivial_outputs(train, examples, names)
+        makers["trivial"] = lambda: trivial_outputs(train, examples, positives)
     if config.probe and examples:
         makers["probe"] = lambda: probe_outputs(
-            Tower.load(obtain_model(config.probe)).eval(), dataset, cache, train, examples, names
+            Tower.load(obtain_model(config.probe)).eval(), dataset, cache, train, examples, positives
         )
     if config.tower and examples:
-        makers["tower"] = lambda: classifier_outputs(Classifier.load(Path(config.tower) / "model"), dataset, examples)
-    models = {"base": config.base, "sft": config.sft, "ppo": config.ppo, "student": config.student, **config.others}
+        makers["tower"] = lambda: classifier_outputs(
+            Classifier.load(Path(config.tower) / "model"), dataset, examples, positives
+        )
+    models = {"base": config.base, "sft": config.sft, "ppo": config.ppo, "student": config.student}
+    models["shuffled"] = config.shuffled
 
     def asking(name: str, directory: str) -> Callable[[], ModelOutputs]:
         return lambda: language_outputs(
@@ -164,6 +173,16 @@ def _makers(
 
     makers |= {name: asking(name, directory) for name, directory in models.items() if directory}
     return makers
+
+
+def _questions(wordings: Wordings, examples: Sequence[Example], names: Sequence[str], seed: int) -> list[Prompt]:
+    """One question a photograph and attribute, in the wordings kept for tests."""
+    asked = {
+        name
+        for name, task in wordings.tasks.items()
+        if task.kind == "attribute" and task.attributes and task.attributes[0] in names
+    }
+    return [prompt for prompt in make_prompts(wordings, examples, "test", seed) if prompt.task in asked]
 
 
 def _context(config: Config, dataset: Dataset, wordings: Wordings | None, main: str | None) -> Context:
@@ -212,7 +231,7 @@ def _agreement(rank: str) -> dict[str, Agreement]:
     known = {field.name for field in dataclasses.fields(Agreement)}
     made = {}
     for name, entry in found.items():
-        values = {key: tuple(v) if isinstance(v, list) else v for key, v in entry.items() if key in known}
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in entry.items() if key in known}
         made[name] = Agreement(**values)
     return made
 
@@ -228,7 +247,10 @@ def _lineage(config: Config) -> tuple[StageFacts, ...]:
         manifest = read_manifest(Path(directory))
         if manifest is None:
             continue
-        parents = {name: str(parent["sha256"]) for name, parent in manifest.get("parents", {}).items()}
+        parents = {
+            name: Parent(Path(parent["path"]).name, str(parent["sha256"]))
+            for name, parent in manifest.get("parents", {}).items()
+        }
         facts.append(
             StageFacts(
                 stage=Path(directory).name,

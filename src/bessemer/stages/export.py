@@ -40,8 +40,9 @@ def run(config: Config) -> Path:
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".exporting-"))
     try:
         adapter = ADAPTER if model.lora is not None else None
-        save_model(model, temporary, adapter=adapter, merge=adapter is not None)
-        publish(temporary, target)
+        made = temporary / "model"  # a directory of its own: only its owner may enter a temporary one
+        save_model(model, made, adapter=adapter, merge=adapter is not None)
+        publish(made, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     print(f"exported to {target}; its language/ loads in transformers as it is")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +25,9 @@ from bessemer.data.dataset import Dataset
 from bessemer.data.mixture import epoch_order
 from bessemer.data.records import Prompt
 from bessemer.distributed import Mesh
+from bessemer.errors import UserError
 from bessemer.models.feed import Feed
-from bessemer.models.heads import value_head
+from bessemer.models.heads import RewardHead, value_head
 from bessemer.models.model import ADAPTER, Model, load_model, save_model
 from bessemer.models.reward import load_reward
 from bessemer.models.roles import Role, Roles
@@ -47,6 +49,11 @@ from bessemer.training.step import optimiser_step
 
 __all__ = ["Config", "run"]
 
+GAMMA = 1.0  # an answer is judged once, at its end: a discount would only prefer short ones
+VALUE_RATE = 2.0  # the value follows the policy, so it learns faster
+VALUE_WEIGHT = 0.1  # of the value loss; adapters apart and AdamW: it matters to the clipping of gradients alone
+KL_HORIZON = 1000  # answers over which an adaptive coefficient adapts
+
 
 @dataclass
 class Config:
@@ -65,9 +72,7 @@ class Config:
     num_ppo_epochs: int = 2
     """Passes over a round's answers."""
     learning_rate: float = 1e-4
-    """Peak learning rate of the policy's adapter."""
-    value_learning_rate: float = 2e-4
-    """Peak learning rate of the value adapter and head."""
+    """Peak learning rate of the policy's adapter; value adapter and head learn at twice that."""
     response_length: int = 48
     """Longest answer in tokens."""
     temperature: float = 1.0
@@ -76,23 +81,15 @@ class Config:
     """Price of one nat of KL to the reference, in units of the standardised reward."""
     kl_target: float = 0.0
     """Nats an answer that an adaptive coefficient aims at; 0: the coefficient stays."""
-    kl_horizon: int = 1000
-    """Answers over which the coefficient adapts."""
     cliprange: float = 0.2
-    """Clip of the policy's ratio."""
-    cliprange_value: float = 0.2
-    """Clip of the value's change."""
-    vf_coef: float = 0.1
-    """Weight of the value loss."""
-    gamma: float = 1.0
-    """Discount a token."""
+    """Clip of the policy's ratio, and of the value's change."""
     lam: float = 0.95
     """GAE's lambda."""
     missing_eos_penalty: float = 1.0
     """Taken from the reward of an answer that was cut off."""
     early_stop_kl: float = 0.05
     """Leave a round when the KL (k3) from the sampling policy exceeds this; 0: never."""
-    value_init: str = "reward"
+    value_init: Literal["reward", "zero"] = "reward"
     """Value starts from the reward model ("reward") or from the reference and a zero head ("zero")."""
     thresholds: dict[str, float] = field(default_factory=dict)
     """Principles that are a threshold (in standard deviations) instead of a summand, such as harmlessness: -0.5."""
@@ -127,11 +124,13 @@ class _Loop:
     def __init__(self, config: Config, roles: Roles, feed: Feed, sampler: Sampler, prompts: Sequence[Prompt]) -> None:
         self.config, self.roles, self.feed, self.sampler, self.prompts = config, roles, feed, sampler, prompts
         reward = roles.roles["reward"].head
-        assert reward is not None
+        assert isinstance(reward, RewardHead)
+        if unknown := sorted(set(config.thresholds) - set(reward.principles)):
+            raise UserError(f"thresholds names {unknown}, expected some of {list(reward.principles)}")
         self.reward = reward
         policy = {f"policy.{i}": p for i, p in enumerate(roles.parameters("policy"))}
         value = {f"value.{i}": p for i, p in enumerate(roles.parameters("value"))}
-        groups = [Group(policy, config.learning_rate), Group(value, config.value_learning_rate)]
+        groups = [Group(policy, config.learning_rate), Group(value, VALUE_RATE * config.learning_rate)]
         self.state = TrainState(policy | value, adamw(groups, eps=1e-6), numbers={"kl_coef": config.kl_coef})
         self.order = lru_cache(maxsize=2)(lambda epoch: epoch_order(len(prompts), config.seed, epoch))
 
@@ -148,7 +147,7 @@ class _Loop:
         if config.kl_target:
             coef = self.state.numbers["kl_coef"]
             self.state.numbers["kl_coef"] = float(
-                adaptive_kl_coef(coef, metrics["kl/answer"], config.kl_target, config.kl_horizon, len(answers))
+                adaptive_kl_coef(coef, metrics["kl/answer"], config.kl_target, KL_HORIZON, len(answers))
             )
         return metrics | {"kl_coef": self.state.numbers["kl_coef"]}
 
@@ -186,7 +185,7 @@ class _Loop:
         for part, rollout in zip(parts, rollouts, strict=True):
             kl = k1(rollout.logprobs, rollout.ref_logprobs)
             tokens = kl_shaped_rewards(rewards[part], kl, rollout.mask, self.state.numbers["kl_coef"])
-            shaped.append(gae(tokens, rollout.values, rollout.mask, config.gamma, config.lam))
+            shaped.append(gae(tokens, rollout.values, rollout.mask, GAMMA, config.lam))
         # whitened over the whole round, after the returns were taken
         flat = torch.cat([advantage[r.mask] for (advantage, _), r in zip(shaped, rollouts, strict=True)])
         white = whiten(flat, torch.ones_like(flat, dtype=torch.bool))
@@ -219,21 +218,23 @@ class _Loop:
         logprobs, mask = pad_rows(new.cpu(), rollout.lengths)
         policy = clipped_surrogate(logprobs, rollout.logprobs, batch.advantages, mask, config.cliprange)
         values, _ = pad_rows(self.roles.values("value", rollout.packed, rollout.rows).cpu(), rollout.lengths)
-        value = clipped_value_loss(values, rollout.values, batch.returns, mask, config.cliprange_value)
+        value = clipped_value_loss(values, rollout.values, batch.returns, mask, config.cliprange)
         metrics = {"loss/policy": (policy.sum.detach(), policy.count), "loss/value": (value.sum.detach(), value.count)}
         return Loss(
-            policy.sum + config.vf_coef * value.sum, policy.count, {**metrics, **policy.metrics, **value.metrics}
+            policy.sum + VALUE_WEIGHT * value.sum, policy.count, {**metrics, **policy.metrics, **value.metrics}
         )
 
 
 def run(config: Config) -> Path:
-    """Optimise the policy and save it under model/; samples of the held-out prompts go to samples.jsonl."""
+    """Optimise the policy and save it under model/."""
     run = begin(config, "ppo")
     dataset = Dataset(Path(config.dataset))
     model = load_model(config.model_name_or_path, config.dtype, Mesh.start().device)
     roles = make_roles(model, Path(config.reward_model), config.value_init, config.seed)
     feed = Feed(model, dataset.root, cache_directory())
     prompts = dataset.prompts("ppo")
+    if not prompts:
+        raise UserError(f"{config.dataset}: ppo.jsonl is empty, expected questions; import with ppo_prompts above 0")
     heldout = dataset.prompts("heldout")[: config.eval_prompts]
     feed.prepare([prompt.messages for prompt in [*prompts, *heldout]])
     loop = _Loop(config, roles, feed, sampler_for(model, "policy"), prompts)
@@ -267,7 +268,10 @@ def make_roles(model: Model, reward_directory: Path, value_init: str, seed: int)
         lora.copy(ADAPTER, "policy")
     reward = load_reward(model, reward_directory, "reward")
     warm = value_init == "reward"
-    lora.copy("reward" if warm or reference is None else ADAPTER, "value")
+    if warm or reference is not None:
+        lora.copy("reward" if warm else ADAPTER, "value")
+    else:
+        lora.add("value", rank=16, alpha=32.0, seed=seed)
     head: nn.Module = value_head(model.width, reward if warm else None)
     model.freeze()
     return Roles(

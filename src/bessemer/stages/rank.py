@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,10 +47,11 @@ class Config:
     """Who orders them: rules, simulated, people, ai; several may."""
     principles: list[str] = field(default_factory=lambda: list(PRINCIPLES))
     """What answers are ordered by."""
-    simulated_noise: list[float] = field(default_factory=lambda: [0.05, 0.1])
-    """Noise of each simulated annotator, in units of the score."""
+    simulated_noise: list[float] = field(default_factory=lambda: [0.02, 0.05])
+    """Noise of each simulated annotator, in units of the score; it calls equal what differs by less than three times
+    that."""
     people_files: list[Artifact] = field(default_factory=list)
-    """JSONL files of rankings that people made of this stage's answers (answers.jsonl)."""
+    """JSONL files of rankings by people: answers.jsonl of this stage, with their name and ranks filled in."""
     judge_url: str = ""
     """Base URL of an OpenAI-compatible server for the AI judge."""
     judge_model: str = ""
@@ -82,6 +83,7 @@ def run(config: Config) -> Path:
     prompts = dataset.prompts("rank")[: config.max_prompts or None]
     rankers = _rankers(config, dataset)
     answers = _answers(run, config, dataset, prompts)
+    write_records(run.directory / "answers.jsonl", _unranked(config, prompts, answers))
     rankings: list[Ranking] = []
     with run.track(len(prompts), "rank") as bar:
         for index, prompt in enumerate(prompts):
@@ -127,6 +129,17 @@ def _answers(run: Run, config: Config, dataset: Dataset, prompts: Sequence[Promp
     return found
 
 
+def _unranked(
+    config: Config, prompts: Sequence[Prompt], answers: Sequence[tuple[str, bool]]
+) -> Iterator[Ranking]:
+    """The answers as rankings that somebody has yet to fill in: null is "cannot judge"."""
+    count = config.num_generations
+    nothing: dict[str, tuple[int | None, ...]] = {name: (None,) * count for name in config.principles}
+    for index, prompt in enumerate(prompts):
+        texts, ended = zip(*answers[index * count : (index + 1) * count], strict=True)
+        yield Ranking(prompt.id, prompt, texts, ended, nothing, "nobody yet", tuple(range(count)))
+
+
 def _plain(answer: Answer) -> dict[str, object]:
     # an answer of no word at all is still an answer: it ranks last
     return {"prompt": answer.prompt.id, "text": answer.text, "ended": answer.ended}
@@ -139,7 +152,13 @@ def _rankers(config: Config, dataset: Dataset) -> list[Ranker]:
             made.append(Rules(tuple(config.principles)))
         elif name == "simulated":
             made += [
-                Simulated(f"{index}-noise-{noise:g}", noise, config.seed, principles=tuple(config.principles))
+                Simulated(
+                    f"{index}-noise-{noise:g}",
+                    noise,
+                    config.seed,
+                    principles=tuple(config.principles),
+                    tolerance=max(0.02, 3 * noise),
+                )
                 for index, noise in enumerate(config.simulated_noise, start=1)
             ]
         elif name == "people":

@@ -7,7 +7,8 @@ prompt. Scores are standardised on the reference model's own answers, so that a 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -88,8 +89,7 @@ def run(config: Config) -> Path:
     feed = Feed(model, dataset.root, cache_directory())
     train, held = split_by_prompt(ranked_prompts(rankings, principles), config.validation_share, config.seed)
     head = RewardHead(model.width, principles, config.seed).to(model.backbone.device)
-    weights = [config.principle_weights.get(name, 1.0) * agreement.get(name, 1.0) for name in principles]
-    head.weights.copy_(torch.tensor(weights) / sum(weights))
+    head.weights.copy_(_weights(config, train, principles, agreement))
     roles = _roles(model, head, config)
     batches = RankingBatches(feed, train, config.per_device_train_batch_size, config.cutoff_len, config.seed)
     cells = torch.tensor([agreement.get(name, 1.0) for name in principles])
@@ -141,6 +141,21 @@ def _rankings(path: Path) -> tuple[list[Ranking], dict[str, float]]:
     return read_records(file, Ranking), weights
 
 
+def _weights(
+    config: Config, train: Sequence[RankedPrompt], principles: Sequence[str], agreement: Mapping[str, float]
+) -> Tensor:
+    """Share of each principle in the reward, (P,); one whose ranks never differ has taught nothing and weighs nothing."""
+    weights = []
+    for p, name in enumerate(principles):
+        decided = any(bool(((item.targets[..., p] != 0.5) & ~item.targets[..., p].isnan()).any()) for item in train)
+        if not decided:
+            print(f"reward: the ranks by {name} never differ, so it has no weight", file=sys.stderr)
+        weights.append(config.principle_weights.get(name, 1.0) * agreement.get(name, 1.0) * decided)
+    if sum(weights) <= 0:
+        raise UserError("no principle has a weight: ranks never differ or annotators disagree; look at the rankings")
+    return torch.tensor(weights) / sum(weights)
+
+
 def _roles(model: Model, head: RewardHead, config: Config) -> Roles:
     lora = model.adapters()
     if ADAPTER not in lora.adapters:
@@ -164,7 +179,8 @@ def standardise(head: RewardHead, scores: Sequence[Tensor]) -> None:
     """Set the head's mean and deviation of each principle to those of these answers."""
     everything = torch.cat(list(scores))
     head.mean.copy_(everything.mean(0))
-    head.std.copy_(everything.std(0).clamp(min=1e-3))
+    # a head that hardly varies was taught nothing: its noise must not be blown up to size 1
+    head.std.copy_(everything.std(0).clamp(min=0.1))
 
 
 def held_pairs(

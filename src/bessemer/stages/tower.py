@@ -26,7 +26,7 @@ from bessemer.models.convert import obtain_model
 from bessemer.models.features import flipped
 from bessemer.models.vision import Tower
 from bessemer.stages.begin import begin
-from bessemer.tasks.wordings import load_wordings
+from bessemer.tasks.wordings import Attribute, load_wordings
 from bessemer.training.fit import fit
 from bessemer.training.optim import Group
 
@@ -71,65 +71,74 @@ class Config:
 
 @dataclass(frozen=True)
 class _Batch:
+    """pixels (b, 3, H, W) normalised; targets: attribute -> (b, K); weights (b,)."""
+
     pixels: Tensor
     targets: dict[str, Tensor]
     weights: Tensor
+
+
+class _Batches:
+    """The photographs, decoded once, as batches that are a pure function of the step. Final."""
+
+    def __init__(self, config: Config, dataset: Dataset, classifier: Classifier, pixels: Path) -> None:
+        examples = dataset.examples("train")
+        self.config, self.classifier = config, classifier
+        self.device = next(classifier.parameters()).device
+        images = [example.image for example in examples]
+        self.pixels = decoded_pixels(images, dataset.root, classifier.tower.image_size, pixels)
+        smooth = config.label_smoothing
+        self.targets: dict[str, Tensor] = {}
+        for name, values in classifier.attributes.items():
+            target = example_targets(examples, name, values)
+            self.targets[name] = (1 - smooth) * target + smooth * target.sum(-1, keepdim=True) / len(values)
+        self.weights = torch.tensor([example.weight for example in examples])
+        self.size = min(config.per_device_train_batch_size, len(examples))
+        self.per_epoch = len(examples) // self.size
+        self.order = lru_cache(maxsize=2)(lambda epoch: epoch_order(len(examples), config.seed, epoch))
+
+    def __call__(self, step: int) -> list[_Batch]:
+        """The one microbatch of a step."""
+        epoch, place = divmod(step, self.per_epoch)
+        chosen = self.order(epoch)[place * self.size : (place + 1) * self.size]
+        batch = self.classifier.normalised(self.pixels[chosen].to(self.device))
+        if self.config.flips:
+            generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
+            views = torch.randint(0, 4, (len(chosen),), generator=generator).tolist()
+            batch = torch.stack([flipped(image, view) for image, view in zip(batch, views, strict=True)])
+        targets = {name: target[chosen].to(self.device) for name, target in self.targets.items()}
+        batch = batch.contiguous(memory_format=torch.channels_last)
+        return [_Batch(batch, targets, self.weights[chosen].to(self.device))]
 
 
 def run(config: Config) -> Path:
     """Train the classifier and save tower and heads under model/."""
     run = begin(config, "tower")
     dataset = Dataset(Path(config.dataset))
-    examples = dataset.examples("train")
-    if not examples:
+    if not dataset.examples("train"):
         raise UserError(f"{config.dataset}: no training photographs, expected examples.jsonl with labels")
-    attributes = load_wordings(dataset.root / "wordings.yaml").attributes
-    names = config.target or list(attributes)[:1]
-    values = {name: list(attributes[name].values) for name in names}
     device = Mesh.start().device
-    classifier = _classifier(config, values).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    images = [example.image for example in examples]
-    pixels = decoded_pixels(images, dataset.root, classifier.tower.image_size, run.directory / "pixels.u8")
-    targets = {name: example_targets(examples, name, values[name]) for name in names}
-    smooth = config.label_smoothing
-    targets = {name: (1 - smooth) * t + smooth * t.sum(-1, keepdim=True) / t.shape[1] for name, t in targets.items()}
-    weights = torch.tensor([example.weight for example in examples])
-    size = min(config.per_device_train_batch_size, len(examples))
-    per_epoch = len(examples) // size
-
-    @lru_cache(maxsize=2)
-    def order(epoch: int) -> list[int]:
-        return epoch_order(len(examples), config.seed, epoch)
-
-    def batches_at(step: int) -> list[_Batch]:
-        epoch, place = divmod(step, per_epoch)
-        chosen = order(epoch)[place * size : (place + 1) * size]
-        batch = classifier.normalised(pixels[chosen].to(device))
-        if config.flips:
-            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-            views = torch.randint(0, 4, (len(chosen),), generator=generator).tolist()
-            batch = torch.stack([flipped(image, view) for image, view in zip(batch, views, strict=True)])
-        batch = batch.contiguous(memory_format=torch.channels_last)
-        return [_Batch(batch, {name: targets[name][chosen].to(device) for name in names}, weights[chosen].to(device))]
+    classifier = _classifier(config, dataset).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    batches = _Batches(config, dataset, classifier, run.directory / "pixels.u8")
 
     def loss_of(batch: _Batch) -> Loss:
         with torch.autocast(device.type, dtype=torch.bfloat16):
             logits = classifier(batch.pixels)
-        losses = {name: soft_cross_entropy(logits[name], batch.targets[name], batch.weights) for name in names}
+        losses = {name: soft_cross_entropy(logits[name], batch.targets[name], batch.weights) for name in logits}
         metrics = {f"accuracy/{name}": loss.metrics["accuracy"] for name, loss in losses.items()}
-        count = batch.weights.sum()
-        return Loss(torch.stack([loss.sum for loss in losses.values()]).sum(), count, metrics)
+        total = torch.stack([loss.sum for loss in losses.values()]).sum()
+        return Loss(total, batch.weights.sum(), metrics)
 
     tower = {f"tower.{name}": p for name, p in classifier.tower.named_parameters()}
     heads = {f"heads.{name}": p for name, p in classifier.heads.named_parameters()}
-    decay = config.weight_decay
+    rate, decay = config.learning_rate, config.weight_decay
     classifier.train()
     fit(
         run,
-        [Group(tower, config.learning_rate * config.tower_rate, decay), Group(heads, config.learning_rate, decay)],
-        batches_at,
+        [Group(tower, rate * config.tower_rate, decay), Group(heads, rate, decay)],
+        batches,
         loss_of,
-        steps=max(1, round(config.num_train_epochs * per_epoch)),
+        steps=max(1, round(config.num_train_epochs * batches.per_epoch)),
         description="tower",
         warmup_ratio=config.warmup_ratio,
         save_steps=config.save_steps,
@@ -141,9 +150,19 @@ def run(config: Config) -> Path:
     return run.finish()
 
 
-def _classifier(config: Config, values: dict[str, list[str]]) -> Classifier:
+def _classifier(config: Config, dataset: Dataset) -> Classifier:
+    """The tower with a fresh linear layer for each attribute that is to be learnt."""
+    attributes = load_wordings(dataset.root / "wordings.yaml").attributes
+    names = config.target or list(attributes)[:1]
+    if unknown := sorted(set(names) - set(attributes)):
+        raise UserError(f"target {unknown}, expected some of {list(attributes)}")
     tower = Tower.load(obtain_model(config.vision_tower))
     if config.image_size:
         tower.image_size = config.image_size
         tower.settings["image_size"] = config.image_size
-    return Classifier(tower, values, config.dropout)
+    return Classifier(tower, {name: _values(attributes[name]) for name in names}, config.dropout)
+
+
+def _values(attribute: Attribute) -> list[str]:
+    """The positive value last: a soft label is the probability of that one."""
+    return sorted(attribute.values, key=lambda value: value == attribute.positive)

@@ -88,7 +88,8 @@ def helpfulness(answer: Answer) -> float:
 def _on_topic(answer: Answer) -> bool:
     declining = {word for phrase in answer.facts["declines"] for word in words(phrase)}
     known = words(answer.question) + words(str(answer.facts.get("reference", "")))
-    topical = {word for word in known if len(word) > 2 or not word.isascii()} - declining - _PLAIN - FUNCTION_WORDS
+    topical = {word for word in known if len(word) > 2 or not word.isascii()}
+    topical -= declining | _PLAIN | FUNCTION_WORDS
     return not topical or bool(topical & set(answer.tokens))
 
 

@@ -11,11 +11,8 @@ from .parse import Claim
 
 __all__ = ["clarity", "harmlessness", "helpfulness", "side_claims", "truthfulness"]
 
-SILENT, HEDGED, CONTRADICTORY = (
-    0.15,
-    0.2,
-    0.1,
-)  # what a claim without a value is worth; a wrong one is worth 0 to 0.4
+# What a claim without a value is worth; a wrong one is worth 0 to 0.4.
+SILENT, HEDGED, CONTRADICTORY = 0.15, 0.2, 0.1
 
 
 def truthfulness(answer: Answer) -> float:

@@ -18,9 +18,10 @@ from ..errors import UserError
 
 __all__ = ["Located", "read_located"]
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 200_000
 MAX_ITEMS = 500
 MAX_TEXT = 1_000
+MAX_DEPTH = 50
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class Located:
 
 
 def read_located(path: Path) -> Located:
-    """The root of a YAML file of at most 1 MB, UTF-8, one document.
+    """The root of a YAML file of at most 200 kB, UTF-8, one document.
 
     Raises:
         UserError: the file is missing, too large, not UTF-8, empty or not YAML.
@@ -126,6 +127,8 @@ def read_located(path: Path) -> Located:
         ) from error
     if raw is None:
         raise UserError(f"{file}: larger than {MAX_BYTES} bytes, expected a file of wordings")
+    if _deepest(raw) > MAX_DEPTH:
+        raise UserError(f"{file}: brackets nested more than {MAX_DEPTH} deep, expected a file of wordings")
     try:
         node = yaml.compose(raw.decode("utf-8-sig"), Loader=yaml.BaseLoader)
     except UnicodeDecodeError as error:
@@ -143,3 +146,15 @@ def read_located(path: Path) -> Located:
     if node is None:
         raise UserError(f"{file}: the file is empty, expected wordings")
     return Located(file, "", node)
+
+
+def _deepest(raw: bytes) -> int:
+    """How deep brackets nest, quoted ones counted too: enough to refuse what takes the parser minutes."""
+    depth = most = 0
+    for byte in raw:
+        if byte in b"[{":
+            depth += 1
+            most = max(most, depth)
+        elif byte in b"]}":
+            depth = max(0, depth - 1)
+    return most

@@ -75,8 +75,8 @@ def repetition(tokens: Sequence[str]) -> float:
     """How much of a text says again what it said: 0 = nothing repeats, towards 1 = nothing but repetition.
 
     The largest of: the share of neighbours that are the same word, and the share of 2-, 3- and 4-grams that
-    were seen before. What correct sentences do is not counted: one word twice across a comma ("Replace it, it is
-    worn"), and a bigram or trigram that comes back once ("the cell ... the cell").
+    were seen before. What correct sentences do is not counted: one word twice across a comma ("Replace it, it
+    is worn"), and a bigram or trigram that comes back once ("the cell ... the cell").
     """
     if len(tokens) < 2:
         return 0.0

@@ -43,7 +43,7 @@ def ranks_of(scores: Sequence[float | None], tolerance: float) -> tuple[int | No
     rank, best = 0, float("inf")
     for position, i in enumerate(order, start=1):
         score = scores[i] or 0.0
-        if best - score > tolerance:
+        if best - score > tolerance + 1e-9:  # 0.54 - 0.52 is a little more than 0.02
             rank, best = position, score
         ranks[i] = rank
     return tuple(ranks)

@@ -90,8 +90,8 @@ def answer_loss(logprobs: Tensor, batch: TextBatch, tasks: Sequence[str]) -> Los
     loss = next_token_loss(logprobs, batch.weights.to(logprobs.device))
     metrics = dict(loss.metrics)
     for index, task in enumerate(tasks):
-        mask = batch.tasks == index
-        if len(tasks) > 1 and bool(mask.any()):
-            mine = mask.to(logprobs.device)
-            metrics[f"loss/{task}"] = (-logprobs.detach()[mine].sum(), torch.tensor(float(mine.sum())))
+        if len(tasks) > 1:
+            # also for a task that this batch has nothing of: ranks must add up the same metrics
+            mine = (batch.tasks == index).to(logprobs.device)
+            metrics[f"loss/{task}"] = (-logprobs.detach()[mine].sum(), mine.sum())
     return Loss(loss.sum, loss.count, metrics)

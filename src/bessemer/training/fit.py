@@ -67,7 +67,10 @@ class TrainState:
             for name, parameter in self.parameters.items():
                 parameter.copy_(tensors[f"weight.{name}"])
                 if f"count.{name}" in tensors:
-                    moments = {moment: tensors[f"{moment}.{name}"].clone() for moment in MOMENTS}
+                    # laid out in memory as the parameter is, or the optimiser's kernels may round otherwise
+                    moments = {
+                        moment: torch.empty_like(parameter).copy_(tensors[f"{moment}.{name}"]) for moment in MOMENTS
+                    }
                     self.optimiser.state[parameter] = {"step": tensors[f"count.{name}"].clone(), **moments}
             for name, buffer in self.buffers.items():
                 buffer.copy_(tensors[f"buffer.{name}"])

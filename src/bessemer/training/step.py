@@ -56,12 +56,12 @@ def optimiser_step(
         mesh.sum_gradients(trained)
         totals = {name: mesh.sum(totals[name]) for name in sorted(totals)}
     means = {name: float(total[0] / total[1]) for name, total in totals.items() if total[1] > 0}
-    count = float(totals["loss"][1]) if totals else 0.0
-    if count == 0:
+    divisor = float(totals["loss"][1]) if totals else 0.0
+    if divisor == 0:
         return StepResult(0.0, 0.0, False, {})
     gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
     for gradient in gradients:
-        gradient.div_(count)
+        gradient.div_(divisor)
     norm = torch.nn.utils.clip_grad_norm_(trained, max_grad_norm or float("inf"))
     mean = means.pop("loss")
     finite = bool(torch.isfinite(norm)) and mean == mean and abs(mean) != float("inf")
