@@ -41,9 +41,7 @@ class Config:
 
 
 def run(config: Config) -> Path:
-    run = Run.start(
-        config.output_dir, config, stage="train", parents={"source": Path(config.source)}, seed=config.seed
-    )
+    run = Run.start(config.output_dir, config, stage="train", parents={"source": Path(config.source)}, seed=config.seed)
     if config.refuse:
         raise UserError("the stage refuses this input")
     step, weight = 0, torch.zeros(4)

@@ -29,24 +29,33 @@ def tensors(value: int) -> dict[str, torch.Tensor]:
     return {"w": torch.full((500,), float(value)), **checkpoint.rng_state()}
 
 
-def die_at(number: int, power_cut: bool) -> None:
-    """SIGKILL this process before its `number`-th disk call; with `power_cut`, a file that is not yet synced
-    loses its second half."""
+def inodes(root: Path) -> dict[int, Path]:
+    return {path.stat().st_ino: path for path in root.rglob("*") if path.is_file()}
+
+
+def die_at(root: Path, number: int, power_cut: bool) -> None:
+    """SIGKILL this process before its `number`-th disk call.
+
+    With `power_cut`, new files that are not yet synced lose their second half: the system had them in memory only.
+    """
     count = 0
+    safe = set(inodes(root))
 
     def wrap(call: Callable[..., Any], name: str) -> Callable[..., Any]:
         def counted(*arguments: Any, **named: Any) -> Any:
             nonlocal count
             count += 1
             if count == number:
-                if power_cut and name == "fsync":
-                    path = os.readlink(f"/proc/self/fd/{arguments[0]}")
-                    if os.path.isfile(path):
-                        os.truncate(path, os.path.getsize(path) // 2)
                 if name == "save_file":
                     Path(arguments[1]).write_bytes(b"half")
+                for inode, path in inodes(root).items() if power_cut else ():
+                    if inode not in safe:
+                        os.truncate(path, path.stat().st_size // 2)
                 os.kill(os.getpid(), signal.SIGKILL)
-            return call(*arguments, **named)
+            result = call(*arguments, **named)
+            if name == "fsync":
+                safe.add(os.fstat(arguments[0]).st_ino)
+            return result
 
         return counted
 
@@ -65,7 +74,7 @@ def killed(root: Path, before: list[int], step: int, power_cut: bool) -> list[di
             checkpoint.save(root, old, tensors(old), {"value": old})
         child = os.fork()
         if child == 0:
-            die_at(number, power_cut)
+            die_at(root, number, power_cut)
             checkpoint.save(root, step, tensors(100 + step), {"value": 100 + step})
             os._exit(0)
         _, status = os.waitpid(child, 0)

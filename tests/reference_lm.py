@@ -116,9 +116,7 @@ def distribution(table: Tensor) -> Tensor:
 
 def optimum(problem: Problem) -> Tensor:
     """Return pi* = ref * exp(R / beta) / Z over all answers: the maximiser of E[R] - beta * KL(pi, ref)."""
-    return torch.softmax(
-        answer_logprobs(problem.reference, enumerate_answers()) + problem.rewards / problem.beta, 0
-    )
+    return torch.softmax(answer_logprobs(problem.reference, enumerate_answers()) + problem.rewards / problem.beta, 0)
 
 
 def sequence_kl(table: Tensor, reference: Tensor) -> Tensor:

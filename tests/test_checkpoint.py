@@ -149,9 +149,7 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
 }
 # A flipped bit of the manifest may hit a space; that loses nothing.
 PARTS = [(part, how) for part in ("tensors.safetensors", "state.json", "manifest.json") for how in DAMAGE]
-PARTS = [
-    (part, how) for part, how in PARTS if part != "manifest.json" or how not in ("flipped bit", "longer")
-]
+PARTS = [(part, how) for part, how in PARTS if part != "manifest.json" or how not in ("flipped bit", "longer")]
 
 
 @pytest.mark.parametrize(("part", "how"), PARTS)
@@ -165,9 +163,8 @@ def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_is_used(
     assert found is not None and found.step == 1 and torch.equal(found.tensors["w"], weights(1)["w"])
     assert steps(tmp_path) == ["ckpt-00000001", "ckpt-00000002.corrupt"]
     warning = capsys.readouterr().err
-    assert (
-        warning.startswith(f"warning: checkpoint {tmp_path}/ckpt-00000002 is damaged (") and part in warning
-    )
+    assert ("bytes, expected" in warning) == (how in ("truncated", "longer", "zero bytes") and part != "manifest.json")
+    assert warning.startswith(f"warning: checkpoint {tmp_path}/ckpt-00000002 is damaged (") and part in warning
 
 
 @pytest.mark.parametrize(
@@ -190,7 +187,18 @@ def test_a_manifest_of_another_shape_is_damage_too(tmp_path: Path, manifest: str
 def test_a_checkpoint_under_another_step_is_damage(tmp_path: Path) -> None:
     shutil.copytree(save(tmp_path, 1), tmp_path / "ckpt-00000009")
     found = checkpoint.latest(tmp_path)
-    assert found is not None and found.step == 1
+    assert found is not None and found.directory.name == "ckpt-00000001"
+    assert steps(tmp_path) == ["ckpt-00000001", "ckpt-00000009.corrupt"]
+
+
+def test_the_rename_itself_is_on_disk_when_save_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    fsync, rename = os.fsync, os.rename
+    monkeypatch.setattr(os, "fsync", lambda fd: (calls.append(os.readlink(f"/proc/self/fd/{fd}")), fsync(fd)))
+    monkeypatch.setattr(os, "rename", lambda a, b: (calls.append("rename"), rename(a, b)))
+    save(tmp_path, 1)
+    temporary = tmp_path / "ckpt-00000001.tmp"
+    assert calls[-3:] == [str(temporary), "rename", str(tmp_path)]
 
 
 def test_several_damaged_ones_keep_their_evidence(tmp_path: Path) -> None:
@@ -223,9 +231,7 @@ def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(
 
 
 @pytest.mark.parametrize("call", ["save_file", "mkdir", "fsync", "rename"])
-def test_a_full_disk_leaves_the_old_and_no_rubbish(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
+def test_a_full_disk_leaves_the_old_and_no_rubbish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     save(tmp_path, 1)
 
     def full(*_: object) -> None:

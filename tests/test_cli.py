@@ -62,9 +62,7 @@ def test_help_of_a_verb_shows_every_field(capsys: pytest.CaptureFixture[str]) ->
     assert text.startswith("usage: bessemer train [RECIPE] [key=value | --key value ...] [--force]\n")
     assert "\n  learning_rate=1.0  (a number; also lr)\n      Length of a step.\n" in text
     assert main(["ask", "--help"]) == 0
-    assert capsys.readouterr().out.startswith(
-        "usage: bessemer ask [RECIPE] [question] [key=value | --key value ...]\n"
-    )
+    assert capsys.readouterr().out.startswith("usage: bessemer ask [RECIPE] [question] [key=value | --key value ...]\n")
     assert main(["run", "--help"]) == 0
     for option in ("--until", "--only", "--force", "section.key=value"):
         assert option in capsys.readouterr().out or option != "--until"
@@ -150,9 +148,7 @@ def test_positional_words_and_flags_of_a_tool(
 def test_a_defect_exits_with_1_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "walk.yaml", "train.fail_at=2"]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
-    assert (
-        error == "bessemer: train failed: ValueError: a defect at 步 2 (traceback: runs/walk/train/error.txt)"
-    )
+    assert error == "bessemer: train failed: ValueError: a defect at 步 2 (traceback: runs/walk/train/error.txt)"
     assert "Traceback" in Path("runs/walk/train/error.txt").read_text(encoding="utf-8")
     assert main(["ask", "crash"]) == 1
     assert capsys.readouterr().err.splitlines()[-1] == "bessemer: ZeroDivisionError: asked to"
@@ -173,9 +169,7 @@ class Held:
         self.gate, self.directory = Path(f"{name}-may-go-on"), Path("runs", name, "train")
         self.words = ["run", "walk.yaml", f"name={name}", f"train.gate={self.gate}"]
         script = str(Path(__file__).with_name("fake_command.py"))
-        self.process = subprocess.Popen(
-            [sys.executable, script, *self.words], stderr=subprocess.PIPE, text=True
-        )
+        self.process = subprocess.Popen([sys.executable, script, *self.words], stderr=subprocess.PIPE, text=True)
 
     def wait(self) -> None:
         log = self.directory / "metrics.jsonl"

@@ -100,9 +100,7 @@ def test_an_optional_input_of_an_absent_section_is_none_unless_it_was_asked_for(
     recipe = {"name": "text", "stages": ["sft", "ppo"]}
     assert load(Config, recipe, "ppo").reward is None
     assert load(Config, recipe, "ppo", ["reward=reward"]).reward == "reward"
-    assert (
-        load(Config, {**recipe, "stages": ["ppo"]}, "ppo").policy == "sft"
-    )  # not optional: for `plan` to refuse
+    assert load(Config, {**recipe, "stages": ["ppo"]}, "ppo").policy == "sft"  # not optional: for `plan` to refuse
 
 
 def test_directories_of_sections() -> None:
@@ -113,6 +111,15 @@ def test_directories_of_sections() -> None:
     assert load(Config, RECIPE, "ppo", ["output_dir=/tmp/x"]).output_dir == "/tmp/x"
     assert load(Config, {}, "ppo").output_dir == "runs/ppo"
     assert section_directory(RECIPE, "sft") == "runs/solar/sft"
+
+
+def test_an_optional_input_that_is_an_asset_by_default_stays() -> None:
+    @dataclass
+    class Started:
+        model: Artifact | None = Artifact("smollm2")
+        embedder: Artifact | None = None
+
+    assert load(Started, {"name": "text", "stages": ["ppo"]}, "ppo") == Started()
 
 
 def test_the_class_says_where_to_write_only_without_a_recipe() -> None:
@@ -239,9 +246,7 @@ def test_unreadable_recipes(tmp_path: Path) -> None:
 
 
 def test_dump_comes_back_equal_and_readable() -> None:
-    config = load(
-        Config, RECIPE, "ppo", ["prompts=[是, 'null', '007', 'a: b']", "learning_rate=1e-7", "reward=null"]
-    )
+    config = load(Config, RECIPE, "ppo", ["prompts=[是, 'null', '007', 'a: b']", "learning_rate=1e-7", "reward=null"])
     text = dump(config)
     assert "是" in text
     recipe = {"ppo": yaml.safe_load(text)}

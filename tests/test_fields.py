@@ -62,9 +62,7 @@ def test_help_shows_name_default_type_meaning_and_other_names() -> None:
     ]
 
 
-def test_declared_fields_reads_a_module_without_importing_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_declared_fields_reads_a_module_without_importing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fields = "POSITIONAL: ClassVar[tuple[str, ...]] = ()\n    a: int = 1\n    'doc'\n    b: str = ''\n"
     source = f"raise RuntimeError\nclass Config:\n    {fields}"
     (tmp_path / "explosive_module.py").write_text(source)

@@ -41,14 +41,19 @@ def test_a_second_ctrl_c_insists_but_not_a_second_sigterm() -> None:
 
 
 def test_the_handlers_are_installed_once_and_given_back() -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    assert interrupts.catch()
-    send(signal.SIGTERM)
-    assert not interrupts.catch()
-    assert interrupts.requested()
-    interrupts.release()
-    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
-    assert interrupts.requested()
+    own = {signal.SIGTERM: lambda *_: None, signal.SIGINT: lambda *_: None}
+    before = {number: signal.signal(number, handler) for number, handler in own.items()}
+    try:
+        assert interrupts.catch()
+        send(signal.SIGTERM)
+        assert not interrupts.catch()
+        assert interrupts.requested()
+        interrupts.release()
+        assert {number: signal.getsignal(number) for number in own} == own
+        assert interrupts.requested()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     interrupts.catch()
     assert not interrupts.requested()
 

@@ -238,9 +238,7 @@ def test_unfinished_and_missing_inputs_are_refused() -> None:
     path.write_text(json.dumps({**text, "status": "stopped"}))
     with pytest.raises(UserError, match=r"train.source: runs/walk/source is not finished \(stopped\)"):
         run_recipe(recipe(), only="train")
-    section = single(
-        "train", {"name": "walk", "stages": ["source", "train"]}, ["source=source/records.jsonl"]
-    )
+    section = single("train", {"name": "walk", "stages": ["source", "train"]}, ["source=source/records.jsonl"])
     assert section.config.source == "runs/walk/source/records.jsonl"
     path.parent.rename("runs/walk/away")
     with pytest.raises(UserError, match="train.source: runs/walk/source is not there"):

@@ -28,12 +28,8 @@ def test_a_log_file_gets_a_line_each_tenth(capsys: pytest.CaptureFixture[str]) -
     assert re.fullmatch(r"sft 100% 40/40 \d+:\d\d left 0:00 loss 0.1235 步 29", lines[-1])
 
 
-@pytest.mark.parametrize(
-    ("total", "advances", "last"), [(0, 0, "100% 0/0"), (3, 3, "100% 3/3"), (2, 3, "100% 2/2")]
-)
-def test_small_and_exceeded_totals(
-    capsys: pytest.CaptureFixture[str], total: int, advances: int, last: str
-) -> None:
+@pytest.mark.parametrize(("total", "advances", "last"), [(0, 0, "100% 0/0"), (3, 3, "100% 3/3"), (2, 3, "100% 2/2")])
+def test_small_and_exceeded_totals(capsys: pytest.CaptureFixture[str], total: int, advances: int, last: str) -> None:
     with track(total, "x") as progress:
         for _ in range(advances):
             progress.advance()
@@ -65,8 +61,6 @@ def test_a_terminal_is_given_back_after_an_error(monkeypatch: pytest.MonkeyPatch
         progress.advance()
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (605, "10:05"), (3661, "1:01:01")]
-)
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (605, "10:05"), (3661, "1:01:01")])
 def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text

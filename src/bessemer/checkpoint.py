@@ -132,9 +132,7 @@ def rng_state() -> dict[str, Tensor]:
     state = {
         "rng.python": torch.tensor([version, *words], dtype=torch.int64),
         "rng.python_gauss": torch.tensor([] if gauss is None else [gauss], dtype=torch.float64),
-        "rng.numpy": torch.tensor(
-            [*(int(key) for key in keys), int(position), int(has_gauss)], dtype=torch.int64
-        ),
+        "rng.numpy": torch.tensor([*(int(key) for key in keys), int(position), int(has_gauss)], dtype=torch.int64),
         "rng.numpy_gauss": torch.tensor([float(cached)], dtype=torch.float64),
         "rng.torch": torch.get_rng_state(),
     }
@@ -173,9 +171,7 @@ def _check_state(value: Any, where: str) -> None:
         if not math.isfinite(value):
             raise ValueError(f"{where} is {value}, expected a finite number")
     elif type(value) not in (bool, int, str, type(None)):
-        raise TypeError(
-            f"{where} is a {type(value).__name__}, expected None, bool, int, float, str, list or dict"
-        )
+        raise TypeError(f"{where} is a {type(value).__name__}, expected None, bool, int, float, str, list or dict")
 
 
 def _check_finite(tensors: Mapping[str, Tensor], step: int) -> None:
@@ -190,9 +186,7 @@ def _check_finite(tensors: Mapping[str, Tensor], step: int) -> None:
 
 
 def _check_room(root: Path, tensors: Mapping[str, Tensor]) -> None:
-    needed = (
-        int(_ROOM * sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())) + 1_000_000
-    )
+    needed = int(_ROOM * sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())) + 1_000_000
     free = shutil.disk_usage(root).free
     if free < needed:
         raise UserError(
@@ -257,9 +251,7 @@ def _repair(root: Path) -> None:
 def _candidates(root: Path) -> list[Path]:
     """Published checkpoints, newest step first."""
     found = [
-        (int(match[1]), path)
-        for path in root.iterdir()
-        if (match := _NAME.fullmatch(path.name)) and path.is_dir()
+        (int(match[1]), path) for path in root.iterdir() if (match := _NAME.fullmatch(path.name)) and path.is_dir()
     ]
     return [path for _, path in sorted(found, reverse=True)]
 
@@ -268,9 +260,7 @@ def _read(path: Path) -> Checkpoint:
     """Verify and load; raises `_Damaged` when the contents are wrong, OSError when they cannot be read."""
     try:
         manifest = json.loads((path / _MANIFEST).read_bytes())
-        listed = {
-            name: (int(entry["size"]), str(entry["sha256"])) for name, entry in manifest["files"].items()
-        }
+        listed = {name: (int(entry["size"]), str(entry["sha256"])) for name, entry in manifest["files"].items()}
         step = int(manifest["step"])
     except FileNotFoundError as error:
         raise _Damaged(f"{_MANIFEST} is missing") from error

@@ -88,9 +88,7 @@ def _dispatch(words: list[str]) -> None:
         _stage(verb, words[1:])
     else:
         verbs = ["run", *STAGES]
-        raise UserError(
-            f"there is no verb {verb!r}, expected one of {', '.join(verbs)}{nearest(verb, verbs)}"
-        )
+        raise UserError(f"there is no verb {verb!r}, expected one of {', '.join(verbs)}{nearest(verb, verbs)}")
 
 
 def _overview() -> str:
@@ -177,9 +175,7 @@ def _replayed(directory: Path, verb: str, kinds: Mapping[str, Any]) -> dict[str,
     return {name: value for name, value in values.items() if name != "name" or "name" in kinds}
 
 
-def _sort(
-    words: Sequence[str], kinds: Mapping[str, Any], *, takes: Sequence[str], flags: Sequence[str] = ()
-) -> _Words:
+def _sort(words: Sequence[str], kinds: Mapping[str, Any], *, takes: Sequence[str], flags: Sequence[str] = ()) -> _Words:
     """`key=value`, `--key=value`, `--key value` and `--flag` are overrides; after `--` every word is a place.
 
     Args:

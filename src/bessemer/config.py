@@ -73,11 +73,9 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     try:
         data = path.read_bytes()
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-8")
     except OSError as error:
-        raise UserError(
-            f"recipe {path} could not be read ({error.strerror}), expected a YAML file"
-        ) from error
+        raise UserError(f"recipe {path} could not be read ({error.strerror}), expected a YAML file") from error
     except UnicodeDecodeError as error:
         raise UserError(f"recipe {path} is not UTF-8 text, expected a YAML file; save it as UTF-8") from error
     if len(data) > _MAX_BYTES:
@@ -181,9 +179,7 @@ def load(cls: type[T], recipe: Mapping[str, Any], section: str, overrides: Seque
     values: dict[str, Any] = {}
     for source, layer in layers:
         named = _by_field(layer, kinds, section, source)
-        for key in sorted(
-            named, key=lambda key: "." in key
-        ):  # `weights.a` amends `weights`, from wherever that came
+        for key in sorted(named, key=lambda key: "." in key):  # `weights.a` amends `weights`, from wherever that came
             head, dot, tail = key.partition(".")
             value = fields.coerce({tail: named[key]} if dot else named[key], kinds[head], f"{section}.{key}")
             before = values.get(head, getattr(defaults, head)) if dot else None
@@ -241,11 +237,7 @@ def artifacts(config: Any) -> dict[str, str]:
     for name, kind in field_types(type(config)).items():
         value = getattr(config, name)
         if _is_artifact(kind) and value:
-            entries = (
-                {name: value}
-                if isinstance(value, str)
-                else {f"{name}.{i}": item for i, item in enumerate(value)}
-            )
+            entries = {name: value} if isinstance(value, str) else {f"{name}.{i}": item for i, item in enumerate(value)}
             found |= {key: str(entry) for key, entry in entries.items() if entry}
     return found
 
@@ -253,9 +245,7 @@ def artifacts(config: Any) -> dict[str, str]:
 def help_text(cls: type) -> str:
     """Every field of a stage with its default, its type, its meaning and the other names it is known by."""
     names = field_types(cls)
-    also = {
-        field: [old for old, new in ALIASES.items() if new == field and old not in names] for field in names
-    }
+    also = {field: [old for old, new in ALIASES.items() if new == field and old not in names] for field in names}
     return fields.help_text(cls, also)
 
 
@@ -288,21 +278,15 @@ def _shared(recipe: Mapping[str, Any], kinds: Mapping[str, Any]) -> dict[str, An
     }
 
 
-def _by_field(
-    layer: Mapping[str, Any], kinds: Mapping[str, Any], section: str, source: str
-) -> dict[str, Any]:
+def _by_field(layer: Mapping[str, Any], kinds: Mapping[str, Any], section: str, source: str) -> dict[str, Any]:
     named: dict[str, Any] = {}
     for key, value in layer.items():
         name = canonical(key, kinds)
-        if name is None or (
-            "." in name and get_origin(plain_type(kinds[name.partition(".")[0]])[0]) is not dict
-        ):
+        if name is None or ("." in name and get_origin(plain_type(kinds[name.partition(".")[0]])[0]) is not dict):
             known = [*kinds, *(old for old, new in ALIASES.items() if new in kinds)]
             raise UserError(f"{section} has no field {key!r} (from {source}){nearest(key, known)}")
         if name in named:
-            raise UserError(
-                f"{section}.{name} is given twice in {source}, as {key!r} and under another name; keep one"
-            )
+            raise UserError(f"{section}.{name} is given twice in {source}, as {key!r} and under another name; keep one")
         named[name] = value
     return named
 
@@ -347,9 +331,7 @@ def _refuse_repeated_keys(root: yaml.Node | None, path: Path) -> None:
                     continue
                 if key.value in keys:
                     line = key.start_mark.line + 1
-                    raise UserError(
-                        f"{path}:{line}: the key {key.value!r} stands here twice, expected it once"
-                    )
+                    raise UserError(f"{path}:{line}: the key {key.value!r} stands here twice, expected it once")
                 keys.add(key.value)
         elif isinstance(node, yaml.SequenceNode):
             pending.extend(node.value)

@@ -102,8 +102,6 @@ def _device(local_rank: int) -> torch.device:
             device = torch.device(wanted)
             torch.empty(1, device=device)
         except (RuntimeError, AssertionError) as error:
-            raise UserError(
-                f"BESSEMER_DEVICE is {wanted!r}, expected a device that is here, such as cpu"
-            ) from error
+            raise UserError(f"BESSEMER_DEVICE is {wanted!r}, expected a device that is here, such as cpu") from error
         return device
     return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")

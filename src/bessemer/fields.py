@@ -43,11 +43,7 @@ Artifact = NewType("Artifact", str)
 
 def field_docs(cls: type) -> dict[str, str]:
     """The docstring literal under each field of a dataclass, from its source, on one line."""
-    return {
-        name: doc
-        for name, doc in _annotated(ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0])
-        if doc
-    }
+    return {name: doc for name, doc in _annotated(ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]) if doc}
 
 
 @functools.cache
@@ -92,9 +88,7 @@ def coerce(value: Any, kind: Any, where: str) -> Any:
         TypeError: `kind` is not a type that a field may have.
     """
     inner, optional = plain_type(kind)
-    if optional and (
-        value is None or (isinstance(value, str) and value.strip().lower() in ("null", "none", "~"))
-    ):
+    if optional and (value is None or (isinstance(value, str) and value.strip().lower() in ("null", "none", "~"))):
         return None
     try:
         return _convert(value, inner)
@@ -117,12 +111,8 @@ def help_text(cls: type, also: Mapping[str, Collection[str]] | None = None) -> s
         default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         expected = _describe(kind) + (" or null" if optional else "")
         names = sorted((also or {}).get(field.name, ()))
-        lines.append(
-            f"  {field.name}={_shown(default)}  ({expected}{'; also ' + ', '.join(names) if names else ''})"
-        )
-        lines += textwrap.wrap(
-            docs.get(field.name, ""), 96, initial_indent=" " * 6, subsequent_indent=" " * 6
-        )
+        lines.append(f"  {field.name}={_shown(default)}  ({expected}{'; also ' + ', '.join(names) if names else ''})")
+        lines += textwrap.wrap(docs.get(field.name, ""), 96, initial_indent=" " * 6, subsequent_indent=" " * 6)
     return "\n".join(lines)
 
 
@@ -156,9 +146,7 @@ def _convert(value: Any, kind: Any) -> Any:
         return float(_number(value))
     if origin is Literal:
         parsed = yaml.safe_load(value) if isinstance(value, str) and value not in arguments else value
-        return _require(
-            parsed, any(parsed == choice and type(parsed) is type(choice) for choice in arguments)
-        )
+        return _require(parsed, any(parsed == choice and type(parsed) is type(choice) for choice in arguments))
     if origin is list:
         return [_convert(item, arguments[0]) for item in _items(value)]
     if origin is dict:
@@ -189,9 +177,7 @@ def _items(value: Any) -> list[Any]:
     if isinstance(value, str):
         text = value.strip()
         value = (
-            yaml.safe_load(text)
-            if text.startswith("[")
-            else [part.strip() for part in text.split(",") if part.strip()]
+            yaml.safe_load(text) if text.startswith("[") else [part.strip() for part in text.split(",") if part.strip()]
         )
     return list(_require(value, isinstance(value, list)))
 
@@ -201,9 +187,7 @@ def _describe(kind: Any) -> str:
     if origin is Literal:
         return "one of " + ", ".join(map(str, arguments))
     if origin is list:
-        return "a list of " + {str: "texts", float: "numbers", Artifact: "inputs"}.get(
-            arguments[0], str(arguments[0])
-        )
+        return "a list of " + {str: "texts", float: "numbers", Artifact: "inputs"}.get(arguments[0], str(arguments[0]))
     if origin is dict:
         return "a mapping from names to numbers"
     names = {

@@ -62,9 +62,7 @@ def check_recipe(recipe: Mapping[str, Any]) -> None:
     check_keys(recipe, known, STAGES)
 
 
-def plan(
-    recipe: Mapping[str, Any], overrides: Sequence[str] = (), extra: Collection[str] = ()
-) -> list[Section]:
+def plan(recipe: Mapping[str, Any], overrides: Sequence[str] = (), extra: Collection[str] = ()) -> list[Section]:
     """Every section of `stages` (then those in `extra`) with its configuration.
 
     Args:
@@ -194,9 +192,7 @@ def _modules(recipe: Mapping[str, Any], extra: Collection[str]) -> dict[str, Mod
     return {name: STAGES[verbs[name]].load() for name in wanted}
 
 
-def _distribute(
-    overrides: Sequence[str], kinds: Mapping[str, Mapping[str, Any]]
-) -> dict[str, dict[str, str]]:
+def _distribute(overrides: Sequence[str], kinds: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
     """Section -> its overrides, field -> value: those for all sections first, so that its own win."""
     given: dict[str, dict[str, str]] = {name: {} for name in kinds}
     particular: list[tuple[str, str, str]] = []
@@ -241,13 +237,9 @@ def _input_hashes(section: Section) -> dict[str, str]:
         for stage in filter(is_stage, (path, path.parent)):
             status = (read_manifest(stage) or {}).get("status")
             if status != "done":
-                raise UserError(
-                    f"{where}: {stage} is not finished ({status}), expected a done stage; run it first"
-                )
+                raise UserError(f"{where}: {stage} is not finished ({status}), expected a done stage; run it first")
         if not path.exists() and path.is_relative_to(section.directory.parent):
-            raise UserError(
-                f"{where}: {value} is not there, expected what another stage leaves; run that first"
-            )
+            raise UserError(f"{where}: {value} is not there, expected what another stage leaves; run that first")
     return {name: content_hash(path) for name, path in parent_paths(section.config).items()}
 
 

@@ -48,9 +48,7 @@ def read_manifest(directory: str | Path) -> dict[str, Any] | None:
             f"{path} is damaged ({error}), expected what a stage wrote; move {path.parent} away and run again"
         ) from error
     except OSError as error:
-        raise UserError(
-            f"{path} could not be read ({error.strerror}), expected a stage's manifest"
-        ) from error
+        raise UserError(f"{path} could not be read ({error.strerror}), expected a stage's manifest") from error
     return manifest
 
 
@@ -90,9 +88,7 @@ def fingerprint(config: Any, parents: Mapping[str, str]) -> str:
     for name in {key.partition(".")[0] for key in parents}:
         values.pop(name, None)
     # A new release of an asset is another input, though its name stays.
-    named = {
-        key: ASSETS[value].sha256 if value in ASSETS else value for key, value in artifacts(config).items()
-    }
+    named = {key: ASSETS[value].sha256 if value in ASSETS else value for key, value in artifacts(config).items()}
     whole = {"stage": type(config).__module__, "config": values, "inputs": named | dict(parents)}
     return hashlib.sha256(json.dumps(whole, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
 

@@ -56,9 +56,7 @@ _BEFORE_MANIFEST = ("config.yaml", "error.txt", _LOCK)  # what a start that was 
 class Run:
     """A stage's directory, open for writing; made by `Run.start` alone."""
 
-    def __init__(
-        self, directory: Path, manifest: dict[str, Any], lock: int | None, owns_signals: bool
-    ) -> None:
+    def __init__(self, directory: Path, manifest: dict[str, Any], lock: int | None, owns_signals: bool) -> None:
         self.directory = directory
         self.model_directory = directory / "model"
         self.checkpoints = directory / "checkpoints"
@@ -71,9 +69,7 @@ class Run:
         self._purge_step: int | None = None
 
     @classmethod
-    def start(
-        cls, directory: str | Path, config: Any, *, stage: str, parents: Mapping[str, Path], seed: int
-    ) -> Run:
+    def start(cls, directory: str | Path, config: Any, *, stage: str, parents: Mapping[str, Path], seed: int) -> Run:
         """Open the directory: go on with what an interrupted run of the same configuration and inputs left
         there, else begin.
 
@@ -98,8 +94,7 @@ class Run:
         known = {path: hashes[name] for name, path in inputs.items()}
         facts = {"stage": stage, "status": "running", "fingerprint": mark, "seed": seed}
         facts["parents"] = {
-            name: {"path": str(path), "sha256": known.get(path) or content_hash(path)}
-            for name, path in parents.items()
+            name: {"path": str(path), "sha256": known.get(path) or content_hash(path)} for name, path in parents.items()
         }
         now = {"versions": _versions(), "threads": threads}
         fresh = not manifest
@@ -128,9 +123,7 @@ class Run:
         was saved."""
         if self.stop_requested:
             self._close("stopped")
-            raise Stopped(
-                f"stopped in {self.directory}; the state is saved: run the same command again to go on"
-            )
+            raise Stopped(f"stopped in {self.directory}; the state is saved: run the same command again to go on")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append one line to metrics.jsonl. A value that is not finite becomes null and is counted in the
@@ -153,9 +146,7 @@ class Run:
             if self._main and (self.directory / name).exists():
                 write_atomic(self.directory / name, "".join(line + "\n" for line in kept).encode())
 
-    def save(
-        self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, keep: int = 2
-    ) -> None:
+    def save(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, keep: int = 2) -> None:
         """`checkpoint.save` after the log is safely on disk: a checkpoint never knows of steps that the log
         lost."""
         if not self._main:
@@ -240,7 +231,7 @@ def _is_main() -> bool:
 
 
 def _claim(directory: Path, mark: str, config: Any) -> tuple[dict[str, Any], int]:
-    """(the manifest to go on with, {} to begin; the lock): whatever else was in the directory is moved aside."""
+    """(the manifest to go on with, {} to begin; the lock); whatever else is in the directory is moved aside."""
     manifest = read_manifest(directory)
     if manifest is None and directory.is_dir():
         names = sorted(path.name for path in directory.iterdir())
@@ -281,7 +272,8 @@ def _locked(directory: Path) -> int:
 
 def _changes(aside: Path, config: Any) -> str:
     """Which fields differ from those of the run in `aside`."""
-    before, now = read_recipe(aside / "config.yaml"), yaml.safe_load(dump(config))
+    file = aside / "config.yaml"
+    before, now = read_recipe(file) if file.is_file() else {}, yaml.safe_load(dump(config))
     changed = [name for name in now if name != "output_dir" and before.get(name) != now[name]]
     texts = [f"{name} was {before.get(name)!r} and is {now[name]!r}" for name in changed]
     return ", ".join(texts) or "an input has changed"

@@ -81,9 +81,7 @@ def test_kl_shaped_rewards_worked_by_hand() -> None:
 
 def test_an_answer_without_tokens_is_refused() -> None:
     with pytest.raises(ValueError, match="row 1"):
-        kl_shaped_rewards(
-            torch.ones(2), torch.zeros(2, 2), torch.tensor([[True, False], [False, False]]), 0.1
-        )
+        kl_shaped_rewards(torch.ones(2), torch.zeros(2, 2), torch.tensor([[True, False], [False, False]]), 0.1)
 
 
 def test_score_sits_on_the_one_eos_and_truncation_is_penalised() -> None:

@@ -40,9 +40,7 @@ def _naive_alpha(ratings: Tensor) -> float:
         between = sum(low <= x <= high for x in everything)
         return (between - (everything.count(low) + everything.count(high)) / 2) ** 2 if a != b else 0.0
 
-    observed = sum(
-        distance(a, b) / (len(unit) - 1) for unit in units for a, b in itertools.permutations(unit, 2)
-    )
+    observed = sum(distance(a, b) / (len(unit) - 1) for unit in units for a, b in itertools.permutations(unit, 2))
     expected = sum(distance(a, b) for a, b in itertools.permutations(everything, 2)) / (len(everything) - 1)
     return 1 - observed / expected
 

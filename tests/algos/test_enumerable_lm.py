@@ -86,9 +86,7 @@ def _train_ppo(problem: Problem, penalty: float, iterations: int, shuffle: bool 
 def test_reference_model_is_a_distribution_far_from_its_optimum() -> None:
     given, problem = _problem()
     start, best = distribution(given.reference), optimum(problem)
-    assert start.sum().item() == pytest.approx(1, abs=1e-5) and best.sum().item() == pytest.approx(
-        1, abs=1e-5
-    )
+    assert start.sum().item() == pytest.approx(1, abs=1e-5) and best.sum().item() == pytest.approx(1, abs=1e-5)
     assert total_variation(start, best) > 0.5
     # J* = beta log Z, attained by pi*.
     objective = (best * (problem.rewards - problem.beta * (best / start).log())).sum()
@@ -174,9 +172,7 @@ def test_dpo_reaches_the_optimum() -> None:
     for iteration in range(400):
         adam.param_groups[0]["lr"] = 0.3 * (1 - iteration / 400)
         new = answer_logprobs(table, answers)
-        loss = dpo_loss(
-            new[first], new[second], ref[first], ref[second], problem.beta, label_smoothing=swapped
-        )
+        loss = dpo_loss(new[first], new[second], ref[first], ref[second], problem.beta, label_smoothing=swapped)
         adam.zero_grad()
         (loss.sum / loss.count).backward()
         adam.step()

@@ -102,9 +102,7 @@ def test_k2_of_answers_is_exact_but_a_sum_over_tokens_forgets_the_future() -> No
 def test_exact_kl_against_scipy() -> None:
     logits, ref_logits = torch.stack([P, Q]), torch.stack([Q, 2 * P])
     for temperature in (1.0, 0.7):
-        expected = torch.stack(
-            [_kl(P / temperature, Q / temperature), _kl(Q / temperature, 2 * P / temperature)]
-        )
+        expected = torch.stack([_kl(P / temperature, Q / temperature), _kl(Q / temperature, 2 * P / temperature)])
         assert_close(exact_kl(logits, ref_logits, temperature), expected)
 
 
@@ -120,9 +118,7 @@ def test_exact_kl_with_tokens_ruled_out_in_both() -> None:
     ref_logits = torch.tensor([1.0, 0.0, -INF], requires_grad=True)
     value = exact_kl(logits, ref_logits)
     value.backward()
-    assert_close(
-        value.detach().double(), _kl(torch.tensor([0.0, 1.0]).double(), torch.tensor([1.0, 0.0]).double())
-    )
+    assert_close(value.detach().double(), _kl(torch.tensor([0.0, 1.0]).double(), torch.tensor([1.0, 0.0]).double()))
     assert logits.grad is not None and bool(logits.grad.isfinite().all())
     assert ref_logits.grad is not None and bool(ref_logits.grad.isfinite().all())
     assert categorical_kl(torch.tensor([0.0, -INF]), torch.tensor([-INF, 0.0])).item() == INF

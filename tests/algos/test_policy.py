@@ -52,8 +52,7 @@ def test_clipped_surrogate_stops_the_gradient_where_it_clips() -> None:
     mask = torch.ones(16, dtype=torch.bool)
     clipped_surrogate(logprobs, torch.zeros(16).double(), advantage, mask, 0.2).sum.backward()
     expected = [
-        0.0 if (a > 0 and r > 1.2) or (a < 0 and r < 0.8) else -a * r
-        for r, a in zip(ratios, advantages, strict=True)
+        0.0 if (a > 0 and r > 1.2) or (a < 0 and r < 0.8) else -a * r for r, a in zip(ratios, advantages, strict=True)
     ]
     assert_close(logprobs.grad, torch.tensor(expected, dtype=torch.float64))
 

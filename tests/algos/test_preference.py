@@ -75,9 +75,7 @@ def _naive_bradley_terry(scores: Tensor, ranks: Tensor, center: float) -> tuple[
                 continue
             win = 1.0 if a < c else 0.0 if a > c else 0.5
             x, y = float(scores[b, i, p]), float(scores[b, j, p])
-            losses.append(
-                -win * _log_sigmoid(x - y) - (1 - win) * _log_sigmoid(y - x) + center * (x + y) ** 2
-            )
+            losses.append(-win * _log_sigmoid(x - y) - (1 - win) * _log_sigmoid(y - x) + center * (x + y) ** 2)
         if losses:
             total, cells = total + sum(losses) / len(losses), cells + 1
     return total, cells
@@ -165,9 +163,7 @@ def test_plackett_luce_of_two_is_bradley_terry() -> None:
 
 def test_plackett_luce_ties_gaps_and_count() -> None:
     # Ranks 1, 1, 2 as Breslow: both first answers chosen from all three; the fourth answer is not ranked.
-    scores = torch.tensor(
-        [[0.5, 1.5, -1.0, 9.0], [1.0, 2.0, 3.0, 4.0]], dtype=torch.float64, requires_grad=True
-    )
+    scores = torch.tensor([[0.5, 1.5, -1.0, 9.0], [1.0, 2.0, 3.0, 4.0]], dtype=torch.float64, requires_grad=True)
     ranks = torch.tensor([[1.0, 1.0, 2.0, NAN], [NAN, 1.0, NAN, NAN]], dtype=torch.float64)
     loss = plackett_luce(scores, ranks)
     everything = math.log(math.exp(0.5) + math.exp(1.5) + math.exp(-1.0))
@@ -204,15 +200,11 @@ def test_dpo_at_the_start_pulls_by_half_beta() -> None:
 
 def test_dpo_worked_by_hand() -> None:
     # Rewards of beta .5: 1 and -.5, then 0 and 2; margins 1.5 and -2.
-    args = [
-        torch.tensor(x, dtype=torch.float64) for x in ([-1.0, -4.0], [-5.0, -3.0], [-3.0, -4.0], [-4.0, -7.0])
-    ]
+    args = [torch.tensor(x, dtype=torch.float64) for x in ([-1.0, -4.0], [-5.0, -3.0], [-3.0, -4.0], [-4.0, -7.0])]
     loss = dpo_loss(*args, beta=0.5)
     assert loss.sum.item() == pytest.approx(-_log_sigmoid(1.5) - _log_sigmoid(-2))
     values = {name: total.item() for name, (total, count) in loss.metrics.items() if count.item() == 2}
-    assert values == pytest.approx(
-        {"accuracy": 1, "margin": -0.5, "chosen_reward": 1, "rejected_reward": 1.5}
-    )
+    assert values == pytest.approx({"accuracy": 1, "margin": -0.5, "chosen_reward": 1, "rejected_reward": 1.5})
     smooth = dpo_loss(*args, beta=0.5, label_smoothing=torch.tensor([0.5, 0.1]))
     half = -0.5 * (_log_sigmoid(1.5) + _log_sigmoid(-1.5))
     assert smooth.sum.item() == pytest.approx(half - 0.9 * _log_sigmoid(-2) - 0.1 * _log_sigmoid(2), rel=1e-6)

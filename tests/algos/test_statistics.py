@@ -24,9 +24,7 @@ def _values(n: int, seed: int = 0) -> Tensor:
 def test_bootstrap_of_a_mean_against_scipy() -> None:
     values = _values(80)
     ours = bootstrap_interval(values, samples=4000)
-    theirs = bootstrap(
-        (values.numpy(),), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(0)
-    )
+    theirs = bootstrap((values.numpy(),), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(0))
     width = theirs.confidence_interval.high - theirs.confidence_interval.low
     assert ours.estimate == pytest.approx(float(values.mean()))
     assert ours.low == pytest.approx(theirs.confidence_interval.low, abs=0.05 * width)
@@ -91,9 +89,7 @@ def test_paired_difference_is_the_bootstrap_of_differences() -> None:
     hard = 10 * _values(200, 1)
     a, b = hard + 0.1 * _values(200, 2), hard + 0.1 * _values(200, 3) - 1.0
     paired = paired_difference_interval(a, b, samples=1500)
-    theirs = bootstrap(
-        ((a - b).numpy(),), np.mean, n_resamples=1500, method="percentile", rng=np.random.default_rng(0)
-    )
+    theirs = bootstrap(((a - b).numpy(),), np.mean, n_resamples=1500, method="percentile", rng=np.random.default_rng(0))
     width = theirs.confidence_interval.high - theirs.confidence_interval.low
     assert paired.estimate == pytest.approx(float(a.mean() - b.mean()))
     assert paired.low == pytest.approx(theirs.confidence_interval.low, abs=0.1 * width)

@@ -113,6 +113,15 @@ def test_bad_rows(package: Path, line: str, message: str) -> None:
         read_elpv(package)
 
 
+def test_labels_that_are_no_text(package: Path) -> None:
+    (package / "elpv_dataset" / "data" / "labels.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="labels.csv: cannot be read .*expected elpv-dataset's labels"):
+        read_elpv(package)
+    (package / "elpv_dataset" / "data" / "labels.csv").write_bytes(b"\n\n")
+    with pytest.raises(UserError, match="labels.csv has no rows"):
+        read_elpv(package)
+
+
 def test_bad_protocol(package: Path) -> None:
     with pytest.raises(UserError, match="protocol 'p3', expected one of P1, P2"):
         read_elpv(package, "p3")  # type: ignore[arg-type]
@@ -121,9 +130,7 @@ def test_bad_protocol(package: Path) -> None:
 @pytest.mark.assets
 def test_the_real_dataset() -> None:
     cache = Path(os.environ.get("BESSEMER_CACHE", "/nonexistent"))
-    table = next(
-        (path for path in sorted(cache.glob("**/labels.csv")) if (path.parent / "images").is_dir()), None
-    )
+    table = next((path for path in sorted(cache.glob("**/labels.csv")) if (path.parent / "images").is_dir()), None)
     if table is None:
         pytest.skip("elpv-dataset is not in $BESSEMER_CACHE")
     p1, p2 = read_elpv(table.parent, "P1"), read_elpv(table.parent, "P2")
@@ -137,8 +144,6 @@ def test_the_real_dataset() -> None:
     tested = [e for e in p2 if e.split == "test"]
     assert not {e.group for e in tested} & {e.group for e in p2 if e.split != "test"}
     assert len(tested) == pytest.approx(656, abs=66)
-    assert sum(e.labels["defect"] == "yes" for e in tested) / len(tested) == pytest.approx(
-        821 / 2624, abs=0.04
-    )
+    assert sum(e.labels["defect"] == "yes" for e in tested) / len(tested) == pytest.approx(821 / 2624, abs=0.04)
     assert len({e.image.sha256 for e in p1}) == 2624
     assert load_image(p1[0].image).size == (300, 300)

@@ -119,9 +119,7 @@ def test_wrapping_folder_and_predefined_parts(tmp_path: Path) -> None:
     _photo(data / "masks" / "ok" / "m.png")
     survey = survey_folder(tmp_path)
     assert survey.attributes[0].counts == {"def": 16, "ok": 16}
-    assert any(
-        "'masks' lies beside train and test and is left out (1 images)" in note for note in survey.notes
-    )
+    assert any("'masks' lies beside train and test and is left out (1 images)" in note for note in survey.notes)
     examples = examples_from(survey)
     assert Counter(e.split for e in examples) == {"train": 22, "val": 2, "test": 8}
     assert all(("/test/" in e.id) == (e.split == "test") for e in examples)
@@ -152,9 +150,7 @@ def test_folders_below_classes_are_groups(tmp_path: Path) -> None:
     survey = survey_folder(tmp_path)
     examples = examples_from(survey)
     assert {e.group for e in examples} == {f"b{batch}" for batch in range(6)}
-    assert all(
-        len({e.split for e in examples if e.group == group}) == 1 for group in {e.group for e in examples}
-    )
+    assert all(len({e.split for e in examples if e.group == group}) == 1 for group in {e.group for e in examples})
     assert {e.split for e in examples} == {"train", "val", "test"}
     assert "the 6 folders below the classes are groups: each stays in one part" in survey.notes
 
@@ -190,8 +186,7 @@ def test_text_for_people(tmp_path: Path) -> None:
     assert text.splitlines() == [
         f"{tmp_path}: 27 photographs, labels from sub-folders",
         "  class: 划痕 10, 正常 17",
-        "  sizes: 6 sizes, 40 x 32 to 54 x 54, "
-        "most often 40 x 32 (22), 50 x 50 (1), 51 x 51 (1), 52 x 52 (1)",
+        "  sizes: 6 sizes, 40 x 32 to 54 x 54, most often 40 x 32 (22), 50 x 50 (1), 51 x 51 (1), 52 x 52 (1)",
         "  formats: PNG 27",
         "  left out: 1",
         text.splitlines()[5],
@@ -272,9 +267,7 @@ def test_table_with_chosen_columns_and_groups(tmp_path: Path) -> None:
     assert [attribute.name for attribute in survey.attributes] == ["defect"]
     examples = examples_from(survey)
     assert [e.group for e in examples] == [f"lot{i % 6}" for i in range(24)]
-    assert all(
-        len({e.split for e in examples if e.group == group}) == 1 for group in {e.group for e in examples}
-    )
+    assert all(len({e.split for e in examples if e.group == group}) == 1 for group in {e.group for e in examples})
     with pytest.raises(UserError, match="did you mean 'defect'"):
         survey_folder(tmp_path, label_columns=["defects"])
     with pytest.raises(UserError, match="did you mean 'filename'"):
@@ -297,9 +290,7 @@ def test_rows_that_cannot_be_used(tmp_path: Path) -> None:
         file.write(
             "images/none.png,无,1,x,lot1\n../../etc/passwd,无,1,x,lot1\nimg00.png,无,1,x,lot1\nimages/img01.png\n"
         )
-        file.write(
-            "images/img02.png,无,3,x,lot2\nimages/img03.png,无,3,other text,lot3\nother/img00.png,,,x,\n"
-        )
+        file.write("images/img02.png,无,3,x,lot2\nimages/img03.png,无,3,other text,lot3\nother/img00.png,,,x,\n")
     survey = survey_folder(tmp_path)
     assert _odd(survey) == {
         "labels.csv:26": "'images/none.png' is no image file of the folder",
@@ -345,9 +336,7 @@ def test_part_column(tmp_path: Path) -> None:
 def test_two_tables(tmp_path: Path) -> None:
     _with_table(tmp_path)
     (tmp_path / "b.csv").write_text((tmp_path / "labels.csv").read_text(encoding="utf-8"), encoding="utf-8")
-    with pytest.raises(
-        UserError, match="b.csv, labels.csv name images, expected one table; say which by table="
-    ):
+    with pytest.raises(UserError, match="b.csv, labels.csv name images, expected one table; say which by table="):
         survey_folder(tmp_path)
     assert survey_folder(tmp_path, table=tmp_path / "b.csv").table == tmp_path / "b.csv"
 
@@ -379,7 +368,5 @@ def test_a_table_without_labels(tmp_path: Path) -> None:
     ):
         survey_folder(tmp_path)
     (tmp_path / "t.csv").write_text("name,id\na,b\nc,d\n")
-    with pytest.raises(
-        UserError, match=r"no column holds names of images \(name, id\); say which by image_column="
-    ):
+    with pytest.raises(UserError, match=r"no column holds names of images \(name, id\); say which by image_column="):
         survey_folder(tmp_path, table=tmp_path / "t.csv")

@@ -68,9 +68,7 @@ def _bmp_bomb() -> bytes:
 def _tiff_bomb() -> bytes:
     data = _bytes(_noise(), "TIFF")
     old, new = (struct.pack("<HHII", 256, 4, 1, side) for side in (40, 60_000))
-    wide = (
-        data.replace(old, new) if old in data else data.replace(struct.pack("<HHIHH", 256, 3, 1, 40, 0), new)
-    )
+    wide = data.replace(old, new) if old in data else data.replace(struct.pack("<HHIHH", 256, 3, 1, 40, 0), new)
     high = struct.pack("<HHII", 257, 4, 1, 60_000)
     result = wide.replace(struct.pack("<HHIHH", 257, 3, 1, 30, 0), high).replace(
         struct.pack("<HHII", 257, 4, 1, 30), high
@@ -193,9 +191,7 @@ def test_a_thousand_pages_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> No
     data = _bytes(Image.new("L", (4, 4)), "TIFF", save_all=True, append_images=[Image.new("L", (4, 4))] * 999)
     seeks: list[int] = []
     seek = TiffImageFile.seek
-    monkeypatch.setattr(
-        TiffImageFile, "seek", lambda self, frame: (seeks.append(frame), seek(self, frame))[1]
-    )
+    monkeypatch.setattr(TiffImageFile, "seek", lambda self, frame: (seeks.append(frame), seek(self, frame))[1])
     monkeypatch.setattr(TiffImageFile, "n_frames", property(lambda self: pytest.fail("counted all pages")))
     with pytest.raises(UserError, match="more than one frame"):
         decode_image(data, "a.tif")
@@ -291,9 +287,7 @@ def test_other_modes_to_rgb() -> None:
     palette = Image.frombytes("P", (2, 1), bytes([1, 0]))
     palette.putpalette([1, 2, 3, 200, 100, 50])
     assert np.asarray(decode_image(_bytes(palette, "PNG"), "a")).tolist() == [[[200, 100, 50], [1, 2, 3]]]
-    assert np.asarray(decode_image(_bytes(palette, "PNG", transparency=1), "a")).tolist() == [
-        [[255] * 3, [1, 2, 3]]
-    ]
+    assert np.asarray(decode_image(_bytes(palette, "PNG", transparency=1), "a")).tolist() == [[[255] * 3, [1, 2, 3]]]
     alpha = Image.frombytes("RGBA", (3, 1), bytes([9, 9, 9, 0, 9, 9, 9, 255, 0, 0, 0, 51]))
     # a fifth of black over white: 255 * 0.8 = 204
     assert np.asarray(decode_image(_bytes(alpha, "PNG"), "a")).tolist() == [[[255] * 3, [9] * 3, [204] * 3]]
@@ -308,6 +302,16 @@ def test_other_modes_to_rgb() -> None:
 def test_thirty_two_bits_are_refused(mode: str) -> None:
     with pytest.raises(UserError, match="a.tif: 32-bit pixels without a known white"):
         decode_image(_bytes(Image.new(mode, (4, 4)), "TIFF"), "a.tif")
+
+
+def test_modes_without_a_way_to_rgb(monkeypatch: pytest.MonkeyPatch) -> None:
+    def convert(self: Image.Image, mode: str) -> Image.Image:
+        raise ValueError(f"conversion from {self.mode} to {mode} not supported")
+
+    data = _bytes(Image.new("YCbCr", (4, 4)), "TIFF")
+    monkeypatch.setattr(Image.Image, "convert", convert)
+    with pytest.raises(UserError, match="a.tif: cannot be made RGB .conversion .*, expected 8 or 16 bits"):
+        decode_image(data, "a.tif")
 
 
 # -------------------------------------------------------------------------------- files and references
@@ -374,13 +378,9 @@ def test_resizing_is_antialiased_bicubic() -> None:
     image = _noise(64, 48)
     pixels = to_pixels(image, 16, mean=(0, 0, 0), std=(1, 1, 1)) * 255
     source = torch.from_numpy(np.array(image)).permute(2, 0, 1).float()[None]
-    expected = torch.nn.functional.interpolate(source, (16, 16), mode="bicubic", antialias=True).clamp(
-        0, 255
-    )[0]
+    expected = torch.nn.functional.interpolate(source, (16, 16), mode="bicubic", antialias=True).clamp(0, 255)[0]
     assert (pixels - expected).abs().max() < 1.6  # Pillow rounds to whole levels after each of two passes
-    plain = torch.nn.functional.interpolate(source, (16, 16), mode="bicubic", antialias=False).clamp(0, 255)[
-        0
-    ]
+    plain = torch.nn.functional.interpolate(source, (16, 16), mode="bicubic", antialias=False).clamp(0, 255)[0]
     assert (pixels - plain).abs().max() > 30
 
 

@@ -32,9 +32,7 @@ def test_bom_crlf_and_empty_lines_count_as_lines(tmp_path: Path) -> None:
 
 def test_only_lf_ends_a_line(tmp_path: Path) -> None:
     text = "a\u2028b\u2029c\u0085d\x0be\x0cf"
-    path = _file(
-        tmp_path, (json.dumps({"v": text}, ensure_ascii=False).replace("\\u000b", "\x0b") + "\n").encode()
-    )
+    path = _file(tmp_path, (json.dumps({"v": text}, ensure_ascii=False).replace("\\u000b", "\x0b") + "\n").encode())
     assert len(list(rows_of(path))) == 1
     path = _file(tmp_path, (to_line({"v": text}) + "\n").encode())
     assert read_rows(path, _value) == [text]
@@ -63,6 +61,8 @@ def test_arrays_with_lines(tmp_path: Path) -> None:
         (b'{"v": 1}\n\n{"w": 2}\n', ":3: no 'v', expected a number"),
         (b"", "no rows"),
         (b"[]", "no rows"),
+        (b"[\n]\n", "no rows"),
+        (b'[{"v": 1}]x', "behind the end"),
         (b"\n\n", "no rows"),
     ],
 )
@@ -127,9 +127,7 @@ def test_skip_bad_writes_aside_and_goes_on(tmp_path: Path, capsys: pytest.Captur
     assert "3 of 5 rows are bad" in warned
 
 
-def test_skip_bad_without_bad_rows_empties_the_old_file(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_skip_bad_without_bad_rows_empties_the_old_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     aside = tmp_path / "bad.jsonl"
     aside.write_text("old\n")
     assert read_rows(_file(tmp_path, b'{"v": 1}'), _value, aside) == [1]  # no line end, but whole: no warning

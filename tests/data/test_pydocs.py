@@ -37,7 +37,7 @@ def test_answers_are_first_sentences() -> None:
     [
         ("Do it now and well. See also x.\n\nMore.", "Do it now and well. See also x."),
         ("f(x) -> y\n\nReturn the thing that was\n    asked for.", "Return the thing that was asked for."),
-        ("Use e.g. a list or another thing", "Use e.g. a list or another thing."),
+        ("Use e.g. a list" + " or so" * 12, "Use e.g. a list" + " or so" * 12 + "."),
         ("Return ``x`` of the `list` given.", "Return x of the 'list' given."),
         ("too low in case and long enough.", None),
         ("Too short.", None),
@@ -54,14 +54,11 @@ def test_first_sentences(doc: str, answer: str | None) -> None:
 def test_each_object_is_in_one_part_only() -> None:
     entries = read_pydocs(seed=3, test=0.2, bank=0.3, val=0.1, modules=FEW)
     sizes = {
-        part: sum(entry.part == part for entry in entries) / len(entries)
-        for part in ("train", "val", "bank", "test")
+        part: sum(entry.part == part for entry in entries) / len(entries) for part in ("train", "val", "bank", "test")
     }
     assert sizes == pytest.approx({"train": 0.4, "val": 0.1, "bank": 0.3, "test": 0.2}, abs=0.01)
     assert entries == read_pydocs(seed=3, test=0.2, bank=0.3, val=0.1, modules=FEW)
-    assert [e.part for e in entries] != [
-        e.part for e in read_pydocs(seed=4, test=0.2, bank=0.3, val=0.1, modules=FEW)
-    ]
+    assert [e.part for e in entries] != [e.part for e in read_pydocs(seed=4, test=0.2, bank=0.3, val=0.1, modules=FEW)]
 
 
 def test_conversations_and_prompts_share_neither_object_nor_wording() -> None:
@@ -110,11 +107,7 @@ def test_a_python_without_docstrings_is_told_so() -> None:
 
 def test_reading_the_whole_library_has_no_side_effects() -> None:
     """In a process of its own: prints nothing, opens no window, warns of nothing."""
-    assert not {"antigravity", "this", "idlelib", "turtledemo", "tkinter", "turtle", "lib2to3", "test"} & set(
-        MODULES
-    )
+    assert not {"antigravity", "this", "idlelib", "turtledemo", "tkinter", "turtle", "lib2to3", "test"} & set(MODULES)
     code = "import sys; from bessemer.data.pydocs import read_pydocs; sys.exit(len(read_pydocs()) < 1400)"
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

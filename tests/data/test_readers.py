@@ -27,8 +27,7 @@ def _lines(path: Path, *rows: Any) -> Path:
 def test_alpaca_array(tmp_path: Path) -> None:
     path = tmp_path / "数据.json"
     path.write_text(
-        '[\n {"instruction": "问", "output": "答", "来源": 7},\n'
-        ' {"id": 12, "instruction": "b", "output": "c"}\n]',
+        '[\n {"instruction": "问", "output": "答", "来源": 7},\n {"id": 12, "instruction": "b", "output": "c"}\n]',
         encoding="utf-8",
     )
     reading = read_any(path, task="qa")
@@ -103,6 +102,14 @@ def test_own_records_get_their_hashes(tmp_path: Path, photo: Path) -> None:
     assert read_any(_lines(tmp_path / "rank.jsonl", nested)).records == [ranking]
     example = {"kind": "example", "id": "e", "image": {"path": "图/a.png"}, "labels": {"缺陷": "有"}}
     assert read_any(_lines(tmp_path / "ex.jsonl", example)).records == [Example("e", ref, {"缺陷": "有"})]
+
+
+def test_own_records_of_text(tmp_path: Path) -> None:
+    row = {"kind": "prompt", "id": "p", "messages": [{"role": "user", "content": "问"}]}
+    path = _lines(tmp_path / "own.jsonl", row)
+    assert read_any(path).records == [Prompt("p", (Message("user", "问"),))]
+    with pytest.raises(UserError, match="own.jsonl:1: 'messages' is text"):
+        read_any(_lines(path, {**row, "messages": ["问"]}))
 
 
 def test_own_records_with_another_hash(tmp_path: Path, photo: Path) -> None:

@@ -62,9 +62,7 @@ def test_the_line_of_a_conversation_by_hand() -> None:
                                      {"type": "text", "text": "?"}]},
         {"role": "assistant", "content": [{"type": "text", "text": "!"}]}],
         "task": "t", "scene": null, "weight": 1.0, "facts": {}, "provenance": {}}""" % ("0" * 64)  # noqa: UP031
-    record = Conversation(
-        "c", (Message("user", "?", (ImageRef("a.png", "0" * 64),)), Message("assistant", "!")), "t"
-    )
+    record = Conversation("c", (Message("user", "?", (ImageRef("a.png", "0" * 64),)), Message("assistant", "!")), "t")
     assert encode_record(record) == json.loads(line)
     assert decode_record(json.loads(line), Conversation) == record
 
@@ -80,9 +78,7 @@ def test_plain_text_content_and_defaults() -> None:
         "id": "c",
         "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}],
     }
-    assert decode_record(row, Conversation) == Conversation(
-        "c", (Message("user", "q"), Message("assistant", "a"))
-    )
+    assert decode_record(row, Conversation) == Conversation("c", (Message("user", "q"), Message("assistant", "a")))
 
 
 def test_unknown_keys_are_kept(tmp_path: Path) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-import tiny
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+import tiny
 from bessemer.data.records import ImageRef, Message
 from bessemer.data.render import Rendered, Renderer
 from bessemer.errors import UserError
@@ -166,7 +166,12 @@ def test_a_long_conversation_is_cut_at_its_end() -> None:
     with pytest.raises(UserError, match=f"no answer within cutoff_len={first} tokens"):
         renderer.conversation(messages, first)
     pictured = Renderer(tiny.tokenizer(), lambda image: [0] * 9)
-    talk = (Message("user", "Q"), Message("assistant", "A"), Message("user", "?", IMAGES[:1]), Message("assistant", "B"))
+    talk = (
+        Message("user", "Q"),
+        Message("assistant", "A"),
+        Message("user", "?", IMAGES[:1]),
+        Message("assistant", "B"),
+    )
     cutoff = pictured.conversation(talk, 1000).image_places[4]
     with pytest.raises(UserError, match=f"an image lies beyond cutoff_len={cutoff} tokens"):
         pictured.conversation(talk, cutoff)
@@ -218,7 +223,9 @@ def test_without_a_chat_template_roles_are_written_out() -> None:
 
 
 def test_a_template_that_drops_a_message_is_refused() -> None:
-    dropping = tiny.TEMPLATE.replace("{% for message in messages %}", "{% for message in messages if message.role != 'system' %}")
+    dropping = tiny.TEMPLATE.replace(
+        "{% for message in messages %}", "{% for message in messages if message.role != 'system' %}"
+    )
     with pytest.raises(UserError, match="the chat template drops the system message"):
         Renderer(_with_template(dropping)).prompt(QUESTION)
 

@@ -43,10 +43,7 @@ def test_seeds_differ_and_repeat() -> None:
 
 def test_every_item_can_come_into_every_part() -> None:
     # ties between strata of one item each are settled by the seed: none is always tested
-    seen = [
-        Counter(column)
-        for column in zip(*(stratified_split(list("abcdefgh"), s) for s in range(60)), strict=True)
-    ]
+    seen = [Counter(column) for column in zip(*(stratified_split(list("abcdefgh"), s) for s in range(60)), strict=True)]
     assert all(set(counts) == {"train", "val", "test"} for counts in seen)
 
 
@@ -94,9 +91,7 @@ def test_no_group_on_two_sides_and_balanced() -> None:
         bad = {g: rng.random() for g in range(40)}  # groups differ greatly in their share of "yes"
         strata = ["yes" if rng.random() < bad[g] else "no" for g in groups]
         parts = grouped_split(groups, strata, seed)
-        assert all(
-            len({p for p, g in zip(parts, groups, strict=True) if g == group}) == 1 for group in range(40)
-        )
+        assert all(len({p for p, g in zip(parts, groups, strict=True) if g == group}) == 1 for group in range(40))
         inside = Counter(zip(parts, strata, strict=True))
         for stratum in ("yes", "no"):
             assert inside["test", stratum] == pytest.approx(strata.count(stratum) / 4, rel=0.15)

@@ -171,15 +171,11 @@ def test_which_columns_are_labels() -> None:
 
 
 def test_chosen_columns_are_labels_or_errors() -> None:
-    table = _table(
-        {"many": [f"v{i % 40}" for i in range(60)], "id": [str(i) for i in range(60)], "one": ["x"] * 60}
-    )
+    table = _table({"many": [f"v{i % 40}" for i in range(60)], "id": [str(i) for i in range(60)], "one": ["x"] * 60})
     labels, _ = label_columns_of(table, ["many"], chosen=True)
     assert len(labels[0].values) == 40
     for column, message in [("id", "60 different numbers"), ("one", "one value only")]:
-        with pytest.raises(
-            UserError, match=f"t.csv: column '{column}' .*{message}.*, expected a column of labels"
-        ):
+        with pytest.raises(UserError, match=f"t.csv: column '{column}' .*{message}.*, expected a column of labels"):
             label_columns_of(table, [column], chosen=True)
 
 

@@ -80,11 +80,7 @@ def _answers(name: str, cells: int, groups: int | None, seed: int) -> tuple[Labe
         level = int(hard.choice(4, p=[0.575, 0.112, 0.041, 0.272]))
         difficulty, kind = hard.standard_normal(), "mono" if hard.random() < 0.41 else "poly"
         center = {0: -1.25, 1: -0.35, 2: 0.3, 3: 1.15}[level]
-        logit = (
-            -0.8
-            if name == "trivial"
-            else skill * (center - 0.1) + 1.9 * difficulty + 1.1 * own.standard_normal()
-        )
+        logit = -0.8 if name == "trivial" else skill * (center - 0.1) + 1.9 * difficulty + 1.1 * own.standard_normal()
         blind = own.random() < unreadable
         guess = DEFECT.values[int(logit > 0)]
         near = int(np.clip(round(1.5 + 1.1 * logit / max(skill, 0.5)), 0, 3)) if name != "trivial" else 0

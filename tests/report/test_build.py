@@ -98,8 +98,7 @@ def test_json_has_no_nan_and_survives_a_round_trip(small_report: dict[str, Any])
 def said(name: str, right: str, scores: dict[str, float], facts: ModelFacts | None = None) -> ModelOutputs:
     """One test example a character of `right`, correct where it is "1"; one prompt a score."""
     answers = [
-        LabelledAnswer(f"{i}", "defect", "fine", "fine" if mark == "1" else "broken")
-        for i, mark in enumerate(right)
+        LabelledAnswer(f"{i}", "defect", "fine", "fine" if mark == "1" else "broken") for i, mark in enumerate(right)
     ]
     prompts = [PromptAnswer(key, "q", "a", {"truth": score}) for key, score in scores.items()]
     return ModelOutputs(name, facts or ModelFacts(), tuple(answers), tuple(prompts))
@@ -145,9 +144,7 @@ def test_a_teacher_that_is_never_right_gives_no_ratio() -> None:
 def test_a_data_set_of_many_classes_without_a_positive_one() -> None:
     kind = Attribute("kind", ("nut", "bolt", "screw"))
     rows = [LabelledAnswer("1", "kind", "nut", "nut"), LabelledAnswer("2", "kind", "bolt", None)]
-    report = build(
-        Evaluation(Context("box", "P1", 0, (kind,), "kind"), (ModelOutputs("sft", answers=tuple(rows)),))
-    )
+    report = build(Evaluation(Context("box", "P1", 0, (kind,), "kind"), (ModelOutputs("sft", answers=tuple(rows)),)))
     (model,) = report["models"]
     assert model["accuracy"] == 0.5 and model["macro_f1"] == 0.5 and model["parse_failure_rate"] == 0.5
     for name in ("f1_defect", "auc", "average_precision", "macro_f1_severity", "kappa_severity"):
@@ -182,9 +179,7 @@ def test_reward_carries_the_agreement_of_its_principle() -> None:
 
 
 def test_long_curves_are_thinned_and_end_where_they_ended() -> None:
-    lines = tuple(
-        {"step": float(i), "kl": float(i), "gold": 1.0 if i % 500 == 0 else None} for i in range(1003)
-    )
+    lines = tuple({"step": float(i), "kl": float(i), "gold": 1.0 if i % 500 == 0 else None} for i in range(1003))
     curves = build(Evaluation(Context("d", "s", 0), metrics=lines))["ppo"]["curves"]
     assert len(curves["kl"]) <= 240 and curves["kl"][-1] == [1002, 1002]
     assert curves["gold"] == [[0, 1], [500, 1], [1000, 1]]
@@ -222,9 +217,7 @@ def test_same_input_same_bytes_in_another_process(
     other = tmp_path / "other"
     other.mkdir()
     command = [sys.executable, "-c", code, str(other), str(image_root)]
-    there = subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=True
-    ).stdout.split()
+    there = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
     assert there == here
 
 

@@ -7,9 +7,7 @@ DEFECT = Attribute("defect", ("fine", "broken"), positive="broken")
 GRADE = Attribute("grade", ("none", "slight", "severe"), ordered=True)
 
 
-def answer(
-    id: str, truth: str, parsed: str | None, p: float | None = None, question: str = ""
-) -> LabelledAnswer:
+def answer(id: str, truth: str, parsed: str | None, p: float | None = None, question: str = "") -> LabelledAnswer:
     return LabelledAnswer(id, "defect", truth, parsed, probability=p, question=question)
 
 

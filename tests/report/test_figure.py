@@ -85,7 +85,7 @@ def test_equal_drawings_give_equal_bytes_whatever_matplotlibrc_says() -> None:
     with style():
         one = to_svg(drawn(), "name", "x").text
         named = to_svg(drawn(), "other", "x").text
-    with mpl.rc_context({"lines.linewidth": 9, "font.size": 30, "text.usetex": False}), style():
+    with mpl.rc_context({"lines.markersize": 20, "axes.linewidth": 5, "font.size": 30}), style():
         two = to_svg(drawn(), "name", "x").text
     assert one == two
     assert not set(re.findall(r' id="([^"]+)"', one)) & set(re.findall(r' id="([^"]+)"', named))

@@ -41,9 +41,7 @@ def test_an_image_that_changed_since_it_was_measured_is_not_shown(tmp_path: Path
     assert "<img" not in changed and "changed" in changed
 
 
-@pytest.mark.parametrize(
-    "path", ["absent.jpg", "../secret.png", "text.png", "https://example.org/x.png", "", "a\x00b"]
-)
+@pytest.mark.parametrize("path", ["absent.jpg", "../secret.png", "text.png", "https://example.org/x.png", "", "a\x00b"])
 def test_what_cannot_be_shown_is_a_box_that_says_so(tmp_path: Path, path: str) -> None:
     root = tmp_path / "root"
     root.mkdir()

@@ -103,9 +103,7 @@ def test_links_within_the_page_lead_somewhere(page: str) -> None:
     parsed = Page(page)
     ids = [a["id"] for _, a in parsed.tags if "id" in a]
     assert len(ids) == len(set(ids))
-    wanted = {
-        str(a[name]).removeprefix("#") for _, a in parsed.tags for name in ("href", "xlink:href") if name in a
-    }
+    wanted = {str(a[name]).removeprefix("#") for _, a in parsed.tags for name in ("href", "xlink:href") if name in a}
     assert wanted <= set(ids) and len(wanted) > 11
 
 
@@ -174,10 +172,7 @@ def test_an_empty_report_is_a_page_without_empty_sections(tmp_path: Path) -> Non
 
 def test_a_text_only_page_has_scores_and_no_photographs(tmp_path: Path) -> None:
     def model(name: str, text: str) -> ModelOutputs:
-        rows = [
-            PromptAnswer(f"{i}", "什么是生成器？", text, {"truth": 0.5}, reference="一种迭代器")
-            for i in range(3)
-        ]
+        rows = [PromptAnswer(f"{i}", "什么是生成器？", text, {"truth": 0.5}, reference="一种迭代器") for i in range(3)]
         return ModelOutputs(name, prompts=tuple(rows))
 
     models = (model("base", "不知道"), model("sft", "一种迭代器"))

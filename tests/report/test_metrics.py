@@ -42,9 +42,7 @@ def answers(attribute: Attribute, *rows: tuple, group: str | None = None) -> lis
     ]
 
 
-FIVE = answers(
-    DEFECT, ("broken", "broken"), ("broken", None), ("broken", "fine"), ("fine", "fine"), ("fine", None)
-)
+FIVE = answers(DEFECT, ("broken", "broken"), ("broken", None), ("broken", "fine"), ("fine", "fine"), ("fine", None))
 
 
 def test_binary_table_with_unreadable_answers_worked_by_hand() -> None:
@@ -135,14 +133,14 @@ def test_average_precision_brier_and_recall_at_few_false_alarms_by_hand() -> Non
 def test_risk_coverage_answers_the_most_certain_first() -> None:
     rows = answers(
         DEFECT,
-        ("broken", "fine", 0.45),
+        ("fine", "fine", 0.45),
         ("broken", "broken", 0.6),
         ("fine", "fine", 0.1),
         ("fine", "broken", 0.95),
     )
-    # By certainty: 0.95 (wrong), 0.1 (right), 0.6 (right), 0.45 (wrong).
+    # By certainty: 0.95 (wrong), 0.1 (right), 0.6 (right), 0.45 (right).
     points = detection(rows, DEFECT)["curves"]["risk_coverage"]
-    assert points == [[0.25, 0.0], [0.5, 0.5], [0.75, pytest.approx(2 / 3, abs=1e-4)], [1.0, 0.5]]
+    assert points == [[0.25, 0.0], [0.5, 0.5], [0.75, pytest.approx(2 / 3, abs=1e-4)], [1.0, 0.75]]
 
 
 def test_curves_start_and_end_where_they_must() -> None:
@@ -206,9 +204,7 @@ def test_rows_of_one_group_are_not_independent() -> None:
 
 
 def test_several_questions_on_one_example_are_one_cluster() -> None:
-    rows = [
-        LabelledAnswer(f"id{i}", "defect", "fine", parsed) for i in range(4) for parsed in ("fine", "broken")
-    ]
+    rows = [LabelledAnswer(f"id{i}", "defect", "fine", parsed) for i in range(4) for parsed in ("fine", "broken")]
     assert classification(rows, DEFECT)["interval_method"] == "cluster bootstrap"
     # Every cluster is half right, so no resample of clusters differs.
     assert classification(rows, DEFECT)["accuracy_interval"] == [0.5, 0.5]
@@ -266,9 +262,7 @@ def test_paired_difference_uses_only_what_both_answered() -> None:
 
 def test_pairing_takes_out_what_both_find_hard() -> None:
     old = {f"c{i}": (float(i % 2), f"c{i}") for i in range(200)}
-    new = {
-        key: (value + (0.1 if i % 10 else -0.1), group) for i, (key, (value, group)) in enumerate(old.items())
-    }
+    new = {key: (value + (0.1 if i % 10 else -0.1), group) for i, (key, (value, group)) in enumerate(old.items())}
     gain, interval, cases = paired_difference(new, old)
     assert gain == pytest.approx(0.08) and cases == 200
     assert interval is not None

@@ -21,9 +21,7 @@ OUTPUTS = ModelOutputs(
     "sft",
     ModelFacts("微调", ms_per_image=1.5, layers=2),
     (
-        LabelledAnswer(
-            "1", "defect", "缺陷", None, 'line\u2028break\n"quoted"', 0.25, labels={"n": 3, "ok": True}
-        ),
+        LabelledAnswer("1", "defect", "缺陷", None, 'line\u2028break\n"quoted"', 0.25, labels={"n": 3, "ok": True}),
         LabelledAnswer("2", "defect", None, "fine", group="g", image="图/1.jpg", ended=False),
     ),
     (PromptAnswer("p", "q?", "答案 \x00", {"truth": 1.0, "form": None}, reference="r"),),
@@ -69,9 +67,7 @@ def test_a_changed_line_is_named(tmp_path: Path, change: dict[str, object], mess
         read_outputs(path.parent)
 
 
-@pytest.mark.parametrize(
-    ("line", "message"), [("{", "not JSON"), ("[1]", "found list"), ("{}", "'id' is missing")]
-)
+@pytest.mark.parametrize(("line", "message"), [("{", "not JSON"), ("[1]", "found list"), ("{}", "'id' is missing")])
 def test_a_broken_line_is_named_with_its_number(tmp_path: Path, line: str, message: str) -> None:
     path = write_outputs(tmp_path, OUTPUTS) / "answers.jsonl"
     path.write_text(path.read_text("utf-8") + "\n" + line + "\n", "utf-8")

@@ -62,8 +62,15 @@ def test_nothing_is_said_of_what_was_not_run() -> None:
     assert verdict(build(Evaluation(Context("d", "s", 0)))) == []
 
 
+def told(annotator: str, scorer: str = "rules") -> str:
+    return " ".join(method(build(Evaluation(Context("d", "s", 0, annotator=annotator, scorer=scorer)))))
+
+
 def test_rules_are_called_rules_and_people_are_called_what_they_are() -> None:
-    rules = " ".join(method(build(Evaluation(Context("d", "s", 0)))))
-    assert "rule-based annotator" in rules and "No person took part" in rules
-    people = " ".join(method(build(Evaluation(Context("d", "s", 0, annotator="three inspectors")))))
-    assert "scored by three inspectors." in people and "rule-based" not in people
+    assert "ranked for the reward model by a rule-based annotator" in told("rules")
+    assert "held-out answers are given by the same rules, never by the reward model." in told("rules")
+    assert "ranked for the reward model by three inspectors." in told("three inspectors")
+    # People ranked, rules scored: neither may borrow the other's standing.
+    assert "held-out answers are given by a rule-based annotator" in told("three inspectors")
+    assert "rule-based" not in told("three inspectors", "three inspectors")
+    assert "ranked" not in told("") and "rule-based annotator" in told("")

@@ -18,9 +18,7 @@ def small(name: str = "sft", dataset: str = "盒子 | images", split: str = "P1"
     """Ten examples: the base model has 5 right, the other 8."""
 
     def model(name: str, right: int, size: float | None) -> ModelOutputs:
-        rows = [
-            LabelledAnswer(f"{i}", "defect", "fine", "fine" if i < right else "broken") for i in range(10)
-        ]
+        rows = [LabelledAnswer(f"{i}", "defect", "fine", "fine" if i < right else "broken") for i in range(10)]
         return ModelOutputs(name, ModelFacts(megabytes=size), tuple(rows))
 
     context = Context(dataset, split, 0, (Attribute("defect", ("fine", "broken")),), "defect", sft=name)
@@ -57,9 +55,9 @@ def test_columns_line_up_under_chinese_names() -> None:
 
 
 def test_control_characters_do_not_reach_the_terminal() -> None:
-    shown = terminal_table(small(dataset="a\x1b[2Jb\u202e", split="x\r"))
+    shown = terminal_table(small(name="sft\x1b", dataset="a\x1b[2Jb\u202e", split="x\r"))
     assert "\x1b" not in shown and "\u202e" not in shown and "\r" not in shown
-    assert "\\x1b" in shown
+    assert shown.count("\\x1b") == 2
 
 
 def test_markdown_table_escapes_what_would_break_it() -> None:

@@ -58,16 +58,12 @@ def test_elpv(elpv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         and not learned & questions(heldout)
         and not questions(rank + ppo) & questions(heldout)
     )
-    assert not {(p.provenance["example"], p.task) for p in rank} & {
-        (p.provenance["example"], p.task) for p in ppo
-    }
+    assert not {(p.provenance["example"], p.task) for p in rank} & {(p.provenance["example"], p.task) for p in ppo}
     assert len(dataset.documents("train")) + len(dataset.documents("test")) == 6
     weights = {e.labels["severity"]: e.weight for e in examples}
     assert weights == {"none": 1.0, "slight": 0.33, "moderate": 0.67, "severe": 1.0}
     printed = capsys.readouterr().out
-    assert (
-        "format: elpv, split p1" in printed and "first defect:\n  > [cell" in printed and "\n  < " in printed
-    )
+    assert "format: elpv, split p1" in printed and "first defect:\n  > [cell" in printed and "\n  < " in printed
     facts = json.loads((out / "manifest.json").read_text(encoding="utf-8"))["facts"]
     assert facts["dataset"] == "elpv" and facts["split"] == "p1" and "BY-NC-SA" in facts["licences"][0]
 
@@ -113,15 +109,9 @@ def test_more_prompts_than_questions_are_asked_in_other_words(elpv: Path, tmp_pa
 
 
 def test_same_inputs_same_bytes(elpv: Path, tmp_path: Path) -> None:
-    first = run(
-        config(tmp_path / "a", data=str(elpv), max_train=30, heldout_prompts=30, ppo_prompts=40, seed=5)
-    )
-    second = run(
-        config(tmp_path / "b", data=str(elpv), max_train=30, heldout_prompts=30, ppo_prompts=40, seed=5)
-    )
-    other = run(
-        config(tmp_path / "c", data=str(elpv), max_train=30, heldout_prompts=30, ppo_prompts=40, seed=6)
-    )
+    first = run(config(tmp_path / "a", data=str(elpv), max_train=30, heldout_prompts=30, ppo_prompts=40, seed=5))
+    second = run(config(tmp_path / "b", data=str(elpv), max_train=30, heldout_prompts=30, ppo_prompts=40, seed=5))
+    other = run(config(tmp_path / "c", data=str(elpv), max_train=30, heldout_prompts=30, ppo_prompts=40, seed=6))
     names = sorted(path.name for path in first.glob("*.jsonl"))
     assert {
         "examples.jsonl",
@@ -200,10 +190,7 @@ def test_alpaca_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert (len(rank), len(ppo), len(heldout)) == (4, 4, 10)
     assert not questions(dataset.conversations("train")) & questions(rank + ppo + heldout)
     prompt = heldout[0]
-    assert (
-        prompt.facts["rule"] == "text"
-        and judge(prompt, prompt.facts["reference"], True)["truthfulness"] == 1.0
-    )
+    assert prompt.facts["rule"] == "text" and judge(prompt, prompt.facts["reference"], True)["truthfulness"] == 1.0
     printed = capsys.readouterr().out
     assert "format: alpaca" in printed and "> 问题" in printed
     assert not (out / "examples.jsonl").exists() and dataset.examples() == []
@@ -252,9 +239,7 @@ def test_wanted_files_are_asked_for(tmp_path: Path) -> None:
 
 
 def test_pydocs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = run(
-        config(tmp_path, source="pydocs", max_train=200, bank_prompts=30, ppo_prompts=50, heldout_prompts=20)
-    )
+    out = run(config(tmp_path, source="pydocs", max_train=200, bank_prompts=30, ppo_prompts=50, heldout_prompts=20))
     dataset = Dataset(out)
     assert len(dataset.conversations("train")) == 200
     assert [len(dataset.prompts(name)) for name in ("rank", "ppo", "heldout")] == [30, 50, 20]
@@ -263,11 +248,7 @@ def test_pydocs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_records_written_here_can_be_imported_again(tmp_path: Path) -> None:
-    first = run(
-        config(
-            tmp_path / "a", source="pydocs", max_train=60, bank_prompts=5, ppo_prompts=5, heldout_prompts=5
-        )
-    )
+    first = run(config(tmp_path / "a", source="pydocs", max_train=60, bank_prompts=5, ppo_prompts=5, heldout_prompts=5))
     write_records(tmp_path / "again.jsonl", Dataset(first).conversations("train"))
     out = run(config(tmp_path / "b", source="records", data=str(tmp_path / "again.jsonl")))
     assert len(Dataset(out).conversations("test")) == 15

@@ -13,9 +13,7 @@ from bessemer.tasks.rankers import Rules, Simulated
 from tasks.task_samples import cells, solar
 
 
-def ranking(
-    prompt: str, annotator: str, ranks: tuple[int | None, ...], responses: tuple[str, ...] = ()
-) -> Ranking:
+def ranking(prompt: str, annotator: str, ranks: tuple[int | None, ...], responses: tuple[str, ...] = ()) -> Ranking:
     responses = responses or tuple("abcdefgh"[: len(ranks)])
     k = len(responses)
     return Ranking(
@@ -35,9 +33,7 @@ def test_rank_tensor() -> None:
     )
     nan = math.nan
     expected = torch.tensor([[[2, 1, 3], [1, 2, nan]], [[1, 2, nan], [nan, nan, nan]]])
-    assert torch.equal(made.isnan(), expected.isnan()) and torch.equal(
-        made.nan_to_num(), expected.nan_to_num()
-    )
+    assert torch.equal(made.isnan(), expected.isnan()) and torch.equal(made.nan_to_num(), expected.nan_to_num())
     assert bool(rank_tensor([ranking("p", "A", (1, 2))], "fluency").isnan().all())
 
 
@@ -49,9 +45,7 @@ def test_other_answers_or_two_rankings_are_refused() -> None:
 
 
 def test_full_agreement() -> None:
-    found = measure_agreement([ranking(p, a, (1, 2, 3)) for p in "pqrs" for a in "AB"], ["clarity"])[
-        "clarity"
-    ]
+    found = measure_agreement([ranking(p, a, (1, 2, 3)) for p in "pqrs" for a in "AB"], ["clarity"])["clarity"]
     assert (found.alpha, found.pair_agreement, found.tau_b) == (1.0, 1.0, 1.0)
     assert (found.pairs, found.annotators, found.flagged, found.weight) == (12, 2, False, 1.0)
 
@@ -71,9 +65,7 @@ def test_by_hand() -> None:
     # Observed: the two units (2,3) and (3,2) put 4 ratings' worth of neighbours: (2 + 2) * 16 / 12.
     # Expected: 2 (4*4*16 + 4*4*16 + 4*4*64) / (12 * 11).
     assert found.alpha == pytest.approx(1 - (4 * 16 / 12) / (2 * 16 * (16 + 16 + 64) / (12 * 11)))
-    assert (
-        found.alpha_interval is not None and found.alpha_interval[0] <= found.alpha <= found.alpha_interval[1]
-    )
+    assert found.alpha_interval is not None and found.alpha_interval[0] <= found.alpha <= found.alpha_interval[1]
 
 
 def test_reversed_annotators_are_flagged_and_weigh_nothing() -> None:
@@ -98,9 +90,7 @@ def test_one_annotator_says_nothing_about_agreement() -> None:
 
 def test_nobody_varies() -> None:
     found = measure_agreement([ranking(p, a, (1, 1)) for p in "pq" for a in "AB"], ["clarity"])["clarity"]
-    assert (
-        found.alpha is None and found.tau_b is None and found.flagged is None and found.pair_agreement == 1.0
-    )
+    assert found.alpha is None and found.tau_b is None and found.flagged is None and found.pair_agreement == 1.0
 
 
 def test_annotators_who_share_no_pair() -> None:
@@ -134,9 +124,7 @@ def test_noisier_annotators_agree_less() -> None:
 
     def alpha(noise: float) -> float:
         rankers = [Rules(), Simulated("a", noise), Simulated("b", noise)]
-        rankings = [
-            r for prompt in made for ranker in rankers for r in ranker.rank(prompt, answers, (True,) * 4)
-        ]
+        rankings = [r for prompt in made for ranker in rankers for r in ranker.rank(prompt, answers, (True,) * 4)]
         found = measure_agreement(rankings, ["truthfulness"], samples=20)["truthfulness"].alpha
         assert found is not None
         return found
@@ -146,9 +134,7 @@ def test_noisier_annotators_agree_less() -> None:
 
 
 def test_table_names_every_principle() -> None:
-    found = measure_agreement(
-        [ranking(p, a, (1, 2, 3)) for p in "pqrs" for a in "AB"], ["clarity", "fluency"]
-    )
+    found = measure_agreement([ranking(p, a, (1, 2, 3)) for p in "pqrs" for a in "AB"], ["clarity", "fluency"])
     lines = agreement_table(found).splitlines()
     assert [line.split()[0] for line in lines] == ["principle", "clarity", "fluency"]
     assert lines[1].split()[1:5] == ["12", "1.00", "1.00", "1.00"]

@@ -21,9 +21,7 @@ def scores(text: str, ended: bool = True) -> dict[str, float]:
 
 
 def test_the_reference_itself_is_perfect() -> None:
-    assert scores(GOLD) == dict.fromkeys(
-        ("truthfulness", "helpfulness", "harmlessness", "fluency", "clarity"), 1.0
-    )
+    assert scores(GOLD) == dict.fromkeys(("truthfulness", "helpfulness", "harmlessness", "fluency", "clarity"), 1.0)
 
 
 @pytest.mark.parametrize(
@@ -74,23 +72,32 @@ def test_cut_off_is_not_fluent() -> None:
 
 
 def test_by_hand() -> None:
-    # The answer's content words (return, list, items) are all in the reference; the longest common subsequence
-    # is "return a list items", 4 of its 4 and of the reference's 13 words.
+    # The answer's content words (return, list, items) are all in the reference; the longest common sequence is
+    # "return a list items", 4 of its 4 and of the reference's 13 words.
     found = scores("Return a list items.")
     assert found["truthfulness"] == pytest.approx(0.5 * 1 + 0.5 * 2 * 4 / (4 + 13), abs=1e-6)
 
 
+def test_every_invented_name_halves_the_truth() -> None:
+    plain, one, two = (scores(f"Return a list{name}.")["truthfulness"] for name in ("", " my_one", " my_one my_two"))
+    # 0.5 of (two of two, three, four content words right, two of them too few) and 0.5 ROUGE-L of 3 in 3, 4, 5 words
+    assert plain == pytest.approx(0.5 * 2 / 3 + 0.5 * 6 / 16, abs=1e-6)
+    assert one == pytest.approx(0.5 * (0.5 * 2 / 3 + 0.5 * 6 / 17), abs=1e-6)
+    assert two == pytest.approx(0.25 * (0.5 * 2 / 4 + 0.5 * 6 / 18), abs=1e-6)
+
+
+def test_words_of_the_question_earn_nothing() -> None:
+    prompt = Prompt("p", (Message("user", "What is a queue?"),), facts=text_facts("A queue holds items in order.", "x"))
+    assert judge(prompt, "It is a queue, a queue.", True)["helpfulness"] == 0.0
+
+
 def test_invented_names() -> None:
-    seen = look_at(
-        PROMPT, "sorted() calls list.order_by and my_helper, see builtins.sorted and FooBar.", True
-    )
+    seen = look_at(PROMPT, "sorted() calls list.order_by and my_helper, see builtins.sorted and FooBar.", True)
     assert invented_names(seen) == ["list.order_by", "my_helper", "FooBar"]
 
 
 def test_chinese_reference() -> None:
-    prompt = Prompt(
-        "p", (Message("user", "阀门漏气怎么办？"),), facts=text_facts("先关闭阀门，再更换密封圈。", "qa")
-    )
+    prompt = Prompt("p", (Message("user", "阀门漏气怎么办？"),), facts=text_facts("先关闭阀门，再更换密封圈。", "qa"))
     right, wrong = (judge(prompt, text, True) for text in ("先关闭阀门，再更换密封圈。", "请继续使用设备。"))
     assert set(right.values()) == {1.0}
     assert (wrong["truthfulness"] or 0) < 0.2 and (wrong["helpfulness"] or 0) < 0.2

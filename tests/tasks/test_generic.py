@@ -19,6 +19,7 @@ LABELS: list[tuple[dict[str, list[str]], tuple[str, ...]]] = [
     ({"class": ["helmet", "no_helmet"]}, ()),
     ({"class": ["airplane", "automobile", "bird", "cat", "deer"]}, ()),
     ({"crack_seen": ["no_crack", "crack"]}, ()),
+    ({"crack_seen": ["crack", "scratch", "dent"]}, ()),
     ({"helmet": ["yes", "no"], "vest": ["0", "1"]}, ()),
     ({"grade": ["0", "1", "2", "3"], "class": ["unknown", "possible crack", "none"]}, ("grade",)),
     ({"Cell Type": ["mono", "poly"], "report": ["a1", "b2"]}, ()),
@@ -37,8 +38,7 @@ def test_any_labels_give_wordings_that_load_and_are_true(
     path.write_text(dump_wordings(wordings), encoding="utf-8")
     assert load_wordings(path) == wordings
     examples = [
-        Example(f"e{i}", IMAGE, dict(zip(labels, v, strict=True)))
-        for i, v in enumerate(product(*labels.values()))
+        Example(f"e{i}", IMAGE, dict(zip(labels, v, strict=True))) for i, v in enumerate(product(*labels.values()))
     ]
     assert len(conversations(wordings, examples, 0)) >= len(examples) * len(labels)
     for prompt in prompts(wordings, examples, "test", 0, rounds=2):
@@ -57,6 +57,13 @@ def test_two_values_with_a_good_one_give_yes_or_no() -> None:
     chinese = default_wordings({"安全帽": ["未佩戴", "佩戴"]})
     assert chinese.attributes["安全帽"].values == ("佩戴", "未佩戴")
     assert chinese.tasks["安全帽"].choices == {"佩戴": "否", "未佩戴": "是"}
+
+
+def test_yes_and_no_are_about_the_name() -> None:
+    wordings = default_wordings({"helmet": ["yes", "no"]})
+    attribute = wordings.attributes["helmet"]
+    assert (attribute.values, attribute.positive, attribute.safe) == (("no", "yes"), "yes", ())
+    assert attribute.says == {"yes": ("helmet",), "no": ("helmet is not present",)}
 
 
 def test_anything_else_gives_a_choice() -> None:

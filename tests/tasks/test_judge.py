@@ -25,12 +25,12 @@ ORDERS = yaml.safe_load(Path(__file__).with_name("answers_in_order.yaml").read_t
 TRICKS = yaml.safe_load(Path(__file__).with_name("tricks.yaml").read_text("utf-8"))
 
 
-@pytest.mark.parametrize("row", ORDERS, ids=[f"{i}-{row['on']}-{row['by']}" for i, row in enumerate(ORDERS)])
+@pytest.mark.parametrize("row", ORDERS, ids=[f"{i}-{row['about']}-{row['by']}" for i, row in enumerate(ORDERS)])
 def test_answers_are_ordered_as_a_person_would(row: dict[str, Any]) -> None:
     before = 2.0
     for part in row["answers"]:
         same, text = part.startswith("= "), part.removeprefix("= ")
-        score = judge(PROMPTS[row["on"]], text, True)[row["by"]]
+        score = judge(PROMPTS[row["about"]], text, True)[row["by"]]
         assert score is not None and 0.0 <= score <= 1.0
         if same:
             assert score == pytest.approx(before, abs=0.101), (text, score, before)
@@ -40,9 +40,7 @@ def test_answers_are_ordered_as_a_person_would(row: dict[str, Any]) -> None:
 
 
 def test_there_are_enough_of_them() -> None:
-    assert sum(len(row["answers"]) for row in ORDERS) >= 80 and {row["by"] for row in ORDERS} == set(
-        PRINCIPLES
-    )
+    assert sum(len(row["answers"]) for row in ORDERS) >= 80 and {row["by"] for row in ORDERS} == set(PRINCIPLES)
 
 
 @pytest.mark.parametrize("row", TRICKS, ids=[row["text"][:25] for row in TRICKS])
@@ -55,10 +53,20 @@ def test_tricks_score_low(row: dict[str, Any]) -> None:
 
 def test_easy_remarks_do_not_make_up_for_a_wrong_answer() -> None:
     plain = judge(PROMPTS["defect"], "No, this cell is functional.", True)["truthfulness"]
-    padded = judge(PROMPTS["defect"], "No, this monocrystalline cell is functional. Replace it.", True)[
-        "truthfulness"
-    ]
+    padded = judge(PROMPTS["defect"], "No, this monocrystalline cell is functional. Replace it.", True)["truthfulness"]
     assert plain == padded == 0.0
+
+
+def test_contradictions_on_the_side_are_not_clear() -> None:
+    plain = judge(PROMPTS["defect"], "Yes, this mono cell is defective.", True)["clarity"] or 0
+    mixed = judge(PROMPTS["defect"], "Yes, this mono or poly cell is defective.", True)["clarity"] or 0
+    assert mixed == pytest.approx(0.3 * plain)
+
+
+def test_declining_late_is_less_clear() -> None:
+    texts = ("The image cannot show its age.", "This is a cell. The image cannot show its age.")
+    scores = [judge(PROMPTS["age"], text, True)["clarity"] for text in texts]
+    assert scores == [1.0, pytest.approx(0.96)]  # 0.01 for each of four words before the sentence that declines
 
 
 def test_every_wrong_remark_costs() -> None:

@@ -15,9 +15,7 @@ def write(tmp_path: Path, text: str | bytes) -> Path:
 
 
 def test_scalars_stay_the_text_that_was_written(tmp_path: Path) -> None:
-    root = read_located(
-        write(tmp_path, "values: [no, yes, 1.0, null, 无]\nflag: true\nweight: 0.5\n")
-    ).entries()
+    root = read_located(write(tmp_path, "values: [no, yes, 1.0, null, 无]\nflag: true\nweight: 0.5\n")).entries()
     assert root["values"].texts() == ("no", "yes", "1.0", "null", "无")
     assert root["flag"].flag() is True
     assert root["weight"].number(0, 1) == 0.5

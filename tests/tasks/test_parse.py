@@ -29,7 +29,6 @@ REPORT = solar_prompt("severe-mono", "report").facts
         ("Defects are absent, so it is functional.", "no"),
         ("It is functional, not defective.", "no"),
         ("Not only old but defective.", "yes"),
-        ("It is defective as soon as possible.", "yes"),
         # No value: contradictory, hedged, silent, asking, or about something else.
         ("No, this cell is defective.", None),
         ("Yes, it is not defective.", None),
@@ -37,6 +36,10 @@ REPORT = solar_prompt("severe-mono", "report").facts
         ("Yes/No", None),
         ("It is functional but defective.", None),
         ("It may be defective.", None),
+        ("It is defective and might be functional.", None),
+        ("It is defective, but it might be functional.", None),
+        ("It is defective. It might be defective in two places.", "yes"),
+        ("It is not only defective.", "yes"),
         ("It may or may not be defective.", None),
         ("I cannot tell whether it is defective.", None),
         ("Possibly faulty.", None),
@@ -69,6 +72,18 @@ def test_yes_or_no(answer: str, value: str | None) -> None:
 )
 def test_one_of_four(answer: str, value: str | None) -> None:
     assert parse_value(SEVERITY, answer) == value
+
+
+def test_phrases_end_where_words_end_in_any_script() -> None:
+    attributes = {"x": {"values": ["a", "b"], "says": {"a": ["PPE"], "b": ["crack"]}}}
+    assert read_claims(attributes, "他佩戴PPE作业。")["x"].value == "a"
+    assert read_claims(attributes, "Two cracks.")["x"].value == "b"
+    assert read_claims(attributes, "Cracked PPEs2 and firecracker.") == {}
+
+
+def test_as_soon_as_possible_is_no_doubt() -> None:
+    assert parse_value(DEFECT, "Replace it as soon as possible.", "action") == "replace"
+    assert parse_value(DEFECT, "Possibly replace it.", "action") is None
 
 
 def test_a_report_claims_everything_it_says() -> None:

@@ -19,6 +19,7 @@ from bessemer.tasks.prose import (
 def test_words_of_both_scripts() -> None:
     assert words("The I-V curve isn't 4.5 W.") == ["the", "i", "v", "curve", "isn't", "4.5", "w"]
     assert words("图中2人未佩戴PPE。") == ["图", "中", "2", "人", "未", "佩", "戴", "ppe"]
+    assert words("call my_name or os.path, _x") == ["call", "my_name", "or", "os.path", "_x"]
     assert words("…！?") == []
     assert normalised("It’s  a\tnon–defective ＣＥＬＬ") == "it's a non-defective cell"
 

@@ -25,9 +25,7 @@ def test_conversations_speak_the_labels_and_show_the_image_once() -> None:
         "action",
     }
     for conversation in made:
-        assert [m.role for m in conversation.messages] == ["user", "assistant"] * (
-            len(conversation.messages) // 2
-        )
+        assert [m.role for m in conversation.messages] == ["user", "assistant"] * (len(conversation.messages) // 2)
         assert conversation.messages[0].images == (IMAGE,)
         assert not any(message.images for message in conversation.messages[1:])
         assert conversation.scene == "equipment"
@@ -40,9 +38,7 @@ def test_conversations_speak_the_labels_and_show_the_image_once() -> None:
 
 def test_weights_say_how_many_conversations(tmp_path: Path) -> None:
     wordings = solar()
-    many = [
-        Example(f"c{i}", IMAGE, {"severity": "none", "defect": "no", "cell_type": "mono"}) for i in range(400)
-    ]
+    many = [Example(f"c{i}", IMAGE, {"severity": "none", "defect": "no", "cell_type": "mono"}) for i in range(400)]
     counts = Counter(c.task for c in conversations(wordings, many, 0))
     for name, task in wordings.tasks.items():
         # binomial: four standard deviations of sqrt(400 p (1 - p)) <= 10
@@ -74,9 +70,23 @@ def asked_texts(part: str) -> set[str]:
     if part == "train":
         return {m.text for c in conversations(solar(), cells(), 0) for m in c.messages if m.role == "user"}
     which = "bank" if part == "bank" else "test"
-    return {
-        m.text for p in prompts(solar(), cells(), which, 0, rounds=2) for m in p.messages if m.role == "user"
-    }
+    return {m.text for p in prompts(solar(), cells(), which, 0, rounds=2) for m in p.messages if m.role == "user"}
+
+
+def test_phrases_stand_for_their_names_in_answers(tmp_path: Path) -> None:
+    path = tmp_path / "w.yaml"
+    text = """\
+    attributes: {class: {values: [ok, big crack]}}
+    tasks:
+      report:
+        kind: report
+        attributes: [class]
+        questions: {train: [T], bank: [B], test: [E]}
+        answers: ["{class} is seen. {class} it is"]
+    """
+    path.write_text(text, encoding="utf-8")
+    (made,) = conversations(load_wordings(path), [Example("a", IMAGE, {"class": "big crack"})], 0)
+    assert made.messages[1].text == "Big crack is seen. Big crack it is."
 
 
 def test_parts_share_no_wording() -> None:
@@ -86,9 +96,7 @@ def test_parts_share_no_wording() -> None:
 
 def test_every_prefix_holds_the_tasks_by_their_weights() -> None:
     wordings = solar()
-    many = [
-        Example(f"c{i}", IMAGE, {"severity": "none", "defect": "no", "cell_type": "mono"}) for i in range(60)
-    ]
+    many = [Example(f"c{i}", IMAGE, {"severity": "none", "defect": "no", "cell_type": "mono"}) for i in range(60)]
     made = prompts(wordings, many, "bank", 0)
     assert len(made) == 60 * len(wordings.tasks)  # each task of each example once in the end
     total = sum(task.weight for task in wordings.tasks.values())
@@ -109,9 +117,7 @@ def test_rounds_ask_in_other_words() -> None:
 
 
 def test_facts_hold_what_a_judge_needs() -> None:
-    example = Example(
-        "a", IMAGE, {"defect": "no", "severity": "slight", "cell_type": "mono"}, soft={"defect": 1 / 3}
-    )
+    example = Example("a", IMAGE, {"defect": "no", "severity": "slight", "cell_type": "mono"}, soft={"defect": 1 / 3})
     found = {p.task: p for p in prompts(solar(), [example], "test", 0)}
     facts = found["defect"].facts
     assert (facts["rule"], facts["kind"], facts["asked"]) == ("attributes", "attribute", ["defect"])
@@ -127,9 +133,7 @@ def test_facts_hold_what_a_judge_needs() -> None:
     )  # "Yes, the cell is faulty." to "No, the cell looks sound. Photograph it again next time."
     assert found["dialogue"].facts["turn"] in ("severity", "action")
     assert found["dialogue"].facts["kind"] == "dialogue"
-    assert (
-        found["unanswerable"].facts["rule"] == "unanswerable" and found["unanswerable"].facts["asked"] == []
-    )
+    assert found["unanswerable"].facts["rule"] == "unanswerable" and found["unanswerable"].facts["asked"] == []
 
 
 def test_dialogue_prompts_are_answered_truly_up_to_the_last_question() -> None:

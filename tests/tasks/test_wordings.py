@@ -92,6 +92,7 @@ def test_small_file(tmp_path: Path) -> None:
             "scene: office\nattributes:\n",
             r"w.yaml:1: scene: 'office', expected one of equipment",
         ),
+        ("  class:\n    kind", '  "a.b":\n    kind', r"w.yaml:7: .*expected a name that begins with a letter"),
         ("  class:\n    values", '  "a.b":\n    values', r"expected a name that begins with a letter"),
     ],
 )
@@ -102,9 +103,7 @@ def test_errors_name_file_line_and_key(tmp_path: Path, old: str, new: str, messa
 
 
 def test_labels_that_follow_from_others(tmp_path: Path) -> None:
-    derived = (
-        "  action:\n    values: [keep, repair]\n    from: class\n    map: {ok: keep, crack: repair}\ntasks:\n"
-    )
+    derived = "  action:\n    values: [keep, repair]\n    from: class\n    map: {ok: keep, crack: repair}\ntasks:\n"
     wordings = load(tmp_path, SMALL.replace("tasks:\n", derived))
     assert wordings.complete({"class": "crack", "other": "x"}) == {"class": "crack", "action": "repair"}
     assert wordings.complete({"other": "x"}) == {}
@@ -132,9 +131,7 @@ def test_the_shipped_questions_stand_in_one_part_only() -> None:
             for part, texts in parts.items():
                 texts.update(" ".join(words(text)) for text in questions.of(part))
     assert min(map(len, parts.values())) > 25
-    assert not (
-        parts["train"] & parts["bank"] or parts["train"] & parts["test"] or parts["bank"] & parts["test"]
-    )
+    assert not (parts["train"] & parts["bank"] or parts["train"] & parts["test"] or parts["bank"] & parts["test"])
 
 
 def test_the_shipped_answers_are_short_and_varied() -> None:

@@ -42,9 +42,7 @@ def distillation_loss(
     return Loss(total, count, {"kl": (kl_sum.detach(), count), "ce": (ce_sum.detach(), count)})
 
 
-def reverse_kl(
-    student_logits: Tensor, teacher_logits: Tensor, weights: Tensor, temperature: float = 1.0
-) -> Loss:
+def reverse_kl(student_logits: Tensor, teacher_logits: Tensor, weights: Tensor, temperature: float = 1.0) -> Loss:
     """Return KL(student, teacher), which seeks the teacher's modes; meant for text that the student wrote.
 
     student_logits, teacher_logits: (M, V). weights: (M,) >= 0; 0 = does not count; count is their sum. The

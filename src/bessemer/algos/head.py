@@ -70,9 +70,9 @@ def linear_logprobs(
 ) -> tuple[Tensor, Tensor]:
     """Return the log-probability of each target token and the entropy of its distribution.
 
-    hidden (M, D): state that predicts the target; weight (V, D): language-model head, cast to hidden's type; targets (M,) int64.
-    Returns two tensors (M,), at least float32: log-probabilities (differentiable in hidden and weight) and entropies in nats
-    (not differentiable: they are logged, and an entropy bonus would need the plain path).
+    hidden (M, D): state that predicts the target; weight (V, D): language-model head, cast to hidden's type;
+    targets (M,) int64. Returns two tensors (M,), at least float32: log-probabilities (differentiable in hidden and
+    weight) and entropies in nats (not differentiable: they are logged, and an entropy bonus would need the plain path).
     Equal to `log_softmax(hidden @ weight.T / temperature)` gathered at the targets.
     """
     if hidden.shape[0] != targets.shape[0]:

@@ -53,9 +53,7 @@ def clipped_surrogate(
     return Loss(masked_sum(losses, mask), count, metrics)
 
 
-def clipped_value_loss(
-    values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, clip: float
-) -> Loss:
+def clipped_value_loss(values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, clip: float) -> Loss:
     """Return half the larger of the squared errors of V and of V kept within +-clip of the old V.
 
     values, old_values, returns, mask: any equal shape; mask True = counts; gradient flows through `values`

@@ -34,9 +34,7 @@ def pair_targets(ranks: Tensor) -> Tensor:
     return targets.masked_fill(lead.isnan() | itself, torch.nan)
 
 
-def aggregate_targets(
-    ranks: Sequence[Tensor], weights: Sequence[float] | None = None
-) -> tuple[Tensor, Tensor]:
+def aggregate_targets(ranks: Sequence[Tensor], weights: Sequence[float] | None = None) -> tuple[Tensor, Tensor]:
     """Return the weighted share of annotators who put i before j, and the weight of all who judged the pair.
 
     ranks: one (..., K) an annotator, nan = missing. weights: one >= 0 an annotator, 1 by default.
@@ -107,9 +105,7 @@ def soft_bradley_terry(
     return Loss(loss, cells.sum(), _accuracies(scores, targets, principles))
 
 
-def _accuracies(
-    scores: Tensor, targets: Tensor, principles: Sequence[str] | None
-) -> dict[str, tuple[Tensor, Tensor]]:
+def _accuracies(scores: Tensor, targets: Tensor, principles: Sequence[str] | None) -> dict[str, tuple[Tensor, Tensor]]:
     names = [str(p) for p in range(scores.shape[2])] if principles is None else list(principles)
     if len(names) != scores.shape[2]:
         raise ValueError(f"expected {scores.shape[2]} names of principles, got {len(names)}")

@@ -45,9 +45,7 @@ def aggregate(
     same_shape(weights, thresholds, wide[0])
     summand_weights = torch.where(thresholds.isnan(), widen(weights), 0.0)
     if bool((weights < 0).any()) or not bool(summand_weights.sum() > 0):
-        raise ValueError(
-            f"expected weights >= 0, one of them on a principle without threshold, got {weights.tolist()}"
-        )
+        raise ValueError(f"expected weights >= 0, one of them on a principle without threshold, got {weights.tolist()}")
     scored = torch.where(wide.isnan(), 0.0, summand_weights)
     total = (scored * wide.nan_to_num(0.0)).sum(dim=1) / scored.sum(dim=1)
     shortfall = (widen(thresholds) - wide).clamp(min=0.0).nan_to_num(0.0)

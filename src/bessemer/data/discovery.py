@@ -95,13 +95,8 @@ def list_files(directory: Path) -> Files:
             else:
                 names.append(name)
     if not names:
-        seen = (
-            ", ".join(f"{shown(suffix, 20)} {count}" for suffix, count in others.most_common(8))
-            or "nothing else"
-        )
-        raise UserError(
-            f"{shown(directory)}: no photographs (found {seen}), expected some of {', '.join(FORMAT_OF)}"
-        )
+        seen = ", ".join(f"{shown(suffix, 20)} {count}" for suffix, count in others.most_common(8)) or "nothing else"
+        raise UserError(f"{shown(directory)}: no photographs (found {seen}), expected some of {', '.join(FORMAT_OF)}")
     return Files(sorted(names), dict(others.most_common()), odd)
 
 
@@ -161,9 +156,7 @@ def _levels(names: Sequence[str]) -> tuple[int, bool]:
     """How many wrapping folders there are, and whether the next level is train, test and the like."""
     paths = [PurePosixPath(name).parts[:-1] for name in names]
     depth = 0
-    while len({path[depth : depth + 1] for path in paths}) == 1 and all(
-        len(path) > depth + 1 for path in paths
-    ):
+    while len({path[depth : depth + 1] for path in paths}) == 1 and all(len(path) > depth + 1 for path in paths):
         depth += 1
     parts = {_PARTS.get(path[depth].lower()) for path in paths if len(path) > depth}
     return depth, "train" in parts and len(parts - {None}) > 1
@@ -211,9 +204,7 @@ def find_table(
             fitting.append(candidate)
         else:
             columns = ", ".join(candidate.columns)
-            found.notes.append(
-                f"{path.name} is not used: none of its columns ({columns}) holds names of images"
-            )
+            found.notes.append(f"{path.name} is not used: none of its columns ({columns}) holds names of images")
     if len(fitting) > 1:
         files = ", ".join(shown(candidate.path.name) for candidate in fitting)
         raise UserError(f"{shown(directory)}: {files} name images, expected one table; say which by table=")
@@ -245,9 +236,7 @@ def claims_of_table(
     image = find_column(table, image_column) if image_column else image_column_of(table, index)
     if image is None:
         columns = ", ".join(shown(column, 40) for column in table.columns)
-        raise UserError(
-            f"{shown(table.path)}: no column holds names of images ({columns}); say which by image_column="
-        )
+        raise UserError(f"{shown(table.path)}: no column holds names of images ({columns}); say which by image_column=")
     group = find_column(table, group_column) if group_column else None
     part = _part_column(table)
     rest = [column for column in table.columns if column not in (image, group, part)]
@@ -290,9 +279,7 @@ def _claims_of_rows(
         place = f"{table.path.name}:{line}"
         names = index.find(row[image])
         labels = {
-            column.name: column.values[row[column.name]]
-            for column in columns
-            if row[column.name] in column.values
+            column.name: column.values[row[column.name]] for column in columns if row[column.name] in column.values
         }
         if len(names) != 1:
             what = f"means {len(names)} files" if names else "is no image file of the folder"

@@ -105,9 +105,7 @@ def _read_cells(table: Path) -> list[_Cell]:
     try:
         lines = table.read_bytes().decode("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{shown(table)}: cannot be read ({shown(error)}), expected elpv-dataset's labels"
-        ) from error
+        raise UserError(f"{shown(table)}: cannot be read ({shown(error)}), expected elpv-dataset's labels") from error
     cells: list[_Cell] = []
     seen: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):

@@ -78,9 +78,7 @@ class Survey:
         lines = [f"{shown(self.directory, 200)}: {len(self.photos)} photographs, {source}"]
         for attribute in self.attributes:
             counts = ", ".join(f"{shown(value, 40)} {count}" for value, count in attribute.counts.items())
-            lines.append(
-                f"  {shown(attribute.name, 40)}{' (ordered)' if attribute.ordered else ''}: {counts}"
-            )
+            lines.append(f"  {shown(attribute.name, 40)}{' (ordered)' if attribute.ordered else ''}: {counts}")
         sizes = Counter((photo.facts.width, photo.facts.height) for photo in self.photos)
         often = ", ".join(f"{width} x {height} ({count})" for (width, height), count in sizes.most_common(4))
         if len(sizes) > 4:
@@ -112,9 +110,7 @@ def _odd_lines(odd: Sequence[tuple[str, str]]) -> list[str]:
     lines: list[str] = []
     for kind, entries in kinds.items():
         lines.extend(entries[:_SHOWN])
-        lines.extend(
-            [f"... and {len(entries) - _SHOWN} more: {shown(kind)} ..."] if len(entries) > _SHOWN else []
-        )
+        lines.extend([f"... and {len(entries) - _SHOWN} more: {shown(kind)} ..."] if len(entries) > _SHOWN else [])
     return lines
 
 
@@ -147,20 +143,14 @@ def survey_folder(
     if chosen is None:
         claims = claims_of_folders(directory, files.names, attribute, found)
     else:
-        claims = claims_of_table(
-            directory, files.names, chosen, image_column, label_columns, group_column, found
-        )
+        claims = claims_of_table(directory, files.names, chosen, image_column, label_columns, group_column, found)
     photos = _without_duplicates(_inspect(directory, claims, max_pixels, found, progress), found)
     attributes = _attributes(photos, found)
     if not attributes:
-        raise UserError(
-            f"{shown(directory)}: no label has two values with usable photographs, expected at least two"
-        )
+        raise UserError(f"{shown(directory)}: no label has two values with usable photographs, expected at least two")
     _remark(photos, attributes, found)
     where = chosen.path if chosen else None
-    return Survey(
-        directory, where, attributes, tuple(photos), tuple(found.odd), tuple(found.notes), files.others
-    )
+    return Survey(directory, where, attributes, tuple(photos), tuple(found.odd), tuple(found.notes), files.others)
 
 
 def _inspect(
@@ -233,19 +223,13 @@ def _remark(photos: Sequence[Photo], attributes: Sequence[Attribute], found: Fin
         train = {photo.labels.get(attribute.name) for photo in photos if photo.split in (None, "train")}
         unseen = [value for value in attribute.values if value not in train]
         if unseen:
-            found.notes.append(
-                f"values of {attribute.name} without a photograph to train on: {', '.join(unseen)}"
-            )
+            found.notes.append(f"values of {attribute.name} without a photograph to train on: {', '.join(unseen)}")
     small = sum(min(photo.facts.width, photo.facts.height) < _SMALL_SIDE for photo in photos)
     if small:
-        found.notes.append(
-            f"{small} photographs are less than {_SMALL_SIDE} pixels wide or high: thumbnails?"
-        )
+        found.notes.append(f"{small} photographs are less than {_SMALL_SIDE} pixels wide or high: thumbnails?")
     misnamed = sum(photo.facts.format != FORMAT_OF[photo.path.suffix.lower()] for photo in photos)
     if misnamed:
-        found.notes.append(
-            f"{misnamed} files hold another format than their names say; they are read all the same"
-        )
+        found.notes.append(f"{misnamed} files hold another format than their names say; they are read all the same")
 
 
 def examples_from(

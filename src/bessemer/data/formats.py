@@ -140,20 +140,14 @@ def _ending(row: dict[str, Any], key: str) -> tuple[list[Turn], str]:
 
 def _context(row: dict[str, Any], format: str) -> list[Turn]:
     """All that comes before the answer (for conversations: the whole of them)."""
-    system = (
-        [Turn("system", row["system"])]
-        if isinstance(row.get("system"), str) and row["system"].strip()
-        else []
-    )
+    system = [Turn("system", row["system"])] if isinstance(row.get("system"), str) and row["system"].strip() else []
     if format in ("openai messages", "sharegpt"):
         turns = _turns(get_field(row, "messages" if format == "openai messages" else "conversations", list))
         need(not (system and turns and turns[0].role == "system"), "two system texts", "one")
         return system + turns
     if format == "prompt and completion":
         prompt = row.get("prompt")
-        return system + (
-            _turns(prompt) if isinstance(prompt, list) else [Turn("user", get_field(row, "prompt", str))]
-        )
+        return system + (_turns(prompt) if isinstance(prompt, list) else [Turn("user", get_field(row, "prompt", str))])
     history = [turn for pair in row.get("history") or [] for turn in _pair(pair)]
     question = get_field(row, "instruction" if format == "alpaca" else "query", str)
     detail = (row.get("input") or "") if format == "alpaca" else ""
@@ -180,9 +174,7 @@ def _turns(values: Sequence[object]) -> list[Turn]:
     turns: list[Turn] = []
     for value in values:
         if not isinstance(value, dict):
-            raise UserError(
-                f"message {shown(value, 40)}, expected an object with role and content, or from and value"
-            )
+            raise UserError(f"message {shown(value, 40)}, expected an object with role and content, or from and value")
         role_key, text_key = ("from", "value") if "from" in value else ("role", "content")
         for key in value.keys() - {role_key, text_key}:
             meant = value[key] not in (None, [], {}, "") and not (key == "weight" and value[key] == 1)
@@ -224,9 +216,7 @@ def _content(content: object) -> tuple[str, tuple[str, ...]]:
 
 def _part_path(part: dict[str, Any]) -> list[str]:
     """The path in an image part; none when the row lists its images apart."""
-    value = next(
-        (part[key] for key in ("image_url", "path", "image", "url") if part.get(key) is not None), None
-    )
+    value = next((part[key] for key in ("image_url", "path", "image", "url") if part.get(key) is not None), None)
     path = value.get("url") if isinstance(value, dict) else value
     if path is None:
         return []

@@ -140,16 +140,12 @@ def _open(data: bytes, name: str, max_pixels: int) -> Image.Image:
         with _quiet():
             image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise UserError(
-            f"{name}: {shown(error)}, expected at most {max_pixels} pixels; make it smaller"
-        ) from error
+        raise UserError(f"{name}: {shown(error)}, expected at most {max_pixels} pixels; make it smaller") from error
     except Exception as error:  # Pillow's plug-ins raise whatever a broken header makes them trip over
         raise UserError(f"{name}: {_kind_of(data)}, {expected}; convert it or leave it out") from error
     width, height = image.size
     if width * height > max_pixels:
-        raise UserError(
-            f"{name}: {width} x {height} pixels, expected at most {max_pixels} in all; make it smaller"
-        )
+        raise UserError(f"{name}: {width} x {height} pixels, expected at most {max_pixels} in all; make it smaller")
     if image.format not in ("JPEG", "MPO") and _has_second_frame(image):
         raise UserError(
             f"{name}: a {image.format} of more than one frame or page, expected one; save the frame you mean"
@@ -204,9 +200,7 @@ def _decode(image: Image.Image, name: str) -> None:
         image.load()
     except Exception as error:
         reason = shown(error, 120)
-        raise UserError(
-            f"{name}: the image is cut short or broken ({reason}), expected a whole file"
-        ) from error
+        raise UserError(f"{name}: the image is cut short or broken ({reason}), expected a whole file") from error
 
 
 def _format(image: Image.Image) -> str:
@@ -219,9 +213,7 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
         grey = np.asarray(image).astype(np.uint32)
         return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
-        raise UserError(
-            f"{name}: 32-bit pixels without a known white, expected 8 or 16 bits a channel; convert it"
-        )
+        raise UserError(f"{name}: 32-bit pixels without a known white, expected 8 or 16 bits a channel; convert it")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         over = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
@@ -249,9 +241,7 @@ def _read(path: Path) -> bytes:
             raise UserError(f"{shown(path)}: {facts.st_size} bytes, expected at most {MAX_BYTES}")
         return path.read_bytes()
     except OSError as error:
-        raise UserError(
-            f"{shown(path)}: cannot be read ({error.strerror}), expected an image file"
-        ) from error
+        raise UserError(f"{shown(path)}: cannot be read ({error.strerror}), expected an image file") from error
 
 
 def _sha256(data: bytes) -> str:

@@ -17,9 +17,7 @@ from .paths import shown
 
 __all__ = ["Row", "parse_object", "read_rows", "rows_of", "to_line"]
 
-MAX_LINE = (
-    64 * 2**20
-)  # bytes: a row of text and paths never is that long; a file without line ends is refused early
+MAX_LINE = 64 * 2**20  # bytes: a row of text and paths never is that long; a file without line ends is refused early
 T = TypeVar("T")
 
 
@@ -48,9 +46,7 @@ def rows_of(path: Path) -> Iterator[Row]:
         with path.open("rb") as file:
             start = file.read(4096)
             if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-                raise UserError(
-                    f"{shown(path)}:1: the file is UTF-16, expected UTF-8; save it again as UTF-8"
-                )
+                raise UserError(f"{shown(path)}:1: the file is UTF-16, expected UTF-8; save it again as UTF-8")
             bom = 3 if start.startswith(b"\xef\xbb\xbf") else 0
             file.seek(bom)
             if start[bom:].lstrip()[:1] == b"[":
@@ -60,16 +56,12 @@ def rows_of(path: Path) -> Iterator[Row]:
             while raw := file.readline(MAX_LINE + 1):
                 line += 1
                 if len(raw) > MAX_LINE:
-                    raise UserError(
-                        f"{shown(path)}:{line}: a line of more than {MAX_LINE} bytes, expected JSON lines"
-                    )
+                    raise UserError(f"{shown(path)}:{line}: a line of more than {MAX_LINE} bytes, expected JSON lines")
                 if raw.strip():
                     number += 1
                     yield Row(line, number, raw.rstrip(b"\r\n"), torn=not raw.endswith(b"\n"))
     except OSError as error:
-        raise UserError(
-            f"{shown(path)}: cannot be read ({error.strerror}), expected a file of JSON lines"
-        ) from error
+        raise UserError(f"{shown(path)}: cannot be read ({error.strerror}), expected a file of JSON lines") from error
 
 
 def _items(path: Path, raw: bytes) -> Iterator[Row]:
@@ -103,14 +95,10 @@ def _items(path: Path, raw: bytes) -> Iterator[Row]:
         if separator == "]":
             break
         if separator != ",":
-            raise UserError(
-                f"{shown(path)}:{line}: the array is not closed behind this item, expected ',' or ']'"
-            )
+            raise UserError(f"{shown(path)}:{line}: the array is not closed behind this item, expected ',' or ']'")
         place += 1
     if text[place + 1 :].strip():
-        raise UserError(
-            f"{shown(path)}: text behind the end of the array, expected one JSON array or JSON lines"
-        )
+        raise UserError(f"{shown(path)}: text behind the end of the array, expected one JSON array or JSON lines")
 
 
 def _skip_space(text: str, place: int) -> int:
@@ -141,9 +129,7 @@ def parse_object(raw: bytes) -> dict[str, Any]:
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
-            raise UserError(
-                "half a character (a lone \\ud... escape), expected whole Unicode text"
-            ) from error
+            raise UserError("half a character (a lone \\ud... escape), expected whole Unicode text") from error
     return value
 
 
@@ -195,11 +181,7 @@ def read_rows(path: Path, parse: Callable[[dict[str, Any], Row], T], skip_bad: P
             good.append(parse(parse_object(row.raw), row))
         except UserError as error:
             place = f"{shown(path)}:{row.line}" + (f" (item {row.number})" if row.in_array else "")
-            reason = (
-                f"{error} (the last line has no line end: was the file cut short?)"
-                if row.torn
-                else str(error)
-            )
+            reason = f"{error} (the last line has no line end: was the file cut short?)" if row.torn else str(error)
             if skip_bad is None:
                 raise UserError(f"{place}: {reason}") from error
             bad.append({"file": shown(path, 4096), "line": row.line, "reason": reason, **_raw_text(row.raw)})
@@ -210,9 +192,7 @@ def read_rows(path: Path, parse: Callable[[dict[str, Any], Row], T], skip_bad: P
         if bad:
             _warn(f"{shown(path)}: {len(bad)} of {len(bad) + len(good)} rows are bad, see {shown(skip_bad)}")
     if not good:
-        reason = (
-            f"none of {len(bad)} rows is good, first: {bad[0]['reason']}" if bad else "the file has no rows"
-        )
+        reason = f"none of {len(bad)} rows is good, first: {bad[0]['reason']}" if bad else "the file has no rows"
         raise UserError(f"{shown(path)}: {reason}, expected at least one")
     return good
 

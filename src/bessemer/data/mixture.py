@@ -66,9 +66,7 @@ def mixture_order(
     for task in sorted(sizes):
         drawn.extend((task, index) for index in _draw(task, sizes[task], weights.get(task, 1.0), seed, epoch))
     if not drawn:
-        raise UserError(
-            "the task mixture is empty, expected at least one task with records and a weight above 0"
-        )
+        raise UserError("the task mixture is empty, expected at least one task with records and a weight above 0")
     return [drawn[position] for position in permutation(len(drawn), "mixture", seed, epoch)]
 
 

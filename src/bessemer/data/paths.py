@@ -39,17 +39,11 @@ def check_path(path: str) -> None:
     if not path or path.isspace():
         raise UserError("image path is empty, expected the path of a file")
     if _ADDRESS.match(path):
-        raise UserError(
-            f"image path {shown(path)!r} is an address, expected a local file; nothing is fetched"
-        )
+        raise UserError(f"image path {shown(path)!r} is an address, expected a local file; nothing is fetched")
     if any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) <= 0xDFFF for c in path):
-        raise UserError(
-            f"image path {shown(path)!r} holds control characters or is not Unicode, expected a plain name"
-        )
+        raise UserError(f"image path {shown(path)!r} holds control characters or is not Unicode, expected a plain name")
     if os.name != "nt" and ("\\" in path or PureWindowsPath(path).drive):
-        raise UserError(
-            f"image path {shown(path)!r} is for Windows, expected '/' between folders and no drive letter"
-        )
+        raise UserError(f"image path {shown(path)!r} is for Windows, expected '/' between folders and no drive letter")
 
 
 def resolve_path(path: str, root: Path | None, *, allow_absolute: bool = True) -> Path:
@@ -66,9 +60,7 @@ def resolve_path(path: str, root: Path | None, *, allow_absolute: bool = True) -
     check_path(path)
     if Path(path).is_absolute():
         if not allow_absolute:
-            raise UserError(
-                f"image path {shown(path)!r} is absolute, expected one relative to the image folder"
-            )
+            raise UserError(f"image path {shown(path)!r} is absolute, expected one relative to the image folder")
         return Path(path)
     if root is None:
         raise UserError(

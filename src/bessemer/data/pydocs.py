@@ -99,9 +99,7 @@ def read_pydocs(
         UserError: this Python keeps no docstrings (-OO), or shares that leave nothing to train on.
     """
     if not (min(test, bank, val) >= 0 and test + bank + val < 1):
-        raise UserError(
-            f"shares test={test}, bank={bank}, val={val}, expected 0 or more each and less than 1 in all"
-        )
+        raise UserError(f"shares test={test}, bank={bank}, val={val}, expected 0 or more each and less than 1 in all")
     found: dict[str, tuple[str, str]] = {}
     answers: set[str] = set()
     with warnings.catch_warnings():
@@ -115,22 +113,14 @@ def read_pydocs(
             answers.add(answer.casefold())
             found[name] = (kind, answer)
     if len(found) < 20:
-        raise UserError(
-            "the standard library has no docstrings here, expected a Python that was not started with -OO"
-        )
+        raise UserError("the standard library has no docstrings here, expected a Python that was not started with -OO")
     names = list(found)
     order = permutation(len(names), "pydocs", seed)
     parts: dict[str, Part] = {}
     ends = [round(share * len(names)) for share in (test, test + bank, test + bank + val)]
     for place, index in enumerate(order):
         parts[names[index]] = (
-            "test"
-            if place < ends[0]
-            else "bank"
-            if place < ends[1]
-            else "val"
-            if place < ends[2]
-            else "train"
+            "test" if place < ends[0] else "bank" if place < ends[1] else "val" if place < ends[2] else "train"
         )
     return [Entry(name, kind, answer, parts[name]) for name, (kind, answer) in found.items()]
 
@@ -170,20 +160,14 @@ def _first_sentences(doc: str) -> str | None:
     answer."""
     paragraphs = [" ".join(part.split()) for part in re.split(r"\n\s*\n", doc.strip())]
     # Builtins begin with their signature: "sorted(iterable) -> list".
-    while (
-        paragraphs
-        and re.match(r"^[\w.]+\(.*\)?\s*(?:->.*)?$", paragraphs[0])
-        and not paragraphs[0].endswith(".")
-    ):
+    while paragraphs and re.match(r"^[\w.]+\(.*\)?\s*(?:->.*)?$", paragraphs[0]) and not paragraphs[0].endswith("."):
         paragraphs.pop(0)
     if not paragraphs or not paragraphs[0]:
         return None
     sentences: list[str] = []
     rest = paragraphs[0]
     while rest and len(sentences) < 2:
-        end = next(
-            (m.end() for m in _SENTENCE.finditer(rest) if not _ABBREVIATED.search(rest[: m.end()])), len(rest)
-        )
+        end = next((m.end() for m in _SENTENCE.finditer(rest) if not _ABBREVIATED.search(rest[: m.end()])), len(rest))
         sentences.append(rest[:end])
         rest = rest[end:].strip()
     text = sentences[0]
@@ -259,10 +243,7 @@ def pydocs_documents(count: int = 40, low: int = 70, high: int = 150) -> list[Do
     for topic in sorted(topics):
         texts = list(dict.fromkeys(_prose(topics[topic], low, high)))
         by_topic.append(
-            [
-                Document(f"topic:{topic}:{i}", text, {"dataset": "pydoc_data.topics"})
-                for i, text in enumerate(texts)
-            ]
+            [Document(f"topic:{topic}:{i}", text, {"dataset": "pydoc_data.topics"}) for i, text in enumerate(texts)]
         )
     found: dict[str, Document] = {}
     for round_ in range(max(map(len, by_topic), default=0)):
@@ -282,9 +263,7 @@ def _prose(text: str, low: int, high: int) -> Iterator[str]:
     joined: list[str] = []
     for block in re.split(r"\n\s*\n", text):
         lines = block.split("\n")
-        plain = all(
-            line[:1].isalnum() or line[:1] in "\"'(" for line in lines if line
-        ) and not _MARKUP.search(block)
+        plain = all(line[:1].isalnum() or line[:1] in "\"'(" for line in lines if line) and not _MARKUP.search(block)
         letters = sum(c.isalpha() or c.isspace() for c in block) / max(1, len(block))
         if not plain or letters < 0.9 or not block.rstrip().endswith("."):
             joined = []

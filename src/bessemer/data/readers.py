@@ -32,9 +32,7 @@ from .schema import SCENES, Scene, choice, need
 
 __all__ = ["Reading", "read_any"]
 
-_OWN: dict[str, Any] = {
-    kind.__name__.lower(): kind for kind in (Conversation, Prompt, Ranking, Document, Example)
-}
+_OWN: dict[str, Any] = {kind.__name__.lower(): kind for kind in (Conversation, Prompt, Ranking, Document, Example)}
 
 
 @dataclass(frozen=True)
@@ -102,9 +100,7 @@ def _detect_file(path: Path) -> str:
         return votes.most_common(1)[0][0]
     known = "; ".join(f"{name}: {keys}" for name, keys in FORMATS.items())
     found = f"keys {', '.join(shown(key, 30) for key in keys[:12])}" if keys else "no JSON object"
-    raise UserError(
-        f"{shown(path)}: {found} in the first rows, expected one of these formats: {known}; or 'kind'"
-    )
+    raise UserError(f"{shown(path)}: {found} in the first rows, expected one of these formats: {known}; or 'kind'")
 
 
 @dataclass(frozen=True)
@@ -134,9 +130,7 @@ def _foreign(
         ranks: dict[str, tuple[int | None, ...]] = {principle: (1, 2)}
         annotator = get_field(value, "annotator", str, "imported")
         provenance["shown_order"] = "unknown"
-        return Ranking(
-            id, prompt, (pair.chosen, pair.rejected), (True, True), ranks, annotator, (0, 1), provenance
-        )
+        return Ranking(id, prompt, (pair.chosen, pair.rejected), (True, True), ranks, annotator, (0, 1), provenance)
     weight = get_number(value, "weight", 1.0)
     return Conversation(id, messages_of(value, format, find), task, scene, weight, {}, provenance)
 
@@ -144,9 +138,7 @@ def _foreign(
 def _own(value: dict[str, Any], kind: str, find: Callable[[str], ImageRef]) -> Record:
     """One of our own records; every image is looked at, so a missing hash is filled in and a wrong one
     found."""
-    need(
-        value.get("kind") == kind, f"kind {shown(value.get('kind'), 40)!r}", f"{kind!r} as in the other rows"
-    )
+    need(value.get("kind") == kind, f"kind {shown(value.get('kind'), 40)!r}", f"{kind!r} as in the other rows")
     record: Record = decode_record(_fill_hashes(value, find), _OWN[kind])
     return record
 
@@ -176,7 +168,5 @@ def _filled_message(message: Any, find: Callable[[str], ImageRef]) -> Any:
 def _filled(image: dict[str, Any], find: Callable[[str], ImageRef]) -> dict[str, Any]:
     ref = find(get_field(image, "path", str))
     recorded = get_field(image, "sha256", str, ref.sha256)
-    need(
-        recorded == ref.sha256, f"image {shown(ref.path)} is not the one recorded (sha256)", "the same bytes"
-    )
+    need(recorded == ref.sha256, f"image {shown(ref.path)} is not the one recorded (sha256)", "the same bytes")
     return {**image, "path": ref.path, "sha256": ref.sha256}

@@ -207,9 +207,7 @@ def data_hash(records: Iterable[Record]) -> str:
     matter."""
     digest = hashlib.sha256()
     for record in records:
-        line = json.dumps(
-            _plain(record, content_only=True), ensure_ascii=False, allow_nan=False, sort_keys=True
-        )
+        line = json.dumps(_plain(record, content_only=True), ensure_ascii=False, allow_nan=False, sort_keys=True)
         digest.update(line.encode() + b"\n")
     return digest.hexdigest()
 

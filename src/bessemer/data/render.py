@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bessemer.errors import UserError
 from bessemer.data.records import ImageRef, Message
+from bessemer.errors import UserError
 
 __all__ = ["Rendered", "Renderer"]
 
@@ -90,9 +90,7 @@ class Renderer:
             raise UserError(f"no answer within cutoff_len={cutoff} tokens; raise cutoff_len or drop the record")
         # What follows the last trained token teaches nothing.
         last = max(place for place, answer in enumerate(rendered.answers) if answer)
-        return Rendered(
-            rendered.ids[: last + 1], rendered.answers[: last + 1], rendered.image_places, rendered.images
-        )
+        return Rendered(rendered.ids[: last + 1], rendered.answers[: last + 1], rendered.image_places, rendered.images)
 
     def answer_ids(self, text: str, ended: bool = True, limit: int | None = None) -> list[int]:
         """Token ids of an answer, closed by the end token unless it was cut off."""
@@ -116,7 +114,9 @@ class Renderer:
         if ids and ids[0] in special:
             return ids[0]
         if self.tokenizer.eos_token_id is None:
-            raise UserError("the chat template closes no turn and the tokenizer has no eos token: answers could not end")
+            raise UserError(
+                "the chat template closes no turn and the tokenizer has no eos token: answers could not end"
+            )
         return int(self.tokenizer.eos_token_id)
 
     def _reads_text(self) -> bool:

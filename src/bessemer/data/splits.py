@@ -16,9 +16,7 @@ from .mixture import permutation
 __all__ = ["contiguous_blocks", "grouped_split", "stratified_split"]
 
 
-def stratified_split(
-    strata: Sequence[Hashable], seed: int, test: float = 0.25, val: float = 0.1
-) -> list[str]:
+def stratified_split(strata: Sequence[Hashable], seed: int, test: float = 0.25, val: float = 0.1) -> list[str]:
     """P1: a random split with the same share of every stratum on each side; items as they come, "train" |
     "val" | "test" each.
 
@@ -83,15 +81,11 @@ def grouped_split(
     _check(len(groups), test, val)
     n_groups = len(set(groups))
     if n_groups < 3:
-        raise UserError(
-            f"{n_groups} group(s) of images, expected at least 3 for train, val and test by whole groups"
-        )
+        raise UserError(f"{n_groups} group(s) of images, expected at least 3 for train, val and test by whole groups")
     part_of: dict[Hashable, str] = {}
     for part, share, kept in _shares(test, val):
         left = [i for i, group in enumerate(groups) if group not in part_of]
-        chosen = _grouped_draw(
-            [groups[i] for i in left], [strata[i] for i in left], share, kept, f"{part} {seed}"
-        )
+        chosen = _grouped_draw([groups[i] for i in left], [strata[i] for i in left], share, kept, f"{part} {seed}")
         part_of.update(dict.fromkeys(chosen, part))
     return [part_of.get(group, "train") for group in groups]
 

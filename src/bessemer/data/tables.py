@@ -109,9 +109,7 @@ def read_table(path: Path, index: FileIndex, encoding: str | None = None) -> Tab
             f"{shown(path)}:{start}: {shown(error)}, expected a table of cells in quotes or without"
         ) from error
     if not records or len(records[0][1]) < 2:
-        raise UserError(
-            f"{shown(path)}:1: fewer than two columns, expected a CSV with columns for image and labels"
-        )
+        raise UserError(f"{shown(path)}:1: fewer than two columns, expected a CSV with columns for image and labels")
     header = records[0][1]
     if any(index.find(cell, stems=False) for cell in header):
         header = [f"column{number + 1}" for number in range(len(header))]
@@ -123,14 +121,10 @@ def read_table(path: Path, index: FileIndex, encoding: str | None = None) -> Tab
     if twice is not None:
         raise UserError(f"{shown(path)}:1: column {shown(twice)!r} stands twice, expected every name once")
     good = tuple(
-        (line, dict(zip(columns, cells, strict=True)))
-        for line, cells in records
-        if len(cells) == len(columns)
+        (line, dict(zip(columns, cells, strict=True))) for line, cells in records if len(cells) == len(columns)
     )
     bad = tuple(
-        (line, f"{len(cells)} cells, expected {len(columns)}")
-        for line, cells in records
-        if len(cells) != len(columns)
+        (line, f"{len(cells)} cells, expected {len(columns)}") for line, cells in records if len(cells) != len(columns)
     )
     return Table(path, columns, good, bad, tuple(notes))
 
@@ -148,15 +142,11 @@ def _decode(path: Path, encoding: str | None) -> tuple[str, list[str]]:
         except UnicodeDecodeError:
             continue
         except LookupError as error:
-            raise UserError(
-                f"encoding {shown(guess)!r} is not known, expected one such as utf-8 or gb18030"
-            ) from error
+            raise UserError(f"encoding {shown(guess)!r} is not known, expected one such as utf-8 or gb18030") from error
         if "\0" in text:
             break
         notes = (
-            [f"{shown(path.name)} is not UTF-8 and was read as GB 18030"]
-            if guess == "gb18030" and not encoding
-            else []
+            [f"{shown(path.name)} is not UTF-8 and was read as GB 18030"] if guess == "gb18030" and not encoding else []
         )
         return text, notes
     tried = encoding or "UTF-8 or GB 18030"
@@ -168,11 +158,7 @@ def find_column(table: Table, name: str) -> str:
     if name in table.columns:
         return name
     near = difflib.get_close_matches(name, table.columns, n=1)
-    hint = (
-        f"did you mean {shown(near[0])!r}?"
-        if near
-        else f"expected one of {', '.join(map(shown, table.columns))}"
-    )
+    hint = f"did you mean {shown(near[0])!r}?" if near else f"expected one of {', '.join(map(shown, table.columns))}"
     raise UserError(f"{shown(table.path)} has no column {shown(name)!r}; {hint}")
 
 
@@ -191,9 +177,7 @@ def image_column_of(table: Table, index: FileIndex) -> str | None:
     return best[1]
 
 
-def label_columns_of(
-    table: Table, columns: Sequence[str], *, chosen: bool
-) -> tuple[list[LabelColumn], dict[str, str]]:
+def label_columns_of(table: Table, columns: Sequence[str], *, chosen: bool) -> tuple[list[LabelColumn], dict[str, str]]:
     """Those of the columns that hold labels, and for each other column why it does not.
 
     Text with 2 to 20 values that repeat, or numbers with 2 to 10 values, are labels; ids, free text and
@@ -208,9 +192,7 @@ def label_columns_of(
         values = {cell: numbers[cell] if numbers else unicodedata.normalize("NFC", cell) for cell in cells}
         reason = _no_label(Counter(values[cell] for cell in cells.elements()), bool(numbers), chosen)
         if reason and chosen:
-            raise UserError(
-                f"{shown(table.path)}: column {shown(column)!r} {reason}, expected a column of labels"
-            )
+            raise UserError(f"{shown(table.path)}: column {shown(column)!r} {reason}, expected a column of labels")
         if reason:
             reasons[column] = reason
         else:
@@ -224,9 +206,7 @@ def _no_label(counts: Mapping[str, int], numeric: bool, chosen: bool) -> str | N
     if len(counts) < 2:
         return "has one value only" if counts else "is empty"
     if numeric and len(counts) > MAX_NUMBERS:
-        return (
-            f"holds {len(counts)} different numbers (a measurement? bin it into at most {MAX_NUMBERS} values)"
-        )
+        return f"holds {len(counts)} different numbers (a measurement? bin it into at most {MAX_NUMBERS} values)"
     if len(counts) > (50 if chosen else MAX_TEXT_VALUES):
         return f"holds {len(counts)} different values (free text or ids?)"
     if 2 * len(counts) > total and not chosen:

@@ -46,7 +46,9 @@ def obtain_model(name: str) -> Path:
 def _only(directory: Path, pattern: str) -> Path:
     found = sorted(directory.rglob(pattern))
     if len(found) != 1:
-        raise UserError(f"{directory}: {len(found)} files match {pattern}, expected exactly one; delete it and try again")
+        raise UserError(
+            f"{directory}: {len(found)} files match {pattern}, expected exactly one; delete it and try again"
+        )
     return found[0]
 
 

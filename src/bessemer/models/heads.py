@@ -45,7 +45,8 @@ class RewardHead(nn.Module):
         directory.mkdir(parents=True, exist_ok=True)
         state = {name: tensor.detach().contiguous() for name, tensor in self.state_dict().items()}
         save_file(state, directory / "model.safetensors", metadata={"format": "pt"})
-        text = json.dumps({"principles": self.principles, "width": self.linear.in_features}, indent=2) + "\n"
+        config = {"principles": self.principles, "width": self.linear.in_features}
+        text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
         (directory / "config.json").write_text(text, encoding="utf-8")
 
     @classmethod

@@ -105,11 +105,16 @@ def _load_plain(directory: Path, facts: Facts, dtype: str, device: torch.device 
         config = AutoConfig.from_pretrained(directory)
         vlm = "vision_config" in config.to_dict()
         loader = AutoModelForImageTextToText if vlm else AutoModelForCausalLM
-        language = loader.from_pretrained(directory, dtype=weights, use_safetensors=True).eval().to(device)
+        language, loading = loader.from_pretrained(
+            directory, dtype=weights, use_safetensors=True, output_loading_info=True
+        )
         processor = AutoProcessor.from_pretrained(directory) if vlm else None
         tokenizer = processor.tokenizer if processor is not None else AutoTokenizer.from_pretrained(directory)
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"{directory}: transformers cannot load this model: {error}") from error
+    for name in sorted(loading["missing_keys"]):
+        raise UserError(f"{directory}: no tensor {name}, expected all weights of the model; get the whole of it")
+    language.eval().to(device)
     backbone: nn.Module
     if vlm or not packs(config.model_type):
         backbone = PaddedBackbone(language)
@@ -197,8 +202,9 @@ def _save_language(model: Model, directory: Path, merged: str | None) -> None:
             state[key] = lora.merged(merged, layer, state[key]).to(state[key].dtype)
     stored = torch.bfloat16 if model.backbone.compute_dtype == torch.bfloat16 else torch.float32
     state = {name: tensor.to(stored) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
-    network.config.dtype = stored
     network.save_pretrained(directory, state_dict=state)
+    network.config.dtype = stored  # transformers notes the type of the weights in memory
+    network.config.save_pretrained(directory)
     (model.processor or model.tokenizer).save_pretrained(directory)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -15,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoConfig, AutoModel
+from transformers import AutoModel
 
 from bessemer.errors import UserError
 from bessemer.models.safety import check_directory
@@ -45,7 +46,9 @@ class Tower(nn.Module):
         self.channels = int(str(settings["channels"]))
 
     @classmethod
-    def from_timm(cls, architecture: str, image_size: int = 0, pretrained_state: dict[str, Tensor] | None = None) -> Tower:
+    def from_timm(
+        cls, architecture: str, image_size: int = 0, pretrained_state: dict[str, Tensor] | None = None
+    ) -> Tower:
         """Build a timm architecture by name, without its classifier; image_size 0 takes the architecture's own."""
         try:
             network = timm.create_model(architecture, pretrained=False, num_classes=0)
@@ -107,7 +110,7 @@ class Tower(nn.Module):
         return tokens.transpose(1, 2).reshape(len(tokens), -1, side, side)
 
 
-def _huggingface_settings(directory: Path, config: AutoConfig) -> dict[str, object]:
+def _huggingface_settings(directory: Path, config: Any) -> dict[str, object]:
     preprocessing: dict[str, object] = {}
     path = directory / "preprocessor_config.json"
     if path.exists():
@@ -115,7 +118,7 @@ def _huggingface_settings(directory: Path, config: AutoConfig) -> dict[str, obje
     size = preprocessing.get("size", getattr(config, "image_size", 224))
     if isinstance(size, dict):
         size = size.get("height") or size.get("shortest_edge")
-    channels = getattr(config, "hidden_size", None) or getattr(config, "hidden_sizes")[-1]
+    channels = getattr(config, "hidden_size", None) or config.hidden_sizes[-1]
     return {
         "library": "transformers",
         "image_size": size,

@@ -163,9 +163,7 @@ def featured(evaluation: Evaluation) -> ModelOutputs | None:
 def _ratio(evaluation: Evaluation) -> float | None:
     """Accuracy of the student over that of its teacher, the aligned model, on the cases both answered."""
     context = evaluation.context
-    student, teacher = (
-        _correct(evaluation.model(name), context) for name in (context.student, context.aligned)
-    )
+    student, teacher = (_correct(evaluation.model(name), context) for name in (context.student, context.aligned))
     both = sorted(set(student) & set(teacher))
     right = sum(teacher[case][0] for case in both)
     return sum(student[case][0] for case in both) / right if right else None
@@ -189,6 +187,7 @@ def build(evaluation: Evaluation) -> dict[str, Any]:
         "dataset": context.dataset,
         "split": context.split,
         "seed": context.seed,
+        "scorer": context.scorer,
         "n_test": len(tested) if main else len(prompts),
         "n_heldout": len(prompts),
         "seconds": {stage.stage: stage.seconds for stage in evaluation.lineage},

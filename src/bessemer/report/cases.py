@@ -37,9 +37,7 @@ def distance(row: LabelledAnswer, attribute: Attribute) -> float:
     return abs(attribute.values.index(str(row.parsed)) - attribute.values.index(str(row.truth)))
 
 
-def worst_errors(
-    answers: Sequence[LabelledAnswer], attribute: Attribute, count: int = 20
-) -> list[dict[str, Any]]:
+def worst_errors(answers: Sequence[LabelledAnswer], attribute: Attribute, count: int = 20) -> list[dict[str, Any]]:
     """The wrong answers in which the model gave the truth the least probability, then the furthest off, then
     by id.
 
@@ -79,9 +77,7 @@ def samples(models: Sequence[ModelOutputs], per_task: int = 2, count: int = 10) 
     by_task: dict[str, list[PromptAnswer]] = {}
     for key in sorted(asked):
         by_task.setdefault(asked[key].task, []).append(asked[key])
-    turns = [
-        rows[turn] for turn in range(per_task) for _, rows in sorted(by_task.items()) if turn < len(rows)
-    ]
+    turns = [rows[turn] for turn in range(per_task) for _, rows in sorted(by_task.items()) if turn < len(rows)]
     return [_sample(row, answers[row.id]) for row in turns[:count]]
 
 

@@ -92,9 +92,7 @@ class Drawing:
         return f"q{len(self.words) - 1}q".ljust(width, "x")
 
 
-def draw(
-    width: int = 400, height: int = 260, rows: int = 1, columns: int = 1, share_x: bool = False
-) -> Drawing:
+def draw(width: int = 400, height: int = 260, rows: int = 1, columns: int = 1, share_x: bool = False) -> Drawing:
     """An empty drawing of `width` x `height` CSS pixels; to be made and filled within `style()`."""
     figure = Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained")
     FigureCanvasSVG(figure)

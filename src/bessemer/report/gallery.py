@@ -68,9 +68,7 @@ def sample_cards(report: Mapping[str, Any], root: Path) -> list[Markup]:
         parts = [element("div", body), element("div", answers, {"class": "answers"})]
         if sample["image"] is not None:
             parts.insert(0, element("div", thumbnail(sample["image"], sample["image_sha256"], root)))
-        cards.append(
-            element("div", parts, {"class": "sample" if sample["image"] is not None else "sample text"})
-        )
+        cards.append(element("div", parts, {"class": "sample" if sample["image"] is not None else "sample text"}))
     return cards
 
 
@@ -93,9 +91,7 @@ def worst_cards(cases: Sequence[Mapping[str, Any]], positive: str | None, root: 
             element("strong", answered),
         ]
         if case["probability"] is not None and positive is not None:
-            caption.append(
-                element("span", f"p({positive}) = {percent(case['probability'])}", {"class": "sub"})
-            )
+            caption.append(element("span", f"p({positive}) = {percent(case['probability'])}", {"class": "sub"}))
         caption.append(element("span", case["id"], {"class": "sub mono"}))
         if case["answer"] is not None:
             caption.append(said(short(case["answer"], 160)))

@@ -68,9 +68,7 @@ def cards(report: Report) -> list[Markup]:
     if student is not None and report["student_over_teacher_accuracy"] is not None:
         teacher = sections.model_named(report, roles["aligned"])
         sizes = [str(m["layers"]) for m in (student, teacher) if m is not None and m["layers"] is not None]
-        more = "of the teacher's accuracy" + (
-            f", with {sizes[0]} of {sizes[1]} layers" if len(sizes) == 2 else ""
-        )
+        more = "of the teacher's accuracy" + (f", with {sizes[0]} of {sizes[1]} layers" if len(sizes) == 2 else "")
         kept = decimal(100 * report["student_over_teacher_accuracy"], 1)
         found.append(card("Kept by the student", kept, "%", more))
     return found
@@ -94,9 +92,7 @@ def facts(report: Report) -> Markup:
         ("Commit", made["git_commit"]),
         *made["assets"].items(),
     ]
-    pairs = [
-        element("div", [element("dt", k), element("dd", str(v))]) for k, v in shown if v not in (None, "")
-    ]
+    pairs = [element("div", [element("dt", k), element("dd", str(v))]) for k, v in shown if v not in (None, "")]
     if made["command"]:
         code = element("dd", element("code", made["command"]))
         pairs.append(element("div", [element("dt", "Command"), code], {"class": "wide"}))
@@ -199,9 +195,7 @@ def _page(report: Report, bodies: Mapping[str, list[Markup]]) -> str:
         element("nav", links, {"aria-label": "sections"}),
     ]
     body = [element("section", [element("h2", name), *content], {"id": key}) for key, name, content in shown]
-    made = (
-        f"Made by bessemer from report.json, schema {report['schema_version']}. No number was typed by hand."
-    )
+    made = f"Made by bessemer from report.json, schema {report['schema_version']}. No number was typed by hand."
     whole = [
         element("header", element("div", top)),
         element("main", body),

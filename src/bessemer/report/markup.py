@@ -64,15 +64,11 @@ def _attribute(name: str, value: str) -> str:
         name == "src" and value.startswith("data:image/jpeg;base64,")
     )
     if name not in ATTRIBUTES and not local:
-        raise ValueError(
-            f"attribute {name}={value[:40]!r}, expected one that can neither run nor fetch anything"
-        )
+        raise ValueError(f"attribute {name}={value[:40]!r}, expected one that can neither run nor fetch anything")
     return f' {name}="{escaped(value)}"'
 
 
-def element(
-    name: str, children: Node | Iterable[Node] = (), attributes: Mapping[str, str] | None = None
-) -> Markup:
+def element(name: str, children: Node | Iterable[Node] = (), attributes: Mapping[str, str] | None = None) -> Markup:
     """An element; strings among its children are text. ValueError for an attribute that could run or fetch
     anything."""
     opening = name + "".join(_attribute(key, value) for key, value in (attributes or {}).items())
@@ -85,9 +81,7 @@ def join(nodes: Node | Iterable[Node]) -> Markup:
     return Markup("".join(node.text if isinstance(node, Markup) else escaped(node) for node in several))
 
 
-def table(
-    head: Sequence[Node], rows: Iterable[Sequence[Node]], caption: str = "", strong: int | None = None
-) -> Markup:
+def table(head: Sequence[Node], rows: Iterable[Sequence[Node]], caption: str = "", strong: int | None = None) -> Markup:
     """A table that scrolls sideways on a narrow screen; the first column heads its row, row `strong` is
     marked."""
     top = element("tr", [element("th", cell, {"scope": "col"}) for cell in head])

@@ -25,6 +25,7 @@ from bessemer.report.outputs import Attribute, LabelledAnswer, PromptAnswer, Rew
 
 __all__ = [
     "UNREADABLE",
+    "about",
     "classification",
     "confusion",
     "correctness",
@@ -89,9 +90,7 @@ def group_ids(keys: Sequence[Hashable]) -> Tensor | None:
     return None if len(numbers) == len(ids) else torch.tensor(ids)
 
 
-def mean_with_interval(
-    values: Sequence[float], keys: Sequence[Hashable]
-) -> tuple[float | None, list[float] | None]:
+def mean_with_interval(values: Sequence[float], keys: Sequence[Hashable]) -> tuple[float | None, list[float] | None]:
     """The mean and its 95 % bootstrap interval, whole groups of equal `keys` drawn; no interval from one
     group."""
     if not values:
@@ -157,9 +156,7 @@ def ordinal(answers: Sequence[LabelledAnswer], attribute: Attribute) -> dict[str
     predicted = [counted_prediction(row, attribute) for row in rows]
     kappa = None
     if len({*truth, *predicted}) > 1:
-        kappa = sklearn_metrics.cohen_kappa_score(
-            truth, predicted, labels=list(attribute.values), weights="quadratic"
-        )
+        kappa = sklearn_metrics.cohen_kappa_score(truth, predicted, labels=list(attribute.values), weights="quadratic")
     return {
         "macro_f1_severity": classification(answers, attribute)["macro_f1"],
         "kappa_severity": None if kappa is None else measured(kappa),
@@ -237,9 +234,7 @@ def confusion(answers: Sequence[LabelledAnswer], attribute: Attribute) -> dict[s
     rows = about(answers, attribute)
     if not rows:
         return None
-    counts = Counter(
-        (row.truth, row.parsed if row.parsed in attribute.values else UNREADABLE) for row in rows
-    )
+    counts = Counter((row.truth, row.parsed if row.parsed in attribute.values else UNREADABLE) for row in rows)
     columns = [*attribute.values, UNREADABLE]
     matrix = [[counts[truth, column] for column in columns] for truth in attribute.values]
     return {"values": list(attribute.values), "columns": columns, "counts": matrix}
@@ -291,9 +286,7 @@ def prompt_score(row: PromptAnswer) -> float | None:
 
 def principle_means(rows: Sequence[PromptAnswer]) -> dict[str, float | None]:
     """{principle: mean over the prompts where it could be judged}, in alphabetical order."""
-    scores: dict[str, list[float]] = {
-        name: [] for name in sorted({n for row in rows for n in row.principles})
-    }
+    scores: dict[str, list[float]] = {name: [] for name in sorted({n for row in rows for n in row.principles})}
     for row in rows:
         for name, score in row.principles.items():
             if score is not None:

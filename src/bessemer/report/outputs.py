@@ -159,8 +159,10 @@ class Context:
     """What the page says above its first number; `main` names the attribute that "accuracy" is about (None:
     text only).
 
-    The six model names say which rows of the table play which part; a part that was not run is simply absent.
-    `date`, `machine` and `git_commit` are given by the caller, so that the same inputs give the same bytes.
+    `annotator` is who ranked for the reward model (empty: nothing was ranked), `scorer` who scored the
+    held-out answers; both may be "rules". The six model names say which rows of the table play which part; a
+    part that was not run is simply absent. `date`, `machine` and `git_commit` are given by the caller, so
+    that the same inputs give the same bytes.
     """
 
     dataset: str
@@ -170,6 +172,7 @@ class Context:
     main: str | None = None
     title: str = ""
     annotator: str = "rules"
+    scorer: str = "rules"
     trivial: str = "trivial"
     base: str = "base"
     sft: str = "sft"

@@ -11,7 +11,7 @@ from bessemer.report.figure import ACCENT, INK, MUTED, ON_ACCENT, SERIES, draw, 
 from bessemer.report.formats import decimal, duration, percent
 from bessemer.report.markup import Markup
 
-__all__ = ["charts"]
+__all__ = ["METRIC_TITLES", "charts", "headline_metric"]
 
 Report = Mapping[str, Any]
 Points = Sequence[Sequence[float]]
@@ -58,9 +58,7 @@ def comparison(report: Report) -> Markup | None:
     for row, model in enumerate(models):
         value, interval = model[name], model[f"{name}_interval"]
         if interval:
-            axes.plot(
-                [100 * end for end in interval], [row, row], color=hue[model["name"]], linewidth=3, alpha=0.45
-            )
+            axes.plot([100 * end for end in interval], [row, row], color=hue[model["name"]], linewidth=3, alpha=0.45)
         axes.plot([100 * value], [row], "o", color=hue[model["name"]], markersize=7)
         axes.annotate(
             decimal(100 * value, 1),
@@ -71,9 +69,7 @@ def comparison(report: Report) -> Markup | None:
             fontsize=9,
         )
         if model["name"] == report["roles"]["trivial"]:
-            axes.plot(
-                [100 * value] * 2, [row + 0.3, len(models)], color=MUTED, linestyle=(0, (3, 3)), linewidth=1
-            )
+            axes.plot([100 * value] * 2, [row + 0.3, len(models)], color=MUTED, linestyle=(0, (3, 3)), linewidth=1)
     axes.set_yticks(range(len(models)), [drawing.word(model["name"], 16) for model in models], color=INK)
     axes.set_ylim(len(models) - 0.5, -0.7)
     axes.grid(axis="y", visible=False)
@@ -105,8 +101,8 @@ def by_principle(report: Report) -> Markup | None:
     axes.set_yticks(range(len(names)), [drawing.word(name) for name in names], color=INK)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlim(0, 1.02)
-    axes.set_xlabel("mean score on held-out prompts")
-    axes.set_title("Principles, scored by the annotator")
+    axes.set_xlabel("mean score")
+    axes.set_title("Principles on held-out prompts")
     drawing.figure.legend(loc="outside lower center", ncols=min(4, len(models)))
     return to_svg(drawing, "principles", "Mean score of each principle for every model")
 
@@ -124,9 +120,7 @@ def line(axes: Axes, points: Points, color: str, label: str | None = None, dashe
     """One curve; markers where there are few points, so that a single measurement is seen."""
     marker = "o" if len(points) <= 12 else None
     dashes = (0, (3, 2)) if dashed else "-"
-    axes.plot(
-        *zip(*points, strict=True), color=color, label=label, linestyle=dashes, marker=marker, markersize=4
-    )
+    axes.plot(*zip(*points, strict=True), color=color, label=label, linestyle=dashes, marker=marker, markersize=4)
 
 
 def reward_curves(report: Report) -> Markup | None:
@@ -134,7 +128,7 @@ def reward_curves(report: Report) -> Markup | None:
     gamed."""
     rows = [
         ("Reward predicted by the reward model", series(report, "reward", "reward_mean")),
-        ("Score by the annotator, held-out prompts", series(report, "gold", "gold_mean")),
+        ("Score of held-out answers", series(report, "gold", "gold_mean")),
     ]
     rows = [(title, pair) for title, pair in rows if any(pair)]
     if not rows:
@@ -166,9 +160,7 @@ def training_curves(report: Report) -> dict[str, Markup]:
     }
     found = {}
     for key, (title, wanted) in panels.items():
-        present = {
-            label: series(report, *names) for label, names in wanted.items() if any(series(report, *names))
-        }
+        present = {label: series(report, *names) for label, names in wanted.items() if any(series(report, *names))}
         if not present:
             continue
         drawing = draw(340, 200)
@@ -277,9 +269,7 @@ def reward_model(report: Report) -> Markup | None:
     for row, found in enumerate(principles.values()):
         if found["interval"]:
             axes.plot(found["interval"], [row, row], color=ACCENT, linewidth=3, alpha=0.45)
-        axes.plot(
-            [found["accuracy"]], [row], "o", color=ACCENT, markersize=7, label="" if row else "reward model"
-        )
+        axes.plot([found["accuracy"]], [row], "o", color=ACCENT, markersize=7, label="" if row else "reward model")
         for key, marker, color, label in marks:
             if found[key] is not None:
                 axes.plot(
@@ -298,9 +288,7 @@ def reward_model(report: Report) -> Markup | None:
     axes.set_xlabel("share of held-out pairs ordered as the annotator did")
     axes.set_title("Reward model against its baselines")
     drawing.figure.legend(loc="outside lower center", ncols=3)
-    return to_svg(
-        drawing, "reward-model", "Accuracy of the reward model and of its baselines for each principle"
-    )
+    return to_svg(drawing, "reward-model", "Accuracy of the reward model and of its baselines for each principle")
 
 
 def agreement(report: Report) -> Markup | None:

@@ -113,9 +113,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path}: cannot be read ({error}), expected a JSON object; run evaluate again"
-        ) from error
+        raise UserError(f"{path}: cannot be read ({error}), expected a JSON object; run evaluate again") from error
     if not isinstance(value, dict):
         raise UserError(f"{path}: found {type(value).__name__}, expected a JSON object")
     return value
@@ -158,9 +156,7 @@ def write_evaluation(directory: Path, evaluation: Evaluation) -> None:
     for model in evaluation.models:
         write_outputs(directory / "models", model)
     write_json(directory / "context.json", dataclasses.asdict(evaluation.context))
-    write_json(
-        directory / "agreement.json", {k: dataclasses.asdict(v) for k, v in evaluation.agreement.items()}
-    )
+    write_json(directory / "agreement.json", {k: dataclasses.asdict(v) for k, v in evaluation.agreement.items()})
     _write_rows(directory / "reward_pairs.jsonl", evaluation.reward_pairs)
     _write_rows(directory / "lineage.jsonl", evaluation.lineage)
     for name, lines in (("metrics", evaluation.metrics), ("control_metrics", evaluation.control_metrics)):

@@ -126,6 +126,7 @@ SCHEMA: dict[str, Any] = {
     "dataset": "text",
     "split": "text",
     "seed": "count",
+    "scorer": "text",
     "n_test": "count",
     "n_heldout": "count",
     "seconds": {"*": "number?"},

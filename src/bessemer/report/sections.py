@@ -84,23 +84,18 @@ def filled(report: Report, columns: Sequence[Column], describe: bool = False) ->
     if not cells:
         return None
     rows: list[list[Node]] = []
+    strong = None
     for place, model in enumerate(models):
         own = [column[place] for _, column in cells]
         if all(cell is None for cell in own):
             continue
+        if model["name"] == report["roles"]["featured"]:
+            strong = len(rows)
         words = described(report, model) if describe else ""
         blank = element("span", DASH, {"class": "flat"})
         name = element("span", [model["name"], *([sub(words)] if words else [])])
         rows.append([name, *(blank if cell is None else cell for cell in own)])
-    shown = [
-        model["name"] for place, model in enumerate(models) if any(c[place] is not None for _, c in cells)
-    ]
-    featured = report["roles"]["featured"]
-    return table(
-        ["model", *(head for head, _ in cells)],
-        rows,
-        strong=shown.index(featured) if featured in shown else None,
-    )
+    return table(["model", *(head for head, _ in cells)], rows, strong=strong)
 
 
 def models_table(report: Report) -> Markup | None:
@@ -201,8 +196,7 @@ def reward_table(report: Report) -> Markup | None:
 def agreement_table(report: Report) -> Markup | None:
     """How far the annotators agree on each principle, where there were several."""
     found = {
-        name: {"agreement": p["agreement"], **p["agreement"]}
-        for name, p in report["reward"]["principles"].items()
+        name: {"agreement": p["agreement"], **p["agreement"]} for name, p in report["reward"]["principles"].items()
     }
     columns: list[Column] = [
         ("annotators", lambda a: None if a["annotators"] is None else str(a["annotators"])),
@@ -219,19 +213,14 @@ def alpha(value: float | None, interval: Sequence[float] | None) -> Node | None:
     """Alpha with its interval beneath."""
     if value is None or interval is None:
         return number(value, 2)
-    return element(
-        "span", [decimal(value, 2), sub(f"{decimal(interval[0], 2)} to {decimal(interval[1], 2)}")]
-    )
+    return element("span", [decimal(value, 2), sub(f"{decimal(interval[0], 2)} to {decimal(interval[1], 2)}")])
 
 
 def lineage_table(report: Report) -> Markup | None:
     """Which run read which, by hash, so that every number can be traced to its inputs."""
     rows: list[list[Node]] = []
     for stage in report["lineage"]:
-        parents = (
-            ", ".join(f"{parent['name']} {parent['sha256'][:10]}" for parent in stage["parents"].values())
-            or DASH
-        )
+        parents = ", ".join(f"{parent['name']} {parent['sha256'][:10]}" for parent in stage["parents"].values()) or DASH
         rows.append(
             [
                 element("span", [stage["stage"], sub(stage["directory"])]),

@@ -12,6 +12,10 @@ from bessemer.report.sections import model_named
 __all__ = ["headline", "limits", "method", "verdict"]
 
 Report = Mapping[str, Any]
+RULES = (
+    "a rule-based annotator: a program that compares an answer with the known labels. No person took part, and "
+    "its judgement is as good as its rules"
+)
 
 
 def headline(report: Report) -> str:
@@ -30,8 +34,7 @@ def headline(report: Report) -> str:
     if metric != "accuracy":
         what = METRIC_TITLES[metric].lower()
         sentences = [
-            f"On {model['n_prompts']} held-out prompts, {part} reaches a {what} of "
-            f"{percent(model[metric])}{ends}."
+            f"On {model['n_prompts']} held-out prompts, {part} reaches a {what} of {percent(model[metric])}{ends}."
         ]
     else:
         sentences = [
@@ -68,9 +71,7 @@ def verdict(report: Report) -> list[str]:
     sentences = []
     if own["score"] is not None:
         moved = _moved(own["score"], own["interval"], "the mean principle score")
-        sentences.append(
-            f"From {roles['sft']} to {roles['aligned']}, {moved}, on {own['n']} held-out prompts."
-        )
+        sentences.append(f"From {roles['sft']} to {roles['aligned']}, {moved}, on {own['n']} held-out prompts.")
     if own["accuracy"] is not None:
         moved = _moved(own["accuracy"], own["accuracy_interval"], "Accuracy on the test examples")
         sentences.append(f"{moved}.")
@@ -86,16 +87,14 @@ def verdict(report: Report) -> list[str]:
 
 def method(report: Report) -> list[str]:
     """How the numbers came about; only what applies to this report."""
-    annotator = report["reward"]["annotator"]
-    who = annotator
-    if annotator == "rules":
-        who = (
-            "a rule-based annotator: a program that compares an answer with the known labels. No person took "
-            "part, and its scores are as good as its rules"
-        )
-    found = [
-        f"Principles were ranked and scored by {who}.",
-        "The scores shown are the annotator's, never the reward model's.",
+    called = {"rules": RULES}
+    annotator, scorer = report["reward"]["annotator"], report["scorer"]
+    found = []
+    if annotator:
+        found.append(f"Answers were ranked for the reward model by {called.get(annotator, annotator)}.")
+    who = "the same rules" if annotator == scorer == "rules" else called.get(scorer, scorer)
+    found += [
+        f"Principle scores of held-out answers are given by {who}, never by the reward model.",
         "All outputs were saved before they were scored.",
         "Samples are the first prompts of each task in order of their id; nobody chose them.",
     ]
@@ -108,9 +107,7 @@ def method(report: Report) -> list[str]:
         ]
     clustered = any(model["interval_method"] != "wilson" for model in report["models"])
     grouped = "bootstraps over whole groups, since examples of one group are not independent"
-    found.append(
-        f"Intervals are 95 %: {grouped if clustered else 'Wilson for accuracy, bootstraps elsewhere'}."
-    )
+    found.append(f"Intervals are 95 %: {grouped if clustered else 'Wilson for accuracy, bootstraps elsewhere'}.")
     return [
         *found,
         "Differences are paired: both models saw the same examples.",

@@ -46,23 +46,13 @@ def _summary(report: Report) -> list[str]:
     gain, control, roles = report["ppo_minus_sft"], report["shuffled_control"], report["roles"]
     lines = []
     if gain["score"] is not None:
-        ends = (
-            f" ({points(gain['interval'][0])} to {points(gain['interval'][1])})" if gain["interval"] else ""
-        )
-        lines.append(
-            f"{roles['aligned']} minus {roles['sft']}, principle score: {points(gain['score'])} points{ends}"
-        )
+        ends = f" ({points(gain['interval'][0])} to {points(gain['interval'][1])})" if gain["interval"] else ""
+        lines.append(f"{roles['aligned']} minus {roles['sft']}, principle score: {points(gain['score'])} points{ends}")
     if control["score"] is not None:
-        ends = (
-            f" ({points(control['interval'][0])} to {points(control['interval'][1])})"
-            if control["interval"]
-            else ""
-        )
+        ends = f" ({points(control['interval'][0])} to {points(control['interval'][1])})" if control["interval"] else ""
         lines.append(f"the same with shuffled rewards: {points(control['score'])} points{ends}")
     if report["student_over_teacher_accuracy"] is not None:
-        lines.append(
-            f"{roles['student']} keeps {percent(report['student_over_teacher_accuracy'])} of the accuracy"
-        )
+        lines.append(f"{roles['student']} keeps {percent(report['student_over_teacher_accuracy'])} of the accuracy")
     return [shown(line, 400) for line in lines]
 
 
@@ -85,9 +75,7 @@ def terminal_table(report: Report, width: int = 100) -> str:
         chosen.append((head, cells, own))
 
     def line(name: str, cells: Sequence[str]) -> str:
-        padded = [
-            " " * (2 + own - _width(cell)) + cell for cell, (_, _, own) in zip(cells, chosen, strict=True)
-        ]
+        padded = [" " * (2 + own - _width(cell)) + cell for cell, (_, _, own) in zip(cells, chosen, strict=True)]
         return (name + " " * (first - _width(name)) + "".join(padded)).rstrip()
 
     size = f"{report['n_test']} test cases, {report['n_heldout']} held-out prompts"
@@ -125,9 +113,7 @@ def markdown_table(report: Report) -> str:
         return points(gain) + (f" ({points(ends[0])} to {points(ends[1])})" if ends else "")
 
     def score(model: Mapping[str, Any]) -> str:
-        return percent(model["score"]) + (
-            f" ({span(model['score_interval'])})" if model["score_interval"] else ""
-        )
+        return percent(model["score"]) + (f" ({span(model['score_interval'])})" if model["score_interval"] else "")
 
     detailed: dict[str, Column] = {
         "accuracy": ("accuracy (95 % interval)", accuracy),

@@ -6,9 +6,7 @@ from typing import Final
 
 __all__ = ["POLICY", "STYLE_SHEET"]
 
-POLICY: Final = (
-    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-)
+POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 STYLE_SHEET: Final = """
 :root {

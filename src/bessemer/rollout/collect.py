@@ -69,7 +69,11 @@ def sample_answers(
         part = prompts[start : start + per_batch]
         rendered = [feed.renderer.prompt(prompt.messages) for prompt in part]
         seeded = Sampling(
-            sampling.max_new_tokens, sampling.temperature, sampling.top_k, sampling.top_p, sampling.seed * 65_537 + start
+            sampling.max_new_tokens,
+            sampling.temperature,
+            sampling.top_k,
+            sampling.top_p,
+            sampling.seed * 65_537 + start,
         )
         samples = sampler.sample(feed.pack(rendered), seeded, feed.renderer.end_id, copies)
         for index, (ids, ended) in enumerate(zip(samples.answers, samples.ended, strict=True)):

@@ -25,27 +25,15 @@ class Stage:
 
 STAGES = {
     "import": Stage("bessemer.stages.importing", "photographs, labels and wordings -> records"),
-    "tower": Stage(
-        "bessemer.stages.tower", "fine-tune the vision tower alone as a classifier: the honest rival"
-    ),
+    "tower": Stage("bessemer.stages.tower", "fine-tune the vision tower alone as a classifier: the honest rival"),
     "align": Stage("bessemer.stages.align", "teach the projector to speak to the language model"),
     "sft": Stage("bessemer.stages.sft", "supervised fine-tuning on several tasks"),
-    "rank": Stage(
-        "bessemer.stages.rank", "sample answers to the question bank and order them by each principle"
-    ),
-    "reward": Stage(
-        "bessemer.stages.reward", "train the reward model, one score a principle, on the rankings"
-    ),
+    "rank": Stage("bessemer.stages.rank", "sample answers to the question bank and order them by each principle"),
+    "reward": Stage("bessemer.stages.reward", "train the reward model, one score a principle, on the rankings"),
     "ppo": Stage("bessemer.stages.ppo", "improve the policy by reinforcement learning from that reward"),
     "distill": Stage("bessemer.stages.distill", "pour what the policy knows into a smaller student"),
-    "evaluate": Stage(
-        "bessemer.stages.evaluate", "every model beside its baselines, in report.json and report.html"
-    ),
+    "evaluate": Stage("bessemer.stages.evaluate", "every model beside its baselines, in report.json and report.html"),
     "predict": Stage("bessemer.stages.predict", "ask a model a question about an image", in_recipe=False),
-    "init": Stage(
-        "bessemer.stages.init", "look at your folder of images and write a recipe for it", in_recipe=False
-    ),
-    "export": Stage(
-        "bessemer.stages.export", "merge a model into plain files for deployment", in_recipe=False
-    ),
+    "init": Stage("bessemer.stages.init", "look at your folder of images and write a recipe for it", in_recipe=False),
+    "export": Stage("bessemer.stages.export", "merge a model into plain files for deployment", in_recipe=False),
 }

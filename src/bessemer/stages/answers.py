@@ -50,8 +50,9 @@ def language_outputs(
 ) -> ModelOutputs:
     """Answers of a language or vision-language model.
 
-    Questions about labels are answered greedily, in 24 tokens at most (a label needs no more); held-out prompts are sampled at `temperature`, as the policy that RL
-    optimises. Probabilities come from the log-odds of the choices' words.
+    Questions about labels are answered greedily, in 24 tokens at most (a label needs no more); held-out prompts are
+    sampled at `temperature`, as the policy that RL optimises. Probabilities come from the log-odds of the
+    choices' words.
     """
     feed = Feed(model, dataset.root, cache)
     sampler = sampler_for(model, ADAPTER if model.lora is not None else None)
@@ -232,7 +233,9 @@ def _positive_probability(model: Model, feed: Feed, prompts: Sequence[Prompt]) -
         else:
             packed, prompt_length, lengths = pack_answers(repeated, words, feed.inputs(repeated))
             rows = response_rows(packed, prompt_length, lengths)
-            logprobs, _ = linear_logprobs(model.backbone.hidden(packed)[rows], model.backbone.head, packed.ids[rows + 1])
+            logprobs, _ = linear_logprobs(
+                model.backbone.hidden(packed)[rows], model.backbone.head, packed.ids[rows + 1]
+            )
             sums = [float(piece.sum()) for piece in logprobs.split(lengths.tolist())]
             scores = [sums[sum(map(len, choices[:i])) :][: len(choices[i])] for i in range(len(part))]
         for prompt, options, values in zip(part, choices, scores, strict=True):
@@ -272,7 +275,8 @@ def _facts(model: Model, feed: Feed, documents: Sequence[Document], questions: S
     return ModelFacts(
         perplexity_general=perplexity(model, feed, documents),
         ms_per_image=_milliseconds(model, feed, questions),
-        megabytes=sum(p.numel() * p.element_size() for part in parts if part is not None for p in part.parameters()) / 1e6,
+        megabytes=sum(p.numel() * p.element_size() for part in parts if part is not None for p in part.parameters())
+        / 1e6,
         layers=len(language.get_decoder().layers),
         parameters=parameters,
         active_parameters=parameters,

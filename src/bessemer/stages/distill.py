@@ -1,9 +1,9 @@
 """Distil a teacher into a student: T^2 KL(teacher, student) + cross-entropy on the annotation (Hinton et al. 2015).
 
 Two uses. (a) The teacher is the RL model, the student a part of its layers or another, smaller model: what was learnt
-becomes small enough to deploy. (b) The teacher is the initial model and the student the fine-tuned one, on general text:
-a guard against forgetting. Offline the student reads the annotations and the teacher's own answers; on-policy it reads
-what it said itself.
+becomes small enough to deploy. (b) The teacher is the initial model and the student the fine-tuned one, on general
+text: a guard against forgetting. Offline the student reads the annotations and the teacher's own answers; on-policy it
+reads what it said itself.
 """
 
 from __future__ import annotations
@@ -153,7 +153,9 @@ class _Source:
     Each of the three is counted by its own turns, so that none of its records is passed over for another's sake.
     """
 
-    def __init__(self, config: Config, batches: ConversationBatches, feed: Feed, student: Model, dataset: Dataset) -> None:
+    def __init__(
+        self, config: Config, batches: ConversationBatches, feed: Feed, student: Model, dataset: Dataset
+    ) -> None:
         if not (0 <= config.on_policy_share <= 1 and config.general_share >= 0):
             shares = f"on_policy_share={config.on_policy_share}, general_share={config.general_share}"
             raise UserError(f"{shares}, expected a share from 0 to 1 and one of 0 or more")
@@ -239,8 +241,10 @@ def _check_sight(teacher: Model, student: Model) -> None:
     """Both read the same features: one tower, pooled alike."""
     if student.tower is None:
         return
-    same = teacher.tower is not None and teacher.facts.image_grid == student.facts.image_grid
-    if same and student.tower is not teacher.tower:
+    same = teacher.facts.image_grid == student.facts.image_grid
+    if teacher.tower is None:
+        same = False
+    elif same and student.tower is not teacher.tower:
         theirs, ours = teacher.tower.state_dict(), student.tower.state_dict()
         same = theirs.keys() == ours.keys() and all(torch.equal(theirs[name], ours[name]) for name in ours)
     if not same:

@@ -31,10 +31,18 @@ from bessemer.models.model import load_model
 from bessemer.models.vision import Tower
 from bessemer.report.build import build
 from bessemer.report.html import render
-from bessemer.report.outputs import Agreement, Attribute, Context, Evaluation, ModelOutputs, Parent, RewardPair, StageFacts
+from bessemer.report.outputs import (
+    Agreement,
+    Attribute,
+    Context,
+    Evaluation,
+    ModelOutputs,
+    Parent,
+    RewardPair,
+    StageFacts,
+)
 from bessemer.report.saved import read_metrics, read_outputs, write_evaluation, write_outputs
 from bessemer.report.table import terminal_table
-from bessemer.run import Run
 from bessemer.stages.answers import classifier_outputs, language_outputs, probe_outputs, trivial_outputs
 from bessemer.stages.begin import begin, cache_directory
 from bessemer.tasks.questions import prompts as make_prompts
@@ -201,7 +209,9 @@ def _context(config: Config, dataset: Dataset, wordings: Wordings | None, main: 
         attributes=tuple(attributes),
         main=main,
         title=config.title or str(dataset.root.parent.name),
-        annotator=str((read_manifest(Path(config.rank)) or {}).get("facts", {}).get("annotator", "rules")) if config.rank else "",
+        annotator=str((read_manifest(Path(config.rank)) or {}).get("facts", {}).get("annotator", "rules"))
+        if config.rank
+        else "",
         command=f"bessemer evaluate --from {config.output_dir}",
         date=date.today().isoformat(),
         git_commit=_commit(),
@@ -231,7 +241,9 @@ def _agreement(rank: str) -> dict[str, Agreement]:
     known = {field.name for field in dataclasses.fields(Agreement)}
     made = {}
     for name, entry in found.items():
-        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in entry.items() if key in known}
+        values: dict[str, Any] = {
+            key: tuple(v) if isinstance(v, list) else v for key, v in entry.items() if key in known
+        }
         made[name] = Agreement(**values)
     return made
 
@@ -276,7 +288,11 @@ def _commit() -> str | None:
     """Commit of the program's own source, if it runs from a checkout."""
     try:
         found = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+            ["git", "rev-parse", "--short", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError):
         return None

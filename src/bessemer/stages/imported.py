@@ -48,13 +48,9 @@ def check_apart(found: Imported) -> None:
         UserError: naming the question.
     """
     learned = {_question(conversation.messages) for conversation in found.conversations.get("train", ())}
-    asked = {
-        name: {_question(prompt.messages) for prompt in prompts} for name, prompts in found.prompts.items()
-    }
+    asked = {name: {_question(prompt.messages) for prompt in prompts} for name, prompts in found.prompts.items()}
     pairs = [("train", learned, name) for name in asked]
-    pairs += [
-        (first, asked[first], "heldout") for first in ("rank", "ppo") if first in asked and "heldout" in asked
-    ]
+    pairs += [(first, asked[first], "heldout") for first in ("rank", "ppo") if first in asked and "heldout" in asked]
     pairs += [("rank", asked["rank"], "ppo")] if "rank" in asked and "ppo" in asked else []
     for first, questions, second in pairs:
         for question in sorted(questions & asked[second]):
@@ -67,9 +63,7 @@ def check_apart(found: Imported) -> None:
         for name, questions in asked.items():
             for _, text in sorted(questions):
                 if text in spoken:
-                    raise UserError(
-                        f"the wording {shown(text)!r} stands in train and in {name}, expected other words"
-                    )
+                    raise UserError(f"the wording {shown(text)!r} stands in train and in {name}, expected other words")
 
 
 def _question(messages: Sequence[Message]) -> tuple[str, str]:
@@ -147,9 +141,7 @@ def _prompt(conversation: Conversation) -> Prompt:
     facts: dict[str, Any] = conversation.facts
     if "rule" not in facts:
         facts = facts | text_facts(last.text, conversation.task)
-    return Prompt(
-        conversation.id, tuple(before), conversation.task, conversation.scene, facts, conversation.provenance
-    )
+    return Prompt(conversation.id, tuple(before), conversation.task, conversation.scene, facts, conversation.provenance)
 
 
 def sample_text(record: Record) -> str:

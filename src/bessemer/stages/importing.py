@@ -106,9 +106,7 @@ def run(config: Config) -> Path:
     records = [record for records in found.files().values() for record in records]
     run.record(**facts, licences=licences, data_hash=data_hash(records))
     print(_summary(found))
-    return run.finish(
-        **{name.removesuffix(".jsonl"): len(records) for name, records in found.files().items()}
-    )
+    return run.finish(**{name.removesuffix(".jsonl"): len(records) for name, records in found.files().items()})
 
 
 def _read(config: Config, run: Run) -> Imported:
@@ -151,9 +149,7 @@ def _folder(config: Config, run: Run, documents: list[Document]) -> Imported:
             )
         ).encode()
     )
-    return _labelled(
-        config, run, f"{shown(survey.directory.name, 60)}, {kind}", examples, wordings, documents
-    )
+    return _labelled(config, run, f"{shown(survey.directory.name, 60)}, {kind}", examples, wordings, documents)
 
 
 def _own_wordings(config: Config) -> bytes | None:
@@ -173,9 +169,7 @@ def _labelled(
     kept = limited(examples, {"train": config.max_train, "test": config.max_test}, config.seed)
     parts = {split: [example for example in kept if example.split == split] for split in SPLITS}
     bank = config.bank_prompts + config.ppo_prompts
-    asked = prompts(
-        wordings, parts["train"], "bank", config.seed, limit=bank, rounds=_fewest(wordings, "bank")
-    )
+    asked = prompts(wordings, parts["train"], "bank", config.seed, limit=bank, rounds=_fewest(wordings, "bank"))
     return Imported(
         format,
         kept,
@@ -183,9 +177,7 @@ def _labelled(
         {
             "rank": asked[: config.bank_prompts],
             "ppo": asked[config.bank_prompts :],
-            "heldout": prompts(
-                wordings, parts["test"], "test", config.seed, limit=config.heldout_prompts or None
-            ),
+            "heldout": prompts(wordings, parts["test"], "test", config.seed, limit=config.heldout_prompts or None),
         },
         documents,
         wordings=text,
@@ -218,12 +210,8 @@ def _records(config: Config, run: Run, documents: list[Document]) -> Imported:
         for name, value in example.labels.items():
             values.setdefault(name, {})[value] = None
     several = {name: sorted(seen) for name, seen in values.items() if len(seen) > 1}
-    wordings = (
-        _own_wordings(config) or dump_wordings(default_wordings(several, config.scene or None)).encode()
-    )
-    return _labelled(
-        config, run, f"{shown(Path(config.data).name, 60)}, bessemer example", found, wordings, documents
-    )
+    wordings = _own_wordings(config) or dump_wordings(default_wordings(several, config.scene or None)).encode()
+    return _labelled(config, run, f"{shown(Path(config.data).name, 60)}, bessemer example", found, wordings, documents)
 
 
 def _pydocs(config: Config, documents: list[Document]) -> Imported:
@@ -232,9 +220,7 @@ def _pydocs(config: Config, documents: list[Document]) -> Imported:
     learned |= {part: pydocs_conversations(entries, part, config.seed) for part in SPLITS}
     learned["train"] = learned["train"][: config.max_train or None]
     learned["test"] = learned["test"][: config.max_test or None]
-    bank = pydocs_prompts(
-        entries, "bank", config.seed, limit=config.bank_prompts + config.ppo_prompts, rounds=2
-    )
+    bank = pydocs_prompts(entries, "bank", config.seed, limit=config.bank_prompts + config.ppo_prompts, rounds=2)
     heldout = pydocs_prompts(entries, "test", config.seed, limit=config.heldout_prompts or None)
     asked = {"rank": bank[: config.bank_prompts], "ppo": bank[config.bank_prompts :], "heldout": heldout}
     return Imported("pydocs", [], learned, asked, documents)

@@ -220,9 +220,7 @@ class _Loop:
         values, _ = pad_rows(self.roles.values("value", rollout.packed, rollout.rows).cpu(), rollout.lengths)
         value = clipped_value_loss(values, rollout.values, batch.returns, mask, config.cliprange)
         metrics = {"loss/policy": (policy.sum.detach(), policy.count), "loss/value": (value.sum.detach(), value.count)}
-        return Loss(
-            policy.sum + VALUE_WEIGHT * value.sum, policy.count, {**metrics, **policy.metrics, **value.metrics}
-        )
+        return Loss(policy.sum + VALUE_WEIGHT * value.sum, policy.count, {**metrics, **policy.metrics, **value.metrics})
 
 
 def run(config: Config) -> Path:
@@ -307,9 +305,7 @@ def _experience_metrics(rollouts: Sequence[RolloutBatch], answers: Sequence[Answ
 
     def mean(of: str) -> float:
         estimate = k1 if of == "k1" else k3
-        total = sum(
-            float(masked_mean(estimate(r.logprobs, r.ref_logprobs), r.mask) * r.mask.sum()) for r in rollouts
-        )
+        total = sum(float(masked_mean(estimate(r.logprobs, r.ref_logprobs), r.mask) * r.mask.sum()) for r in rollouts)
         return total / tokens
 
     return {

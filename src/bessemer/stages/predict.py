@@ -45,7 +45,9 @@ class Config:
 def run(config: Config) -> Path:
     """Print the answer; returns the model's directory."""
     if not config.model or not config.question:
-        raise UserError('expected --model DIR and a question: bessemer predict --model DIR --image FILE "What is wrong?"')
+        raise UserError(
+            'expected --model DIR and a question: bessemer predict --model DIR --image FILE "What is wrong?"'
+        )
     model = load_model(config.model, config.dtype, Mesh.start().device)
     images = tuple(image_ref(Path(path)) for path in config.image)
     if images and model.facts.kind == "text":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,8 @@ from bessemer.tasks.judge import PRINCIPLES
 from bessemer.tasks.rankers import People, Ranker, Rules, Simulated
 
 __all__ = ["Config", "run"]
+
+PARTS = "parts"  # folder of the answers while they are sampled
 
 
 @dataclass
@@ -101,12 +104,13 @@ def run(config: Config) -> Path:
     print(agreement_table(agreement))
     annotators = sorted({ranking.annotator for ranking in rankings})
     run.record(annotator=", ".join(annotators))
+    shutil.rmtree(run.directory / PARTS)  # answers.jsonl holds them all
     return run.finish(prompts=len(prompts), answers=len(answers), rankings=len(rankings))
 
 
 def _answers(run: Run, config: Config, dataset: Dataset, prompts: Sequence[Prompt]) -> list[tuple[str, bool]]:
     """Text and end of every answer, sampled once and kept in parts, so that a stopped run samples no part twice."""
-    parts_folder = run.directory / "answers"
+    parts_folder = run.directory / PARTS
     per_part = max(1, config.batch_size // config.num_generations)
     model = load_model(config.model_name_or_path, config.dtype, Mesh.start().device)
     feed = Feed(model, dataset.root, cache_directory())
@@ -129,9 +133,7 @@ def _answers(run: Run, config: Config, dataset: Dataset, prompts: Sequence[Promp
     return found
 
 
-def _unranked(
-    config: Config, prompts: Sequence[Prompt], answers: Sequence[tuple[str, bool]]
-) -> Iterator[Ranking]:
+def _unranked(config: Config, prompts: Sequence[Prompt], answers: Sequence[tuple[str, bool]]) -> Iterator[Ranking]:
     """The answers as rankings that somebody has yet to fill in: null is "cannot judge"."""
     count = config.num_generations
     nothing: dict[str, tuple[int | None, ...]] = {name: (None,) * count for name in config.principles}

@@ -144,7 +144,7 @@ def _rankings(path: Path) -> tuple[list[Ranking], dict[str, float]]:
 def _weights(
     config: Config, train: Sequence[RankedPrompt], principles: Sequence[str], agreement: Mapping[str, float]
 ) -> Tensor:
-    """Share of each principle in the reward, (P,); one whose ranks never differ has taught nothing and weighs nothing."""
+    """Share of each principle in the reward, (P,); one whose ranks never differ taught nothing and weighs nothing."""
     weights = []
     for p, name in enumerate(principles):
         decided = any(bool(((item.targets[..., p] != 0.5) & ~item.targets[..., p].isnan()).any()) for item in train)
@@ -201,17 +201,13 @@ def held_pairs(
             for i, j in _pairs(item, p):
                 first, second = item.responses[i], item.responses[j]
                 margin, target = float(score[i, p] - score[j, p]), float(item.targets[i, j, p])
-                rows.append(
-                    RewardPair(item.prompt.id, name, margin, target, length(first, second), bag(first, second))
-                )
+                rows.append(RewardPair(item.prompt.id, name, margin, target, length(first, second), bag(first, second)))
     return rows
 
 
 def _pairs(item: RankedPrompt, principle: int) -> list[tuple[int, int]]:
     count = len(item.responses)
-    return [
-        (i, j) for i in range(count) for j in range(i + 1, count) if not torch.isnan(item.targets[i, j, principle])
-    ]
+    return [(i, j) for i in range(count) for j in range(i + 1, count) if not torch.isnan(item.targets[i, j, principle])]
 
 
 def _accuracies(pairs: Sequence[RewardPair]) -> dict[str, float]:

@@ -135,9 +135,7 @@ def _interval(
 
 
 def _mean_tau(ranks: Tensor) -> float | None:
-    taus = [
-        kendall_tau_b(ranks[:, a], ranks[:, b]) for a, b in itertools.combinations(range(ranks.shape[1]), 2)
-    ]
+    taus = [kendall_tau_b(ranks[:, a], ranks[:, b]) for a, b in itertools.combinations(range(ranks.shape[1]), 2)]
     mean = float(torch.cat(taus).nanmean())
     return mean if math.isfinite(mean) else None
 
@@ -152,9 +150,7 @@ def principle_weights(
     """
     made = {name: (weights or {}).get(name, 1.0) * found.weight for name, found in agreement.items()}
     if made and not any(weight > 0 for weight in made.values()):
-        raise UserError(
-            "the annotators agree on no principle (alpha 0 or less), expected some; look at the rankings"
-        )
+        raise UserError("the annotators agree on no principle (alpha 0 or less), expected some; look at the rankings")
     return made
 
 
@@ -163,9 +159,7 @@ def agreement_table(agreement: Mapping[str, PrincipleAgreement]) -> str:
     lines = ["principle       pairs  raw    tau-b  alpha (95 %)           weight"]
     for name, found in agreement.items():
         ends = "({:.2f} to {:.2f})".format(*found.alpha_interval) if found.alpha_interval else ""
-        numbers = [
-            f"{v:.2f}" if v is not None else "-" for v in (found.pair_agreement, found.tau_b, found.alpha)
-        ]
+        numbers = [f"{v:.2f}" if v is not None else "-" for v in (found.pair_agreement, found.tau_b, found.alpha)]
         flag = "  flagged: too little agreement, weighs less" if found.flagged else ""
         lines.append(
             f"{shown(name, 15):<15} {found.pairs:>5}  {numbers[0]:<5}  {numbers[1]:<5}  {numbers[2]:<5} "

@@ -90,11 +90,7 @@ class AiJudge:
             ranks[name] = tuple(shown_ranks[order.index(place)] for place in range(len(responses)))
         silent = all(rank is None for values in ranks.values() for rank in values)
         provenance = {"ranker": "ai", "model": self.model, "seed": self.seed, "missing": silent}
-        return [
-            Ranking(
-                prompt.id, prompt, tuple(responses), tuple(ended), ranks, annotator, tuple(order), provenance
-            )
-        ]
+        return [Ranking(prompt.id, prompt, tuple(responses), tuple(ended), ranks, annotator, tuple(order), provenance)]
 
     def _request(self, prompt: Prompt, answers: Sequence[str]) -> dict[str, Any]:
         asked: dict[str, Any] = {
@@ -106,9 +102,7 @@ class AiJudge:
             asked["known to be true"] = prompt.facts["labels"]
         parts: list[dict[str, Any]] = [{"type": "text", "text": json.dumps(asked, ensure_ascii=False)}]
         if self.show_images:
-            parts += [
-                _image_part(image, self.root) for message in prompt.messages for image in message.images
-            ]
+            parts += [_image_part(image, self.root) for message in prompt.messages for image in message.images]
         content: Any = parts if self.show_images else parts[0]["text"]
         messages = [{"role": "system", "content": _TASK}, {"role": "user", "content": content}]
         return {"model": self.model, "temperature": 0, "messages": messages}
@@ -134,9 +128,7 @@ def _content(reply: Mapping[str, Any] | None) -> str:
     return text if isinstance(text, str) else ""
 
 
-def read_verdict(
-    text: str, k: int, principles: Sequence[str] = PRINCIPLES
-) -> dict[str, tuple[int | None, ...]]:
+def read_verdict(text: str, k: int, principles: Sequence[str] = PRINCIPLES) -> dict[str, tuple[int | None, ...]]:
     """Ranks of the k answers, in the order they were shown, by each principle; None for whatever is not a
     rank from 1 to k.
 

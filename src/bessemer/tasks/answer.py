@@ -115,6 +115,4 @@ def new_numbers(answer: Answer) -> bool:
     known = set(words(answer.question)) | set(words(str(answer.facts.get("reference", ""))))
     if any(re.search(r"\d", token) and token not in known for token in answer.tokens):
         return True
-    return any(
-        not set(words(found.group())) <= known for found in _NUMBER_WORD.finditer(normalised(answer.text))
-    )
+    return any(not set(words(found.group())) <= known for found in _NUMBER_WORD.finditer(normalised(answer.text)))

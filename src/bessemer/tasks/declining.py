@@ -33,9 +33,7 @@ def declines_at(answer: Answer) -> int | None:
     said = [sentence for sentence in sentences(normalised(answer.text)) if not is_question(sentence)]
     text = " ".join(said)
     found = [match.start() for match in _DECLINES.finditer(text)]
-    found += [
-        text.find(normalised(phrase)) for phrase in answer.facts["declines"] if normalised(phrase) in text
-    ]
+    found += [text.find(normalised(phrase)) for phrase in answer.facts["declines"] if normalised(phrase) in text]
     # A sentence declines as a whole: what counts is where it begins.
     starts = [sum(len(s) + 1 for s in said[:i]) for i in range(len(said))]
     begins = [max(start for start in starts if start <= place) for place in found]

@@ -71,9 +71,7 @@ class Endpoint:
                 if status not in _RETRIED:
                     text = reply.decode(errors="replace")
                     raise UserError(
-                        self._clean(
-                            f"{self.url}: {failure} ({text}), expected 200; check address, model and key"
-                        )
+                        self._clean(f"{self.url}: {failure} ({text}), expected 200; check address, model and key")
                     )
                 wait = retry_after if retry_after is not None else wait
             if attempt < self.retries:

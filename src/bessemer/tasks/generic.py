@@ -86,9 +86,7 @@ def _filled(texts: Sequence[str], name: str, **words: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(made))
 
 
-def _attribute(
-    name: str, values: Sequence[str], kind: str, ordered: bool, texts: Mapping[str, Located]
-) -> Attribute:
+def _attribute(name: str, values: Sequence[str], kind: str, ordered: bool, texts: Mapping[str, Located]) -> Attribute:
     """The attribute with the positive value last where there is one."""
     report, spoken = texts["report"].entries(), _spoken(name)
     if kind == "choice":
@@ -96,9 +94,7 @@ def _attribute(
         safe = (good,) if good else tuple(values[:1]) if ordered else ()
         says = {value: _says(value, spoken, texts["choice"]) for value in values}
         part = report["part"].text()
-        return Attribute(
-            tuple(values), ordered, None, safe, says, {v: (_part(part, spoken, v),) for v in values}
-        )
+        return Attribute(tuple(values), ordered, None, safe, says, {v: (_part(part, spoken, v),) for v in values})
     good = good_value(values) if kind == "binary" else next(v for v in values if normalised(v) in _NO)
     positive = next(value for value in values if value != good)
     order = (good or "", positive)

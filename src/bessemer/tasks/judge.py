@@ -38,9 +38,7 @@ _RULES: Mapping[str, Mapping[str, _Rule]] = {
 }
 
 
-def judge(
-    prompt: Prompt, answer: str, ended: bool, principles: Sequence[str] = PRINCIPLES
-) -> dict[str, float | None]:
+def judge(prompt: Prompt, answer: str, ended: bool, principles: Sequence[str] = PRINCIPLES) -> dict[str, float | None]:
     """Score one answer by each principle, in [0, 1], higher is better; None where the rules cannot judge.
 
     ended: whether the model closed the answer itself; an answer that was cut off is not fluent. A prompt
@@ -48,7 +46,4 @@ def judge(
     """
     seen = look_at(prompt, answer, ended)
     rules = _RULES.get(prompt.facts.get("rule", ""), {"fluency": fluency})
-    return {
-        name: round(min(1.0, max(0.0, rules[name](seen))), 6) if name in rules else None
-        for name in principles
-    }
+    return {name: round(min(1.0, max(0.0, rules[name](seen))), 6) if name in rules else None for name in principles}

@@ -41,9 +41,7 @@ def _right(answer: Answer) -> float:
     asked: Sequence[str] = answer.facts["asked"]
     stated = any(name in answer.claims for name in asked)
     silent = 0.5 if answer.facts["kind"] == "report" and stated else SILENT
-    grades = [
-        _grade(answer.facts, name, answer.claims[name]) if name in answer.claims else silent for name in asked
-    ]
+    grades = [_grade(answer.facts, name, answer.claims[name]) if name in answer.claims else silent for name in asked]
     return sum(grades) / len(grades)
 
 
@@ -70,9 +68,7 @@ def helpfulness(answer: Answer) -> float:
     wrong, what to do about it."""
     asked: Sequence[str] = answer.facts["asked"]
     marks = {"": 1.0, "hedged": 0.3, "contradictory": 0.2}
-    addressed = sum(marks[answer.claims[n].problem] if n in answer.claims else 0.0 for n in asked) / len(
-        asked
-    )
+    addressed = sum(marks[answer.claims[n].problem] if n in answer.claims else 0.0 for n in asked) / len(asked)
     score = addressed * (0.4 + 0.6 * _right(answer))
     advice = [name for name, spec in answer.facts["attributes"].items() if spec["advice"]]
     if advice and _calls_for_advice(answer):

@@ -37,9 +37,7 @@ class Located:
         line = self.node.start_mark.line + 1
         return UserError(f"{self.file}:{line}: {self.key or 'the file'}: {message}")
 
-    def entries(
-        self, allowed: Iterable[str] | None = None, required: Iterable[str] = ()
-    ) -> dict[str, Located]:
+    def entries(self, allowed: Iterable[str] | None = None, required: Iterable[str] = ()) -> dict[str, Located]:
         """The entries of a mapping; unknown, missing and doubled keys are errors."""
         if not isinstance(self.node, yaml.MappingNode):
             raise self.error("expected a mapping (key: value)")
@@ -78,9 +76,7 @@ class Located:
             raise self.error("expected a list of texts")
         if not at_least <= len(self.node.value) <= MAX_ITEMS:
             raise self.error(f"{len(self.node.value)} items, expected {at_least} to {MAX_ITEMS}")
-        values = tuple(
-            Located(self.file, f"{self.key}[{i}]", node).text() for i, node in enumerate(self.node.value)
-        )
+        values = tuple(Located(self.file, f"{self.key}[{i}]", node).text() for i, node in enumerate(self.node.value))
         for i, value in enumerate(values):
             if value in values[:i]:
                 raise self.error(f"{shown(value)!r} stands twice, expected every text once")
@@ -122,9 +118,7 @@ def read_located(path: Path) -> Located:
     try:
         raw = path.read_bytes() if path.stat().st_size <= MAX_BYTES else None
     except OSError as error:
-        raise UserError(
-            f"{file}: cannot be read ({error.strerror}), expected a YAML file of wordings"
-        ) from error
+        raise UserError(f"{file}: cannot be read ({error.strerror}), expected a YAML file of wordings") from error
     if raw is None:
         raise UserError(f"{file}: larger than {MAX_BYTES} bytes, expected a file of wordings")
     if _deepest(raw) > MAX_DEPTH:
@@ -136,13 +130,9 @@ def read_located(path: Path) -> Located:
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         hint = "put texts that hold : , ? # or brackets in double quotes"
-        raise UserError(
-            f"{file}{line}: not YAML ({shown(error.problem, 120)}), expected wordings; {hint}"
-        ) from error
+        raise UserError(f"{file}{line}: not YAML ({shown(error.problem, 120)}), expected wordings; {hint}") from error
     except (yaml.YAMLError, RecursionError) as error:
-        raise UserError(
-            f"{file}: not YAML ({shown(error, 120)}), expected a YAML file of wordings"
-        ) from error
+        raise UserError(f"{file}: not YAML ({shown(error, 120)}), expected a YAML file of wordings") from error
     if node is None:
         raise UserError(f"{file}: the file is empty, expected wordings")
     return Located(file, "", node)

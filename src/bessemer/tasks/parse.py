@@ -21,9 +21,7 @@ from .prose import CJK, is_question, normalised, sentences, words
 __all__ = ["Claim", "bare_value", "leading_choice", "parse_value", "read_claims"]
 
 _CLAUSE = re.compile(r"[,;:、—]|\bbut\b|\bhowever\b|\bwhile\b|但是?|而是?|不过")
-_NEGATOR = re.compile(
-    r"(?:\b(?:not|no|never|without|non|nor|neither|cannot|hardly)\b|\b\w+n't\b|\bfree (?:of|from)\b)"
-)
+_NEGATOR = re.compile(r"(?:\b(?:not|no|never|without|non|nor|neither|cannot|hardly)\b|\b\w+n't\b|\bfree (?:of|from)\b)")
 _CJK_NEGATOR = re.compile(r"(?:没有|没|未|无|不是|不|并非|非)$")
 _NO_NEGATOR = re.compile(r"\bnot only\b|\bno doubt\b|不仅|不但|非常|不断|未来|无疑")
 _NEGATED_AFTER = re.compile(
@@ -88,13 +86,7 @@ def read_claims(
                 # A "no" that belongs to another phrase ("no damage and functional") denies nothing else.
                 before = _blanked(clause, [span for span in taken if span[1] <= start])[:start]
                 evidence = found.setdefault(name, _Evidence())
-                evidence.add(
-                    attributes[name]["values"],
-                    value,
-                    doubtful,
-                    _negated(before, clause[end:]),
-                    offset + start,
-                )
+                evidence.add(value, doubtful, _negated(before, clause[end:]), offset + start)
     return {name: evidence.settle(attributes[name]["values"], text) for name, evidence in found.items()}
 
 
@@ -108,9 +100,7 @@ def parse_value(facts: Mapping[str, Any], answer: str, attribute: str | None = N
     name = attribute or (asked[0] if asked else None)
     if name is None:
         return None
-    claim = read_claims(facts["attributes"], answer, asked[0] if asked else None, facts.get("choices")).get(
-        name
-    )
+    claim = read_claims(facts["attributes"], answer, asked[0] if asked else None, facts.get("choices")).get(name)
     return claim.value if claim else None
 
 
@@ -144,9 +134,7 @@ def _clauses(said: Sequence[str]) -> list[tuple[int, str]]:
 
 def _matches(attribute: Mapping[str, Any], clause: str) -> list[tuple[int, int, str]]:
     pattern, owners = _phrases(tuple((value, tuple(phrases)) for value, phrases in attribute["says"].items()))
-    return (
-        [(m.start(), m.end(), owners[_key(m.group())]) for m in pattern.finditer(clause)] if pattern else []
-    )
+    return [(m.start(), m.end(), owners[_key(m.group())]) for m in pattern.finditer(clause)] if pattern else []
 
 
 def _blanked(clause: str, spans: Sequence[tuple[int, int]]) -> str:
@@ -164,16 +152,10 @@ class _Evidence:
     hedged: set[str] = field(default_factory=set)
     places: list[int] = field(default_factory=list)
 
-    def add(self, values: Sequence[str], value: str, doubtful: bool, negated: bool, place: int) -> None:
+    def add(self, value: str, doubtful: bool, negated: bool, place: int) -> None:
         self.places.append(place)
-        if doubtful:
-            self.hedged.add(value)
-        elif not negated:
-            self.asserted.add(value)
-        elif len(values) == 2:
-            self.asserted.add(next(other for other in values if other != value))
-        else:
-            self.excluded.add(value)
+        kind = self.hedged if doubtful else self.excluded if negated else self.asserted
+        kind.add(value)
 
     def settle(self, values: Sequence[str], text: str) -> Claim:
         place = len(words(text[: min(self.places)]))
@@ -203,9 +185,7 @@ def _phrases(says: tuple[tuple[str, tuple[str, ...]], ...]) -> tuple[re.Pattern[
     """One pattern for all phrases of an attribute, longest first, and the value that each stands for."""
     owners: dict[str, str] = {}
     parts = []
-    for phrase, value in sorted(
-        ((normalised(p), v) for v, ps in says for p in ps), key=lambda item: -len(item[0])
-    ):
+    for phrase, value in sorted(((normalised(p), v) for v, ps in says for p in ps), key=lambda item: -len(item[0])):
         body = re.escape(phrase).replace(r"\ ", "[ -]").replace(r"\-", "[ -]")
         plural = bool(re.search("[a-z]{4,}$", phrase))  # crack, cracks; but not it, its
         begin = f"(?<!{_LATIN})" if phrase[0].isascii() else ""

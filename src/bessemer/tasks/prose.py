@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
-_WORD = re.compile(rf"[{CJK}]|(?:(?![{CJK}])[^\W_])+(?:['.](?:(?![{CJK}])[^\W_])+)*|_+\w+")
+_WORD = re.compile(rf"[{CJK}]|(?:(?![{CJK}])\w)+(?:['.](?:(?![{CJK}])\w)+)*")
 _SENTENCE = re.compile(r"[^.!?。！？;；\n]*(?:\.(?=\w)[^.!?。！？;；\n]*)*[.!?。！？;；\n]*")
 _CLOSED = re.compile(r"[.!?。！？…][\"'”’」』)）]*$")
 _VERB = "is|are|was|were|does|did|do|has|had|can|could|should|would|will|must"
@@ -98,16 +98,12 @@ def broken_share(text: str) -> float:
     """
     if not text.strip():
         return 1.0
-    bad = sum(
-        c == "\ufffd" or unicodedata.category(c) in ("Cc", "Co", "Cn", "Cs") and c not in "\n\t" for c in text
-    )
+    bad = sum(c == "\ufffd" or unicodedata.category(c) in ("Cc", "Co", "Cn", "Cs") and c not in "\n\t" for c in text)
     bad += sum(len(run) for run in re.findall(r"[^\w\s]{3,}", text) if run != "...")
     share = bad / len(text)
     latin = [word for word in words(text) if re.fullmatch(r"[a-z]{5,}", word)]
     odd = [
-        w
-        for w in latin
-        if not re.search("[aeiouy]", w) or re.search("[^aeiouy]{5,}", w) or re.search(r"(.)\1\1", w)
+        w for w in latin if not re.search("[aeiouy]", w) or re.search("[^aeiouy]{5,}", w) or re.search(r"(.)\1\1", w)
     ]
     return min(1.0, 2 * share + len(odd) / max(1, len(words(text))))
 

@@ -107,16 +107,10 @@ def prompts(
 def _interleaved(wordings: Wordings, n: int, seed: int, turn: int) -> Iterator[tuple[int, str]]:
     """(example, task) pairs, each once; after m of them every task has had its share by weight, as near as
     whole numbers allow."""
-    orders = {
-        name: permutation(n, "prompts", seed, turn, name)
-        for name, t in wordings.tasks.items()
-        if t.weight > 0
-    }
+    orders = {name: permutation(n, "prompts", seed, turn, name) for name, t in wordings.tasks.items() if t.weight > 0}
     done = dict.fromkeys(orders, 0)
     while left := [name for name in orders if done[name] < n]:
-        name = min(
-            left, key=lambda name: ((done[name] + 1) / wordings.tasks[name].weight, list(orders).index(name))
-        )
+        name = min(left, key=lambda name: ((done[name] + 1) / wordings.tasks[name].weight, list(orders).index(name)))
         yield orders[name][done[name]], name
         done[name] += 1
 
@@ -236,9 +230,7 @@ def _facts(wordings: Wordings, name: str, labels: Mapping[str, str], of: tuple[s
         "asked": asked,
         "expected": {attribute: labels[attribute] for attribute in asked},
         "labels": dict(labels),
-        "attributes": {
-            key: _reading(attribute) for key, attribute in wordings.attributes.items() if key in labels
-        },
+        "attributes": {key: _reading(attribute) for key, attribute in wordings.attributes.items() if key in labels},
         "choices": dict(task.choices),
         "length": _length(wordings, task, topic),
     }
@@ -266,11 +258,7 @@ def _reading(attribute: Attribute) -> dict[str, Any]:
 
 def _length(wordings: Wordings, task: Task, topic: str) -> list[int]:
     """Fewest and most words of the task's answers, slots counted by their shortest and longest phrases."""
-    answers = (
-        task.topics[topic].answers
-        if topic
-        else task.templates or [a for v in task.answers.values() for a in v]
-    )
+    answers = task.topics[topic].answers if topic else task.templates or [a for v in task.answers.values() for a in v]
     shortest, longest = [], []
     for answer in answers:
         bare = len(words(re.sub(r"\{[^{}]*\}", " ", answer)))

@@ -36,9 +36,7 @@ def ranks_of(scores: Sequence[float | None], tolerance: float) -> tuple[int | No
     Scores within `tolerance` of the best of a rank are ties of it: measured from that best one, so that a
     chain of small steps does not tie what is far apart.
     """
-    order = sorted(
-        (i for i, score in enumerate(scores) if score is not None), key=lambda i: -(scores[i] or 0.0)
-    )
+    order = sorted((i for i, score in enumerate(scores) if score is not None), key=lambda i: -(scores[i] or 0.0))
     ranks: list[int | None] = [None] * len(scores)
     rank, best = 0, float("inf")
     for position, i in enumerate(order, start=1):
@@ -59,20 +57,14 @@ class Rules:
 
     def rank(self, prompt: Prompt, responses: Sequence[str], ended: Sequence[bool]) -> list[Ranking]:
         """One ranking; the scores it comes from are in its provenance."""
-        scores = [
-            judge(prompt, text, end, self.principles) for text, end in zip(responses, ended, strict=True)
-        ]
-        ranks = {
-            name: ranks_of([score[name] for score in scores], self.tolerance) for name in self.principles
-        }
+        scores = [judge(prompt, text, end, self.principles) for text, end in zip(responses, ended, strict=True)]
+        ranks = {name: ranks_of([score[name] for score in scores], self.tolerance) for name in self.principles}
         made_of = {
             "ranker": "rules",
             "scores": {name: [score[name] for score in scores] for name in self.principles},
         }
         order = tuple(range(len(responses)))
-        return [
-            Ranking(prompt.id, prompt, tuple(responses), tuple(ended), ranks, self.annotator, order, made_of)
-        ]
+        return [Ranking(prompt.id, prompt, tuple(responses), tuple(ended), ranks, self.annotator, order, made_of)]
 
 
 @dataclass(frozen=True)
@@ -94,9 +86,7 @@ class Simulated:
     def rank(self, prompt: Prompt, responses: Sequence[str], ended: Sequence[bool]) -> list[Ranking]:
         """One ranking by a noisy eye."""
         annotator = f"simulated-{self.name}"
-        scores = [
-            judge(prompt, text, end, self.principles) for text, end in zip(responses, ended, strict=True)
-        ]
+        scores = [judge(prompt, text, end, self.principles) for text, end in zip(responses, ended, strict=True)]
         ranks = {}
         for principle in self.principles:
             seen: list[float | None] = []

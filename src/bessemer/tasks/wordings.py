@@ -133,9 +133,7 @@ class Wordings:
     def complete(self, labels: Mapping[str, str]) -> dict[str, str]:
         """The labels of the file's attributes, those that follow from another one included; unknown ones are
         left out."""
-        known = {
-            name: labels[name] for name, a in self.attributes.items() if a.source is None and name in labels
-        }
+        known = {name: labels[name] for name, a in self.attributes.items() if a.source is None and name in labels}
         for name, attribute in self.attributes.items():
             if attribute.source in known:
                 known[name] = attribute.mapping[known[attribute.source]]
@@ -184,9 +182,7 @@ def _attributes(place: Located) -> dict[str, Attribute]:
             continue
         source = found.get(attribute.source)
         if source is None or source.source is not None:
-            raise sources[name].error(
-                f"from: {attribute.source!r}, expected an attribute that has labels of its own"
-            )
+            raise sources[name].error(f"from: {attribute.source!r}, expected an attribute that has labels of its own")
         if set(attribute.mapping) != set(source.values):
             raise sources[name].error(f"map: expected one entry for each of {', '.join(source.values)}")
     return found
@@ -221,9 +217,7 @@ def _attribute(place: Located) -> Attribute:
     for value, spoken in phrases.items():
         if says[value]:
             for phrase in spoken:
-                _check_reading(
-                    entries.get("phrases", place), {place.key.split(".")[-1]: attribute}, phrase, value
-                )
+                _check_reading(entries.get("phrases", place), {place.key.split(".")[-1]: attribute}, phrase, value)
     return attribute
 
 
@@ -246,9 +240,7 @@ def _task(place: Located, attributes: Mapping[str, Attribute], tasks: Mapping[st
     if kind == "attribute":
         return _attribute_task(entries, attributes, weight)
     if kind == "report":
-        names = tuple(
-            _inside(entries["attributes"], n, list(attributes)) for n in entries["attributes"].texts()
-        )
+        names = tuple(_inside(entries["attributes"], n, list(attributes)) for n in entries["attributes"].texts())
         templates = entries["answers"].texts()
         _check_slots(entries["answers"], templates, names)
         return Task(kind, weight, names, questions_of(entries["questions"]), templates=templates)
@@ -256,12 +248,8 @@ def _task(place: Located, attributes: Mapping[str, Attribute], tasks: Mapping[st
         turns = entries["turns"].texts(at_least=2)
         for turn in turns:
             if turn not in tasks or tasks[turn].kind != "attribute":
-                raise entries["turns"].error(
-                    f"{shown(turn, 40)!r}, expected names of tasks of kind attribute"
-                )
-        return Task(
-            kind, weight, tuple(dict.fromkeys(tasks[turn].attributes[0] for turn in turns)), turns=turns
-        )
+                raise entries["turns"].error(f"{shown(turn, 40)!r}, expected names of tasks of kind attribute")
+        return Task(kind, weight, tuple(dict.fromkeys(tasks[turn].attributes[0] for turn in turns)), turns=turns)
     return unanswerable_task(entries, weight)
 
 
@@ -275,23 +263,16 @@ def unanswerable_task(entries: Mapping[str, Located], weight: float) -> Task:
     for name, topic in topics.items():
         for answer in topic.answers:
             if not any(" ".join(words(phrase)) in " ".join(words(answer)) for phrase in declines):
-                raise entries["topics"].error(
-                    f"{name}: {shown(answer)!r} holds none of the phrases in `declines`"
-                )
+                raise entries["topics"].error(f"{name}: {shown(answer)!r} holds none of the phrases in `declines`")
     return Task("unanswerable", weight, declines=declines, topics=topics)
 
 
-def _attribute_task(
-    entries: Mapping[str, Located], attributes: Mapping[str, Attribute], weight: float
-) -> Task:
+def _attribute_task(entries: Mapping[str, Located], attributes: Mapping[str, Attribute], weight: float) -> Task:
     name = entries["attribute"].among(attributes)
     values = attributes[name].values
     choices = {}
     if "choices" in entries:
-        choices = {
-            value: entry.text()
-            for value, entry in entries["choices"].entries(values, required=values).items()
-        }
+        choices = {value: entry.text() for value, entry in entries["choices"].entries(values, required=values).items()}
         if len({word.casefold() for word in choices.values()}) < len(choices):
             raise entries["choices"].error("expected a different word for each value")
     places = entries["answers"].entries(values, required=values)
@@ -315,9 +296,7 @@ def _check_reading(
     spec = {name: {"values": attribute[name].values, "says": attribute[name].says}}
     claim = read_claims(spec, answer, name, choices).get(name)
     if claim is None or claim.value != value:
-        reads = (
-            "nothing" if claim is None else repr(claim.value) if claim.value else f"a {claim.problem} claim"
-        )
+        reads = "nothing" if claim is None else repr(claim.value) if claim.value else f"a {claim.problem} claim"
         raise place.error(
             f"{shown(answer)!r} reads as {reads} for attribute {name!r}, expected {value!r}; "
             f"begin with its choice word, or add its phrase to attributes.{name}.says"
@@ -329,9 +308,7 @@ def _check_slots(place: Located, answers: Sequence[str], names: Iterable[str]) -
     for answer in answers:
         for name in _SLOT.findall(answer):
             if name not in known:
-                raise place.error(
-                    f"{{{shown(name, 40)}}} in {shown(answer)!r}, expected one of {', '.join(known)}"
-                )
+                raise place.error(f"{{{shown(name, 40)}}} in {shown(answer)!r}, expected one of {', '.join(known)}")
         if set(_SLOT.sub("", answer)) & set("{}"):
             raise place.error(f"{shown(answer)!r}: broken braces, expected {{NAME}}")
 
@@ -355,9 +332,7 @@ def _refuse_overlap(tasks: Mapping[str, Located]) -> None:
     for task in tasks.values():
         entries = task.entries()
         holders = [entries] if "questions" in entries else []
-        holders += (
-            [topic.entries() for topic in entries["topics"].entries().values()] if "topics" in entries else []
-        )
+        holders += [topic.entries() for topic in entries["topics"].entries().values()] if "topics" in entries else []
         for holder in holders:
             for part, place in holder["questions"].entries().items():
                 for question in place.texts():

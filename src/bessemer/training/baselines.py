@@ -22,7 +22,7 @@ def length_baseline(pairs: Sequence[Pair], first_wins: Sequence[bool]) -> Margin
 def bag_of_words_baseline(pairs: Sequence[Pair], first_wins: Sequence[bool]) -> Margin:
     """Fit log-odds that the first answer wins on the difference of their word counts (Chinese: of characters)."""
     vectorizer = CountVectorizer(token_pattern=r"[一-鿿]|[^\W_]+|[^\w\s]")
-    vectorizer.fit([text for pair in pairs for text in pair] or ["."])
+    vectorizer.fit([*(text for pair in pairs for text in pair), "."])  # one word at least, if all said nothing
     return _fitted(pairs, first_wins, lambda texts: vectorizer.transform(texts).toarray().astype(float))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-import torch
 from torch import Tensor
 
 from bessemer.algos.language import next_token_loss

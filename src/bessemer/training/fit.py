@@ -128,9 +128,7 @@ def fit(
                 metrics |= after_step(step + 1)
             run.log(step + 1, metrics)
             bar.advance(1, loss=result.loss)
-            if (step + 1) % save_steps == 0 and step + 1 < steps:
-                state.save(run, step + 1)
-            elif run.stop_requested:
+            if (step + 1) % save_steps == 0 and step + 1 < steps or run.stop_requested:
                 state.save(run, step + 1)
             run.raise_if_stopped()
     state.save(run, steps)

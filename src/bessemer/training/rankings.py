@@ -64,9 +64,7 @@ def ranked_prompts(rankings: Sequence[Ranking], principles: Sequence[str]) -> li
         ranks = [_ranks(ranking, principles) for ranking in group]
         targets, weights = aggregate_targets(ranks)
         found.append(
-            RankedPrompt(
-                first.prompt, first.responses, first.ended, targets.permute(1, 2, 0), weights.permute(1, 2, 0)
-            )
+            RankedPrompt(first.prompt, first.responses, first.ended, targets.permute(1, 2, 0), weights.permute(1, 2, 0))
         )
     if not found:
         raise UserError("no rankings, expected at least one; run the rank stage or give it files made by people")
@@ -76,11 +74,16 @@ def ranked_prompts(rankings: Sequence[Ranking], principles: Sequence[str]) -> li
 def _ranks(ranking: Ranking, principles: Sequence[str]) -> Tensor:
     """Ranks (P, K), nan where the annotator could not judge."""
     nothing = (None,) * len(ranking.responses)
-    rows = [[float("nan") if rank is None else float(rank) for rank in ranking.ranks.get(name, nothing)] for name in principles]
+    rows = [
+        [float("nan") if rank is None else float(rank) for rank in ranking.ranks.get(name, nothing)]
+        for name in principles
+    ]
     return torch.tensor(rows)
 
 
-def split_by_prompt(items: Sequence[RankedPrompt], share: float, seed: int) -> tuple[list[RankedPrompt], list[RankedPrompt]]:
+def split_by_prompt(
+    items: Sequence[RankedPrompt], share: float, seed: int
+) -> tuple[list[RankedPrompt], list[RankedPrompt]]:
     """Train and held-out part; all rankings of a prompt are on one side."""
     ids = sorted({item.prompt.id for item in items})
     count = max(1, round(share * len(ids)))
@@ -104,10 +107,15 @@ class RankingBatches:
             prompt = feed.renderer.prompt(item.prompt.messages)
             room = cutoff - len(prompt.ids)
             if room < 2:
-                raise UserError(f"prompt {item.prompt.id}: {len(prompt.ids)} tokens, expected under cutoff_len={cutoff}")
+                raise UserError(
+                    f"prompt {item.prompt.id}: {len(prompt.ids)} tokens, expected under cutoff_len={cutoff}"
+                )
             self.rendered.append(prompt)
             self.answers.append(
-                [feed.renderer.answer_ids(text, end, room) for text, end in zip(item.responses, item.ended, strict=True)]
+                [
+                    feed.renderer.answer_ids(text, end, room)
+                    for text, end in zip(item.responses, item.ended, strict=True)
+                ]
             )
         feed.prepare([item.prompt.messages for item in self.items])
 

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch.testing import assert_close
+
+import tiny
+from bessemer.data.images import load_image, to_pixels
+from bessemer.models.classifier import Classifier
+from bessemer.models.vision import Tower
+
+ATTRIBUTES = {"defect": ["no", "yes"], "严重程度": ["无", "轻", "重"]}
+
+
+def _classifier(tmp_path: Path) -> Classifier:
+    torch.manual_seed(0)
+    return Classifier(Tower.load(tiny.vision_tower(tmp_path / "tower")), ATTRIBUTES, dropout=0.5).eval()
+
+
+@torch.no_grad()
+def test_logits_are_a_linear_layer_on_the_mean_feature(tmp_path: Path) -> None:
+    classifier = _classifier(tmp_path)
+    pixels = torch.randn(3, 3, 32, 32)
+    mean = classifier.tower.network.forward_features(pixels).mean((2, 3))
+    logits = classifier(pixels)
+    assert {name: tuple(value.shape) for name, value in logits.items()} == {"defect": (3, 2), "严重程度": (3, 3)}
+    for name, head in classifier.heads.items():
+        assert_close(logits[name], mean @ head.weight.T + head.bias, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_saved_and_loaded_is_the_same(tmp_path: Path) -> None:
+    classifier = _classifier(tmp_path)
+    classifier.save(tmp_path / "saved")
+    loaded = Classifier.load(tmp_path / "saved")
+    pixels = torch.randn(2, 3, 32, 32)
+    assert loaded.attributes == ATTRIBUTES and not loaded.training and not loaded.tower.training
+    for name, value in loaded(pixels).items():
+        assert torch.equal(value, classifier(pixels)[name])
+    # the tower is a tower like any other, for `align` to start from
+    assert torch.equal(Tower.load(tmp_path / "saved").eval()(pixels), classifier.tower(pixels))
+    assert "轻" in (tmp_path / "saved" / "classifier" / "config.json").read_text(encoding="utf-8")
+
+
+def test_bytes_are_normalised_as_to_pixels_does(tmp_path: Path) -> None:
+    classifier = _classifier(tmp_path)
+    path = next(tiny.photographs(tmp_path / "photos", 1, size=32).rglob("*.png"))
+    image = load_image(path)
+    raw = torch.tensor(list(image.tobytes()), dtype=torch.uint8).view(1, 32, 32, 3).permute(0, 3, 1, 2)
+    expected = to_pixels(image, 32, classifier.tower.mean, classifier.tower.std)
+    assert_close(classifier.normalised(raw)[0], expected, atol=1e-5, rtol=0)

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.testing import assert_close
+
+import tiny
+from bessemer.data.images import image_ref, load_image, to_pixels
+from bessemer.data.records import ImageRef
+from bessemer.models.features import CHUNK, VIEWS, FeatureStore, flipped
+from bessemer.models.vision import Tower, pool
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> list[ImageRef]:
+    folder = tiny.photographs(tmp_path / "photos", 6)
+    return [image_ref(path, tmp_path) for path in sorted(folder.rglob("*.png"))]
+
+
+def _tower(tmp_path: Path, seed: int = 0) -> Tower:
+    return Tower.load(tiny.vision_tower(tmp_path / f"tower{seed}", seed)).eval()
+
+
+@torch.no_grad()
+def _plain(tower: Tower, image: ImageRef, root: Path, view: int = 0) -> Tensor:
+    """The tower in float32 on one image alone."""
+    pixels = to_pixels(load_image(image, root), tower.image_size, tower.mean, tower.std)
+    axes = {0: [], 1: [2], 2: [1], 3: [1, 2]}[view]
+    return pool(tower(pixels.flip(axes)[None]), 2)[0]
+
+
+def test_views_are_flips() -> None:
+    pixels = torch.arange(12.0).view(1, 3, 4)
+    assert VIEWS == 4 and flipped(pixels, 0) is pixels
+    assert flipped(pixels, 1)[0, 0].tolist() == [3, 2, 1, 0]  # mirrored: left and right
+    assert flipped(pixels, 2)[0, 0].tolist() == [8, 9, 10, 11]  # upside down
+    assert flipped(pixels, 3)[0, 0].tolist() == [11, 10, 9, 8]
+
+
+@pytest.mark.parametrize("view", range(4))
+def test_features_are_the_tower_s_to_two_per_cent(tmp_path: Path, images: list[ImageRef], view: int) -> None:
+    """The tower runs in bfloat16 under autocast, 8 bits a product: a hundredth or two of the features' size."""
+    tower = _tower(tmp_path)
+    store = FeatureStore(tower, 2, tmp_path, tmp_path / "cache")
+    features = store.features(images, view)
+    assert features.shape == (6, 4, tower.channels) and features.dtype == torch.float16
+    for row, image in zip(features, images, strict=True):
+        exact = _plain(tower, image, tmp_path, view)
+        assert float((row.float() - exact).norm() / exact.norm()) < 0.02
+
+
+def test_an_image_alone_is_the_image_in_a_batch(tmp_path: Path, images: list[ImageRef]) -> None:
+    """To a bfloat16's last bit of the largest feature: a kernel may add up in another order."""
+    tower = _tower(tmp_path)
+    together = FeatureStore(tower, 2, tmp_path, tmp_path / "one").features(images)
+    alone = FeatureStore(tower, 2, tmp_path, tmp_path / "two")
+    for row, image in zip(together, images, strict=True):
+        assert_close(alone.features([image])[0], row, atol=float(row.abs().max()) / 128, rtol=0)
+    pairs = FeatureStore(tower, 2, tmp_path, tmp_path / "three")
+    assert torch.equal(torch.cat([pairs.features(images[k : k + 2]) for k in (0, 2, 4)]), together)
+
+
+def test_what_was_computed_is_not_computed_again(tmp_path: Path, images: list[ImageRef]) -> None:
+    tower = _tower(tmp_path)
+    store = FeatureStore(tower, 2, tmp_path, tmp_path / "cache")
+    assert store.prepare(images[:4], views=2) == 8
+    assert store.prepare(images, views=2) == 4
+    first = store.features(images, 1)
+    for path in (tmp_path / "photos").rglob("*.png"):
+        path.unlink()
+    again = FeatureStore(_tower(tmp_path), 2, tmp_path, tmp_path / "cache")
+    assert again.prepare(images, views=2) == 0
+    assert torch.equal(again.features(images, 1), first)
+
+
+def test_other_weights_or_another_grid_have_another_folder(tmp_path: Path, images: list[ImageRef]) -> None:
+    cache = tmp_path / "cache"
+    store = FeatureStore(_tower(tmp_path), 2, tmp_path, cache)
+    assert FeatureStore(_tower(tmp_path), 2, tmp_path, cache).folder == store.folder
+    trained = _tower(tmp_path)
+    with torch.no_grad():
+        next(trained.parameters()).flatten()[0].add_(1e-3)
+    moved = _tower(tmp_path)
+    next(buffer for name, buffer in moved.named_buffers() if name.endswith("running_mean")).add_(1e-3)
+    resized = _tower(tmp_path)
+    resized.settings["image_size"] = 64
+    others = [
+        FeatureStore(_tower(tmp_path, seed=1), 2, tmp_path, cache),
+        FeatureStore(trained, 2, tmp_path, cache),
+        FeatureStore(moved, 2, tmp_path, cache),
+        FeatureStore(resized, 2, tmp_path, cache),
+        FeatureStore(_tower(tmp_path), 1, tmp_path, cache),
+    ]
+    assert len({store.folder, *(other.folder for other in others)}) == 6
+    store.prepare(images)
+    assert all(not other.known for other in others)
+
+
+def test_more_images_than_a_chunk(tmp_path: Path) -> None:
+    images = []
+    for shade in range(CHUNK + 2):
+        Image.new("RGB", (8, 8), (shade, 2 * shade, 255 - shade)).save(tmp_path / f"{shade}.png")
+        images.append(image_ref(tmp_path / f"{shade}.png", tmp_path))
+    tower = _tower(tmp_path)
+    store = FeatureStore(tower, 1, tmp_path, tmp_path / "cache")
+    features = store.features(images)
+    assert len(list(store.folder.iterdir())) == 2 and len(store.known) == CHUNK + 2
+    exact = torch.stack([pool(_plain(tower, image, tmp_path).T.reshape(1, -1, 2, 2), 1)[0] for image in images])
+    assert float((features.float() - exact).norm() / exact.norm()) < 0.02

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from torch.testing import assert_close
+from transformers import CLIPVisionConfig, CLIPVisionModel, ConvNextConfig, ConvNextModel
+
+import tiny
+from bessemer.errors import UserError
+from bessemer.models.vision import Projector, Tower, pool
+
+PIXELS = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def test_pool_is_the_mean_of_each_cell() -> None:
+    features = torch.arange(2 * 3 * 4 * 6, dtype=torch.float32).view(2, 3, 4, 6)
+    pooled = pool(features, 2)
+    assert pooled.shape == (2, 4, 3)
+    for image in range(2):
+        for channel in range(3):
+            plane = features[image, channel]
+            cells = [plane[:2, :3], plane[:2, 3:], plane[2:, :3], plane[2:, 3:]]
+            assert pooled[image, :, channel].tolist() == [float(cell.mean()) for cell in cells]
+    assert_close(pool(features, 1)[:, 0], features.mean((2, 3)))
+
+
+@torch.no_grad()
+def test_a_timm_tower_is_timm_s_own_features(tmp_path: Path) -> None:
+    tower = Tower.load(tiny.vision_tower(tmp_path / "tower")).eval()
+    theirs = timm.create_model("test_efficientnet", pretrained=False, num_classes=0).eval()
+    theirs.load_state_dict(tower.network.state_dict())
+    assert torch.equal(tower(PIXELS), theirs.forward_features(PIXELS))
+    assert tower(PIXELS).shape[:2] == (3, tower.channels) and tower.image_size == 32
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("architecture", ["test_efficientnet", "test_vit"])
+def test_saved_and_loaded_is_the_same(tmp_path: Path, architecture: str) -> None:
+    torch.manual_seed(0)
+    tower = Tower.from_timm(architecture).eval()
+    tower.save(tmp_path)
+    loaded = Tower.load(tmp_path).eval()
+    size = tower.image_size
+    pixels = torch.randn(1, 3, size, size)
+    assert torch.equal(loaded(pixels), tower(pixels)) and loaded.settings == tower.settings
+
+
+@torch.no_grad()
+def test_a_transformer_s_tokens_become_a_map() -> None:
+    """Row by row, without the class token."""
+    torch.manual_seed(0)
+    tower = Tower.from_timm("test_vit").eval()
+    pixels = torch.randn(1, 3, tower.image_size, tower.image_size)
+    tokens = tower.network.forward_features(pixels)
+    features = tower(pixels)
+    side = features.shape[-1]
+    assert features.shape == (1, tower.channels, side, side) and tokens.shape[1] == side * side + 1
+    for row, column in ((0, 0), (0, side - 1), (side - 1, 1)):
+        assert torch.equal(features[0, :, row, column], tokens[0, 1 + row * side + column])
+
+
+@torch.no_grad()
+def test_hugging_face_towers(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    clip = CLIPVisionModel(CLIPVisionConfig(**shape, image_size=16, patch_size=4)).eval()
+    clip.save_pretrained(tmp_path / "clip")
+    tower = Tower.load(tmp_path / "clip").eval()
+    pixels = PIXELS[:, :, :16, :16]
+    tokens = clip(pixel_values=pixels).last_hidden_state
+    assert tower.image_size == 16 and tower.channels == 16
+    assert_close(tower(pixels)[1, :, 2, 3], tokens[1, 1 + 2 * 4 + 3], atol=1e-6, rtol=0)
+    tower.save(tmp_path / "again")
+    assert_close(Tower.load(tmp_path / "again").eval()(pixels), tower(pixels), atol=0, rtol=0)
+    convnext = ConvNextModel(ConvNextConfig(depths=[1, 1, 1, 1], hidden_sizes=[4, 8, 8, 12], image_size=64)).eval()
+    convnext.save_pretrained(tmp_path / "convnext")
+    maps = Tower.load(tmp_path / "convnext").eval()
+    wide = torch.randn(1, 3, 64, 64)
+    assert maps.channels == 12
+    assert_close(maps(wide), convnext(pixel_values=wide).last_hidden_state, atol=1e-6, rtol=0)
+
+
+def test_unknown_architectures_are_refused() -> None:
+    with pytest.raises(UserError, match="vision tower 'resnet99x': not an architecture timm knows"):
+        Tower.from_timm("resnet99x")
+
+
+@torch.no_grad()
+def test_a_projector_comes_back(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    projector = Projector(12, 20, 8)
+    features = torch.randn(2, 4, 12)
+    normed = torch.nn.functional.layer_norm(features, (12,), projector.norm.weight, projector.norm.bias)
+    inner = torch.nn.functional.gelu(normed @ projector.inner.weight.T + projector.inner.bias)
+    assert_close(projector(features), inner @ projector.outer.weight.T + projector.outer.bias, atol=1e-6, rtol=0)
+    projector.save(tmp_path)
+    assert torch.equal(Projector.load(tmp_path)(features), projector(features))
+    assert projector(features.half()).dtype == torch.float32
