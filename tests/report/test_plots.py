@@ -34,7 +34,7 @@ def test_predicted_reward_and_held_out_score_are_both_drawn_with_the_control(
     with style():
         chart = reward_curves(small_report)
     assert chart is not None
-    assert "Reward predicted" in chart.text and "held-out prompts" in chart.text
+    assert "Reward predicted" in chart.text and "Score of held-out answers" in chart.text
     assert chart.text.count(">shuffled rewards<") == 2
 
 

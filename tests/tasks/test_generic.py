@@ -54,6 +54,7 @@ def test_two_values_with_a_good_one_give_yes_or_no() -> None:
     attribute, task = wordings.attributes["class"], wordings.tasks["class"]
     assert (attribute.values, attribute.positive, attribute.safe) == (("good", "crack"), "crack", ("good",))
     assert task.choices == {"good": "No", "crack": "Yes"}
+    assert task.questions is not None and "Is anything wrong with the item?" in task.questions.train
     chinese = default_wordings({"安全帽": ["未佩戴", "佩戴"]})
     assert chinese.attributes["安全帽"].values == ("佩戴", "未佩戴")
     assert chinese.tasks["安全帽"].choices == {"佩戴": "否", "未佩戴": "是"}

@@ -104,7 +104,7 @@ def _load_plain(directory: Path, facts: Facts, dtype: str, device: torch.device 
     try:
         config = AutoConfig.from_pretrained(directory)
         vlm = "vision_config" in config.to_dict()
-        loader = AutoModelForImageTextToText if vlm else AutoModelForCausalLM
+        loader: Any = AutoModelForImageTextToText if vlm else AutoModelForCausalLM
         language, loading = loader.from_pretrained(
             directory, dtype=weights, use_safetensors=True, output_loading_info=True
         )

@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import platform
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from bessemer import __version__
 from bessemer.config import Artifact
@@ -37,10 +33,9 @@ from bessemer.report.outputs import (
     Context,
     Evaluation,
     ModelOutputs,
-    Parent,
     RewardPair,
-    StageFacts,
 )
+from bessemer.report.provenance import git_commit, machine_facts, read_lineage
 from bessemer.report.saved import read_metrics, read_outputs, write_evaluation, write_outputs
 from bessemer.report.table import terminal_table
 from bessemer.stages.answers import classifier_outputs, language_outputs, probe_outputs, trivial_outputs
@@ -121,7 +116,7 @@ def run(config: Config) -> Path:
         agreement=_agreement(config.rank),
         metrics=_metrics(config.ppo),
         control_metrics=_metrics(config.shuffled),
-        lineage=_lineage(config),
+        lineage=read_lineage(Path(directory) for directory in config.lineage),
     )
     write_evaluation(run.directory / "outputs", evaluation)
     report = build(evaluation)
@@ -201,7 +196,6 @@ def _context(config: Config, dataset: Dataset, wordings: Wordings | None, main: 
         for name, a in (wordings.attributes if wordings else {}).items()
         if a.source is None
     ]
-    cpu = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "")
     return Context(
         dataset=str(facts.get("dataset", dataset.root.parent.name)),
         split=str(facts.get("split", "")),
@@ -214,14 +208,9 @@ def _context(config: Config, dataset: Dataset, wordings: Wordings | None, main: 
         else "",
         command=f"bessemer evaluate --from {config.output_dir}",
         date=date.today().isoformat(),
-        git_commit=_commit(),
+        git_commit=git_commit(Path(__file__).parent),
         version=__version__,
-        machine={
-            "processor": cpu or platform.processor() or platform.machine(),
-            "threads": torch.get_num_threads(),
-            "torch": str(torch.__version__),
-            "python": platform.python_version(),
-        },
+        machine=machine_facts(Mesh.start().device.type),
         licences=tuple(facts.get("licences", ())),
     )
 
@@ -253,47 +242,8 @@ def _metrics(directory: str) -> tuple[dict[str, float | None], ...]:
     return read_metrics(path) if directory and path.is_file() else ()
 
 
-def _lineage(config: Config) -> tuple[StageFacts, ...]:
-    facts = []
-    for directory in config.lineage:
-        manifest = read_manifest(Path(directory))
-        if manifest is None:
-            continue
-        parents = {
-            name: Parent(Path(parent["path"]).name, str(parent["sha256"]))
-            for name, parent in manifest.get("parents", {}).items()
-        }
-        facts.append(
-            StageFacts(
-                stage=Path(directory).name,
-                directory=Path(directory).name,
-                fingerprint=manifest.get("fingerprint"),
-                sha256=manifest.get("model_sha256"),
-                parents=parents,
-                seed=manifest.get("seed"),
-                seconds=manifest.get("seconds"),
-            )
-        )
-    return tuple(facts)
-
-
 def _lines(path: str | Path) -> list[str]:
     try:
         return Path(path).read_text(encoding="utf-8").splitlines()
     except OSError:
         return []
-
-
-def _commit() -> str | None:
-    """Commit of the program's own source, if it runs from a checkout."""
-    try:
-        found = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return found.stdout.strip() or None

@@ -13,8 +13,8 @@ __all__ = ["dump_wordings"]
 
 _HEAD = """\
 # What is asked about your photographs, and how the labels are spoken. Edit freely: `bessemer import` checks
-# every line and names
-# file, line and key of what it cannot use. Texts that hold : , ? # or brackets stand in quotes.
+# every line and names file, line and key of what it cannot use. Texts that hold : , ? # or brackets stand in
+# quotes.
 """
 _ATTRIBUTES = """\
 # The labels.

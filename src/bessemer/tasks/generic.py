@@ -22,6 +22,7 @@ _GOOD = frozenset((
     "undamaged", "佩戴", "佩戴安全帽", "合格", "合规", "安全", "完好", "完整", "已佩戴", "无",
     "无异常", "无缺陷", "正常", "没有缺陷", "良好", "规范", "通过",
 ))  # fmt: skip
+_NAMELESS = frozenset({"class", "label", "category", "target", "类别", "标签", "分类"})
 _NO, _YES = frozenset({"no", "false", "0", "n", "否"}), frozenset({"yes", "true", "1", "y", "是"})
 
 
@@ -51,8 +52,11 @@ def default_wordings(
     tasks: dict[str, Task] = {}
     for name, values in attributes.items():
         kind = _kind(values)
-        made[name] = _attribute(name, values, kind, name in ordered, texts)
-        tasks[_free(name, tasks)] = _task(name, made[name], kind, texts)
+        # "Is anything wrong with the class?" is no question: labels from folders alone are about the item.
+        plain = kind == "binary" and len(attributes) == 1 and normalised(name) in _NAMELESS
+        spoken = texts["item"].text() if plain else _spoken(name)
+        made[name] = _attribute(spoken, values, kind, name in ordered, texts)
+        tasks[_free(name, tasks)] = _task(name, spoken, made[name], kind, texts)
     asked = list(tasks)
     tasks[_free("report", tasks)] = _report(list(made), texts["report"])
     if len(asked) > 1:
@@ -80,15 +84,15 @@ def _filled(texts: Sequence[str], name: str, **words: str) -> tuple[str, ...]:
     """The texts with names in place of their braces; those that come out alike only once."""
     made = []
     for text in texts:
-        for key, word in {"name": _spoken(name), **words}.items():
+        for key, word in {"name": name, **words}.items():
             text = text.replace(f"{{{key}}}", word)
         made.append(text[:1].upper() + text[1:])
     return tuple(dict.fromkeys(made))
 
 
-def _attribute(name: str, values: Sequence[str], kind: str, ordered: bool, texts: Mapping[str, Located]) -> Attribute:
+def _attribute(spoken: str, values: Sequence[str], kind: str, ordered: bool, texts: Mapping[str, Located]) -> Attribute:
     """The attribute with the positive value last where there is one."""
-    report, spoken = texts["report"].entries(), _spoken(name)
+    report = texts["report"].entries()
     if kind == "choice":
         good = good_value(values)
         safe = (good,) if good else tuple(values[:1]) if ordered else ()
@@ -122,25 +126,25 @@ def _says(value: str, name: str, choice: Located) -> tuple[str, ...]:
     return (both,) if bare_value(value) else (_spoken(value), both)
 
 
-def _task(name: str, attribute: Attribute, kind: str, texts: Mapping[str, Located]) -> Task:
+def _task(name: str, spoken: str, attribute: Attribute, kind: str, texts: Mapping[str, Located]) -> Task:
     entries = texts[kind].entries()
     options = ", ".join(map(_spoken, attribute.values))
     good = _spoken(attribute.values[0])
     found = questions_of(entries["questions"])
     questions = Questions(
-        *(_filled(part, name, options=options, good=good) for part in (found.train, found.bank, found.test))
+        *(_filled(part, spoken, options=options, good=good) for part in (found.train, found.bank, found.test))
     )
     # A name that holds a value ("crack seen": crack) would be read as that value: such answers are left out.
-    inside = any(_spoken(value) in _spoken(name) for value in attribute.values) and kind != "flag"
+    inside = any(_spoken(value) in spoken for value in attribute.values) and kind != "flag"
     if kind == "choice":
         usable = [text for text in entries["answers"].texts() if not (inside and "{name}" in text)]
-        answers = {v: _filled(usable, name, value=_spoken(v)) for v in attribute.values}
+        answers = {v: _filled(usable, spoken, value=_spoken(v)) for v in attribute.values}
         choices = {v: _spoken(v)[:1].upper() + _spoken(v)[1:] for v in attribute.values}
     else:
         negative, positive = attribute.values
         answers = {
-            negative: _filled(entries["negative"].texts(), name, value=_spoken(negative)),
-            positive: _filled(entries["positive"].texts(), name, value=_spoken(positive)),
+            negative: _filled(entries["negative"].texts(), spoken, value=_spoken(negative)),
+            positive: _filled(entries["positive"].texts(), spoken, value=_spoken(positive)),
         }
         choices = {negative: texts["no"].text(), positive: texts["yes"].text()}
     return Task("attribute", 1.0, (name,), questions, answers, choices=choices)
