@@ -5,11 +5,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
 from bessemer.data import elpv
 from bessemer.data.elpv import read_elpv
 from bessemer.data.images import load_image
 from bessemer.errors import UserError
-from PIL import Image
 
 THIRDS = ("0.0", "0.3333333333333333", "0.6666666666666666", "1.0")
 RUNS = [("mono", 70), ("poly", 130), ("mono", 60)]  # blocks: 70; 60 + 70; 60

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
+
 from bessemer.data.folders import Survey, examples_from, survey_folder
 from bessemer.data.images import load_image
 from bessemer.errors import UserError
-from PIL import Image
 
 _SHADE = iter(range(10**9))
 

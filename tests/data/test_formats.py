@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from bessemer.data.formats import Preference, detect, messages_of, preference_of
 from bessemer.data.schema import ImageRef, Message
 from bessemer.errors import UserError

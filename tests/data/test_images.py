@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+
 from bessemer.data.images import (
     ImageFacts,
     decode_image,
@@ -23,8 +26,6 @@ from bessemer.data.images import (
 )
 from bessemer.data.schema import ImageRef
 from bessemer.errors import UserError
-from PIL import Image, ImageFile
-from PIL.TiffImagePlugin import TiffImageFile
 
 
 def _bytes(image: Image.Image, format: str, **options: Any) -> bytes:

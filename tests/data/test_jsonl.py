@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from bessemer.data import jsonl
 from bessemer.data.jsonl import Row, parse_object, read_rows, rows_of, to_line
 from bessemer.errors import UserError

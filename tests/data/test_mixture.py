@@ -6,6 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+
 from bessemer.data.mixture import epoch_order, mixture_order, permutation, shard
 from bessemer.errors import UserError
 

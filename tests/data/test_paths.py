@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from bessemer.data.paths import check_path, resolve_path, shown
 from bessemer.errors import UserError
 
@@ -10,7 +11,7 @@ from bessemer.errors import UserError
 @pytest.mark.parametrize(
     "path",
     ["", "  ", "http://127.0.0.1/a.png", "HTTPS://x/a.png", "file:///etc/passwd", "data:image/png;base64,AA", "s3://b/a.png",
-     "a\0.png", "a\n.png", "a\x7f.png", "a\x1b[31m.png", "\ud800.png",
+     "a\0.png", "a\n.png", "a\x7f.png", "a\x1b[31m.png", "\ud800.png", "\udfff.png",
      "..\\..\\secret.png", "C:/a.png", "c:a.png",
      "\\\\server\\share\\a.png"],
 )  # fmt: skip

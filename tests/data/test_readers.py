@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
+
 from bessemer.data.images import image_ref
 from bessemer.data.readers import read_any
 from bessemer.data.records import Conversation, Document, Example, Message, Prompt, Ranking, encode_record
 from bessemer.errors import UserError
-from PIL import Image
 
 
 @pytest.fixture

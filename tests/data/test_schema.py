@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from bessemer.data.schema import Conversation, Document, Example, ImageRef, Message, Prompt, Ranking
 from bessemer.errors import UserError
 
@@ -141,6 +142,27 @@ def test_rankings(changes: dict[str, Any], message: str) -> None:
 def test_examples(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         _example(**changes)
+
+
+def test_every_record_has_an_id_and_a_known_scene() -> None:
+    kitchen: Any = "kitchen"
+    for make in (
+        lambda id, scene: Conversation(id, (ASK, ANSWER), scene=scene),
+        lambda id, scene: Prompt(id, (ASK,), scene=scene),
+        lambda id, scene: _example(id=id, scene=scene),
+    ):
+        assert make("x", "personnel").scene == "personnel"
+        with pytest.raises(UserError, match="id is empty"):
+            make(" ", None)
+        with pytest.raises(UserError, match="scene 'kitchen', expected one of"):
+            make("x", kitchen)
+    with pytest.raises(UserError, match="id is empty"):
+        Document("", "text")
+
+
+def test_two_answers_can_be_ranked() -> None:
+    pair: dict[str, Any] = {"responses": ("a", "b"), "ended": (True, True), "shown_order": (1, 0)}
+    assert _ranking(**pair, ranks={"clarity": (2, 1)}).ranks == {"clarity": (2, 1)}
 
 
 def test_empty_documents() -> None:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import pytest
+
 from bessemer.data.splits import contiguous_blocks, grouped_split, stratified_split
 from bessemer.errors import UserError
 
@@ -113,3 +114,9 @@ def test_refusals() -> None:
         stratified_split(["x"] * 2, 0)
     with pytest.raises(UserError, match="from 0 to below 1"):
         stratified_split(["x"] * 9, 0, test=1.0)
+    with pytest.raises(UserError, match="from 0 to below 1"):
+        grouped_split(list(range(9)), ["x"] * 9, 0, val=-0.1)
+
+
+def test_a_small_share_is_one_item() -> None:
+    assert Counter(stratified_split(["x"] * 20, 0, test=0.01, val=0.01)) == {"train": 18, "val": 1, "test": 1}

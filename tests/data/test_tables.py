@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from bessemer.data.tables import FileIndex, Table, find_column, image_column_of, label_columns_of, read_table
 from bessemer.errors import UserError
 

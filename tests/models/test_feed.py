@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 import torch
 from PIL import Image
 from torch import Tensor
@@ -21,6 +20,7 @@ from transformers import (
     LlamaConfig,
 )
 
+import tiny
 from bessemer.data.images import image_ref, load_image
 from bessemer.data.records import ImageRef, Message
 from bessemer.models.backbone import PaddedBackbone
@@ -56,7 +56,9 @@ def _idefics(directory: Path) -> Path:
         num_key_value_heads=2, bos_token_id=1, eos_token_id=2, pad_token_id=2, initializer_range=0.2,
     )  # fmt: skip
     image = words.convert_tokens_to_ids("<image>")
-    config = Idefics3Config(vision_config=vision, text_config=text, scale_factor=2, image_token_id=image, pad_token_id=2)
+    config = Idefics3Config(
+        vision_config=vision, text_config=text, scale_factor=2, image_token_id=image, pad_token_id=2
+    )
     AutoModelForImageTextToText.from_config(config, dtype=torch.float32).save_pretrained(directory)
     cut = Idefics3ImageProcessor(size={"longest_edge": 16}, max_image_size={"longest_edge": 8})
     Idefics3Processor(cut, words, image_seq_len=1, chat_template=tiny.PARTS).save_pretrained(directory)
@@ -139,7 +141,12 @@ def test_a_pretrained_model_learns_and_is_saved(tmp_path: Path, images: list[Ima
         assert loaded.facts.kind == "vlm" and (loaded.lora is not None) == (case == "adapter")
         with torch.no_grad():
             expected = model.backbone.hidden(packed)
-            assert_close(loaded.backbone.hidden(again.pack([again.renderer.prompt(t) for t in _talks(images)])), expected, atol=5e-5, rtol=0)
+            assert_close(
+                loaded.backbone.hidden(again.pack([again.renderer.prompt(t) for t in _talks(images)])),
+                expected,
+                atol=5e-5,
+                rtol=0,
+            )
             rounded = load_model(str(tmp_path / case), "bf16").backbone.hidden(packed)
         assert rounded.dtype == torch.bfloat16
         assert float((rounded.float() - expected).norm() / expected.norm()) < 0.05
@@ -150,7 +157,11 @@ def test_cached_features_or_pixels(tmp_path: Path, images: list[ImageRef]) -> No
     feed = Feed(model, tmp_path, tmp_path / "cache")
     rendered = [feed.renderer.prompt(talk) for talk in _talks(images)]
     cached = feed.inputs(rendered, [0, 3, 1])
-    assert set(cached) == {"features"} and cached["features"].shape == (3, 4, model.tower.channels if model.tower else 0)
+    assert set(cached) == {"features"} and cached["features"].shape == (
+        3,
+        4,
+        model.tower.channels if model.tower else 0,
+    )
     assert [len(r.image_places) for r in rendered] == [4, 0, 8]
     feed.use_pixels()
     live = feed.inputs(rendered, [0, 3, 1])

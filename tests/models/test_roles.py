@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
+import tiny
 from bessemer.data.batches import Packed, pack
 from bessemer.errors import UserError
 from bessemer.models.backbone import PaddedBackbone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from bessemer.manifest import read_manifest
+from killed_stage import sections
 
 STAGES = ["tower", "align", "sft", "rank", "reward", "ppo", "distill"]
 DRIVER = Path(__file__).parents[1] / "killed_stage.py"
@@ -20,26 +22,26 @@ DRIVER = Path(__file__).parents[1] / "killed_stage.py"
 APART = ("manifest.json", "config.yaml", "timings.jsonl")
 
 
-def drive(mode: str, shop: Path, out: Path, hash_seed: str) -> dict[str, Any]:
-    """Run the driver with a cache and a hash seed of its own: neither may decide what comes out."""
-    environment = os.environ | {"PYTHONHASHSEED": hash_seed, "BESSEMER_CACHE": str(out / "cache")}
+@pytest.fixture(scope="module")
+def runs(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any]]:
+    """Directory of the straight runs, of the killed ones, and what became of every attempt.
+
+    The straight runs are made here, where other tests have computed before, and the killed ones in another process
+    with another hash seed and an empty cache: none of that may decide what comes out.
+    """
+    straight, killed = tmp_path_factory.mktemp("straight"), tmp_path_factory.mktemp("killed")
+    with contextlib.chdir(shop):
+        for section in sections(shop, straight, STAGES):
+            section.run(section.config)
     done = subprocess.run(
-        [sys.executable, str(DRIVER), mode, str(shop), str(out), *STAGES],
-        env=environment,
+        [sys.executable, str(DRIVER), str(shop), str(killed), *STAGES],
+        env=os.environ | {"PYTHONHASHSEED": "7", "BESSEMER_CACHE": str(killed / "cache")},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    return dict(json.loads(done.stdout.splitlines()[-1]))
-
-
-@pytest.fixture(scope="module")
-def runs(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any]]:
-    """Directory of the straight runs, of the killed ones, and what became of every attempt."""
-    straight, killed = tmp_path_factory.mktemp("straight"), tmp_path_factory.mktemp("killed")
-    drive("straight", shop, straight, "1")
-    return straight, killed, drive("killed", shop, killed, "2")
+    return straight, killed, json.loads(done.stdout.splitlines()[-1])
 
 
 def contents(stage: Path) -> dict[str, str]:

@@ -8,7 +8,12 @@ SHORT, LONG = "Yes.", "Yes, there is a long crack from the upper left corner to 
 
 
 def test_length_learns_that_longer_is_better_or_worse() -> None:
-    pairs = [(SHORT, LONG), (LONG, SHORT), ("no", "no, not at all, I am quite sure"), ("a long answer indeed", "no")] * 5
+    pairs = [
+        (SHORT, LONG),
+        (LONG, SHORT),
+        ("no", "no, not at all, I am quite sure"),
+        ("a long answer indeed", "no"),
+    ] * 5
     longer = [len(first) > len(second) for first, second in pairs]
     margin = length_baseline(pairs, longer)
     assert margin("x" * 50, "x") > 0 > margin("x", "x" * 50)

@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+import tiny
 from bessemer.algos.head import linear_logprobs
 from bessemer.algos.masked import Loss
 from bessemer.algos.policy import clipped_surrogate, clipped_value_loss
@@ -75,9 +75,7 @@ def test_fine_tuning_eight_at_once_are_eight_times_one(tmp_path: Path) -> None:
     weights = [1.0, 0.5, 2.0, 1.0, 0.25, 1.0, 0.75, 1.5]
 
     def cut(chosen: list[int]) -> TextBatch:
-        return text_batch(
-            [sequences[n] for n in chosen], None, [weights[n] for n in chosen], [n % 2 for n in chosen]
-        )
+        return text_batch([sequences[n] for n in chosen], None, [weights[n] for n in chosen], [n % 2 for n in chosen])
 
     def loss_of(batch: object) -> Loss:
         assert isinstance(batch, TextBatch)
@@ -126,9 +124,7 @@ def test_ppo_eight_at_once_are_eight_times_one(tmp_path: Path) -> None:
     lora = model.adapters()
     lora.copy(ADAPTER, "value")
     value = value_head(model.width, RewardHead(model.width, ["a"]))
-    roles = Roles(
-        model, {"policy": Role(ADAPTER, trainable=True), "value": Role("value", value, trainable=True)}
-    )
+    roles = Roles(model, {"policy": Role(ADAPTER, trainable=True), "value": Role("value", value, trainable=True)})
     generator = torch.Generator().manual_seed(5)
     lengths = torch.tensor([1, 6, 2, 9, 4, 3, 12, 5])
     asked = [5, 3, 8, 2, 6, 4, 7, 3]

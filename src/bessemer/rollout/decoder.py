@@ -91,6 +91,7 @@ class Decoder:
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_dim = getattr(config, "head_dim", None) or config.hidden_size // self.heads
         self.group = self.heads // self.kv_heads
+        self.window: int | None = getattr(config, "sliding_window", None)
         names = {id(module): name for name, module in network.named_modules()}
 
         def merged(linear: Any) -> Tensor:
@@ -119,6 +120,8 @@ class Decoder:
         x = self.backbone.embed(prompts).to(self.dtype)
         cos, sin = self._rotation(segments.positions)
         batch, longest = len(prompts.lengths), max(prompts.lengths)
+        if self.window is not None and longest + room > self.window:
+            raise ValueError(f"{longest + room} tokens exceed the sliding window of {self.window}")
         owner = torch.repeat_interleave(torch.arange(batch), torch.tensor(prompts.lengths)).to(x.device)
         self.keys, self.values = [], []
         for layer in self.layers:

@@ -113,6 +113,8 @@ class TransformersSampler:
         answers: list[list[int]] = [[] for _ in prompts.lengths]
         alive = torch.ones(len(answers), dtype=torch.bool)
         output = backbone.language(**given, use_cache=True)
+        # some networks count an image as fewer places than its tokens, and say by how many
+        shift = getattr(output, "rope_deltas", None) if positions is None else None
         for step in range(sampling.max_new_tokens):
             token = choose(output.logits[:, -1].float().cpu(), numbers[:, step], sampling)
             for row in alive.nonzero()[:, 0].tolist():
@@ -121,7 +123,11 @@ class TransformersSampler:
             if not bool(alive.any()) or step + 1 == sampling.max_new_tokens:
                 break
             mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
-            following = {} if positions is None else {"position_ids": positions[:, -1:] + step + 1}
+            following = {}
+            if positions is not None:
+                following["position_ids"] = positions[:, -1:] + step + 1
+            elif shift is not None:
+                following["position_ids"] = mask.sum(1, keepdim=True) - 1 + shift
             output = backbone.language(
                 input_ids=token[:, None].to(mask.device),
                 attention_mask=mask.long(),
