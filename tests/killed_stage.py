@@ -1,7 +1,7 @@
-"""Run by stages/test_resume.py in a process of its own: each stage once without interruption, or killed with SIGKILL
-again and again, in the middle of a step and in the middle of a write, until it gets through.
+"""Run by stages/test_resume.py in a process of its own: each stage is killed with SIGKILL again and again, in the middle
+of a step and in the middle of a write, until it gets through.
 
-    killed_stage.py straight|killed SHOP OUT STAGE...
+    killed_stage.py SHOP OUT STAGE...
 
 Every attempt is a fork, so that PyTorch is imported once. Prints one JSON object: stage -> list of
 [whether SIGKILL ended the attempt, step of the newest checkpoint then].
@@ -149,25 +149,29 @@ def attempt(section: Section, kill: Callable[[int], None] | None, at: int) -> bo
     return os.WIFSIGNALED(status)
 
 
-def main(mode: str, shop: Path, out: Path, stages: list[str]) -> None:
-    sys.modules["torch.utils.tensorboard"] = None  # type: ignore[assignment]  # slow to import in every fork
-    os.chdir(shop)
+def sections(shop: Path, out: Path, stages: list[str]) -> list[Section]:
+    """These stages, reading from `shop` (the current folder) and writing to `out`."""
     made = ["import", "tower", "align", "sft", "rank", "reward"]
     where = [f"{name}.output_dir={shop / name}" for name in made]
     planned = {section.name: section for section in plan(read_recipe(RECIPE), SMALL + where)}
+    for name in stages:
+        planned[name].config.output_dir = str(out / name)
+    return [planned[name] for name in stages]
+
+
+def main(shop: Path, out: Path, stages: list[str]) -> None:
+    sys.modules["torch.utils.tensorboard"] = None  # type: ignore[assignment]  # slow to import in every fork
+    os.chdir(shop)
     load_model(str(shop / "sft"), "fp32")  # transformers and timm import their parts when first asked
     report: dict[str, list[tuple[bool, int | None]]] = {}
-    for name in stages:
-        section = planned[name]
-        section.config.output_dir = str(out / name)
-        kills = KILLS_OF.get(name, KILLS) if mode == "killed" else []
-        report[name] = []
-        for kill, at in [*kills, (None, 0)]:
+    for section in sections(shop, out, stages):
+        report[section.name] = []
+        for kill, at in [*KILLS_OF.get(section.name, KILLS), (None, 0)]:
             died = attempt(section, kill, at)
-            found = checkpoint.latest(out / name / "checkpoints")
-            report[name].append((died, found.step if found else None))
+            found = checkpoint.latest(out / section.name / "checkpoints")
+            report[section.name].append((died, found.step if found else None))
     print(json.dumps(report))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4:])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])

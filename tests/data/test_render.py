@@ -204,7 +204,8 @@ def test_a_template_that_closes_no_turn_ends_with_eos() -> None:
 
 def test_a_space_before_the_end_does_not_make_two_ends() -> None:
     """Llama 2 writes `answer </s>`, and strips what people wrote."""
-    written = "{{ '[INST] ' + m['content'] + ' [/INST]' if m['role'] == 'user' else ' ' + m['content']|trim + ' ' + eos_token }}"
+    answer = "' ' + m['content']|trim + ' ' + eos_token"
+    written = "{{ '[INST] ' + m['content'] + ' [/INST]' if m['role'] == 'user' else " + answer + " }}"
     renderer = Renderer(_with_template("{% for m in messages %}" + written + "{% endfor %}"))
     talk = (Message("user", "a"), Message("assistant", " b "), Message("user", " c"), Message("assistant", "d\n"))
     rendered = renderer.conversation(talk, 100)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,39 +15,45 @@ from bessemer.loop import run_recipe
 RECIPES = Path(__file__).parents[2] / "recipes" / "tiny"
 
 
-@pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Features and assets are kept here, never in the user's own cache."""
-    directory = tmp_path_factory.mktemp("cache")
-    before = os.environ.get("BESSEMER_CACHE")
-    os.environ["BESSEMER_CACHE"] = str(directory)
-    yield directory
-    if before is None:
-        del os.environ["BESSEMER_CACHE"]
-    else:
-        os.environ["BESSEMER_CACHE"] = before
+@contextlib.contextmanager
+def isolated(cache: Path) -> Iterator[None]:
+    """Features and assets go to `cache`, never to the user's own; no TensorBoard, which is slow to import."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BESSEMER_CACHE", str(cache))
+        patch.setitem(sys.modules, "torch.utils.tensorboard", None)
+        yield
 
 
 @pytest.fixture(scope="session")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """tiny-model, tiny-tower and photographs, and beside them import, tower, align, sft, rank and reward of
-    recipes/tiny/loop.yaml. To read from; nobody writes here."""
-    directory = tmp_path_factory.mktemp("shop")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def isolation(cache: Path) -> Iterator[None]:
+    with isolated(cache):
+        yield
+
+
+def made(recipe: str, directory: Path, cache: Path) -> Path:
+    """The stages of a tiny recipe up to the reward model, each in `directory`, beside what the recipe names."""
     tiny.surroundings(directory)
-    with contextlib.chdir(directory):
-        run_recipe(RECIPES / "loop.yaml", ["output_dir=.", "name=stages"], until="reward")
+    with contextlib.chdir(directory), isolated(cache):
+        run_recipe(RECIPES / recipe, ["output_dir=.", "name=stages"], until="reward")
     for path in (directory / "stages").iterdir():
         path.rename(directory / path.name)
     return directory
 
 
 @pytest.fixture(scope="session")
-def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same for recipes/tiny/text.yaml: tiny-model, and import, sft, rank and reward."""
-    directory = tmp_path_factory.mktemp("texts")
-    tiny.surroundings(directory)
-    with contextlib.chdir(directory):
-        run_recipe(RECIPES / "text.yaml", ["output_dir=.", "name=stages"], until="reward")
-    for path in (directory / "stages").iterdir():
-        path.rename(directory / path.name)
-    return directory
+def shop(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """tiny-model, tiny-tower and photographs, and import, tower, align, sft, rank and reward made of them.
+
+    To read from: nobody writes here."""
+    return made("loop.yaml", tmp_path_factory.mktemp("shop"), cache)
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """The same for text: tiny-model, and import, sft, rank and reward; sft is tuned in full, so it has no adapter."""
+    return made("text.yaml", tmp_path_factory.mktemp("texts"), cache)

@@ -63,7 +63,8 @@ def test_killed_and_resumed_is_the_same_to_the_byte(stage: str, runs: tuple[Path
         assert attempts[stage] == [[True, None]] * 5 + [[False, None]]
         assert {"answers.jsonl", "rankings.jsonl", "agreement.json"} <= set(found)
         return
-    # before the first checkpoint, in its write, in step 3, in the write of 4, in step 5, in the model's write, at the end
+    # before the first checkpoint, in its write, in step 3, in the write of 4, in step 5, in the model's write, then at
+    # the end
     steps = [None, None, 2, 2, 4, 7, 7, 7]
     assert attempts[stage] == [[step != 7 or place < 7, step] for place, step in enumerate(steps)]
     rows = [json.loads(line) for line in (killed / stage / "metrics.jsonl").read_text().splitlines()]

@@ -44,7 +44,7 @@ def test_rates_and_decay_by_group() -> None:
 
 
 def test_a_step_of_adamw_by_hand() -> None:
-    """Loshchilov and Hutter: after one step of gradient g from zero moments, w (1 - lr * decay) - lr * g / (|g| + eps)."""
+    """Loshchilov and Hutter: after one step of gradient g from zero moments, w (1 - lr decay) - lr g / (|g| + eps)."""
     matrix, bias = nn.Parameter(torch.full((1, 1), 2.0)), nn.Parameter(torch.full((1,), 2.0))
     optimiser = adamw([Group({"m": matrix, "b": bias}, 0.1, weight_decay=0.5)], eps=0.5)
     matrix.grad, bias.grad = torch.full((1, 1), -3.0), torch.full((1,), 3.0)

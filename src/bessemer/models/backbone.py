@@ -129,8 +129,12 @@ class PaddedBackbone(nn.Module):
         self.language = language
         self.padding = padding
         self.compute_dtype: torch.dtype = language.dtype
-        body = getattr(language, language.base_model_prefix)
-        self._typed = "mm_token_type_ids" in inspect.signature(body.forward).parameters
+        self._typed = "mm_token_type_ids" in inspect.signature(self.body.forward).parameters
+
+    @property
+    def body(self) -> Any:
+        """The network without its language-model head."""
+        return getattr(self.language, self.language.base_model_prefix)
 
     @property
     def device(self) -> torch.device:
@@ -144,8 +148,7 @@ class PaddedBackbone(nn.Module):
     def hidden(self, packed: Packed) -> Tensor:
         """Hidden state of each token after the last norm, (N, D)."""
         ids, mask = self.padded(packed)
-        body = getattr(self.language, self.language.base_model_prefix)
-        output = body(use_cache=False, **self.arguments(ids, mask, packed.model_inputs))
+        output = self.body(use_cache=False, **self.arguments(ids, mask, packed.model_inputs))
         states: Tensor = output.last_hidden_state[mask]
         return states
 

@@ -113,8 +113,8 @@ class TransformersSampler:
         answers: list[list[int]] = [[] for _ in prompts.lengths]
         alive = torch.ones(len(answers), dtype=torch.bool)
         output = backbone.language(**given, use_cache=True)
-        # some networks count an image as fewer places than its tokens, and say by how many
-        shift = getattr(output, "rope_deltas", None) if positions is None else None
+        # some networks count an image as fewer places than its tokens, and remember by how many
+        shift = getattr(backbone.body, "rope_deltas", None) if positions is None else None
         for step in range(sampling.max_new_tokens):
             token = choose(output.logits[:, -1].float().cpu(), numbers[:, step], sampling)
             for row in alive.nonzero()[:, 0].tolist():
