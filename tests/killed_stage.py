@@ -1,5 +1,5 @@
-"""Run by stages/test_resume.py in a process of its own: each stage is killed with SIGKILL again and again, in the middle
-of a step and in the middle of a write, until it gets through.
+"""Run by stages/test_resume.py in a process of its own: each stage is killed with SIGKILL again and again, amid a step
+and amid a write, until it gets through.
 
     killed_stage.py SHOP OUT STAGE...
 

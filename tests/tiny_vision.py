@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import tiny
 import torch
 from PIL import Image
 from transformers import (
@@ -19,6 +18,7 @@ from transformers import (
     Qwen2VLVideoProcessor,
 )
 
+import tiny
 from bessemer.data.images import image_ref
 from bessemer.data.records import ImageRef
 

@@ -183,6 +183,19 @@ def test_what_follows_the_last_answer_is_dropped() -> None:
     assert renderer.conversation(talk, 200).ids == renderer.conversation(TALK[:3], 200).ids
 
 
+def test_an_image_behind_the_last_answer_is_dropped_with_its_places() -> None:
+    """It fits, but the answer about it does not: its places would be those of the next sequence."""
+    slots = {IMAGES[0]: [0] * 2, IMAGES[1]: [0] * 5}
+    renderer = Renderer(tiny.tokenizer(), lambda image: slots[image])
+    first = (Message("user", "Q", IMAGES[:1]), Message("assistant", "A"))
+    talk = (*first, Message("user", "?", (IMAGES[1], IMAGES[0])), Message("assistant", "B" * 50))
+    whole = renderer.conversation(talk, 1000)
+    assert whole.images == (IMAGES[0], IMAGES[1], IMAGES[0]) and len(whole.image_places) == 9
+    cut = renderer.conversation(talk, whole.answers.index(True, whole.image_places[-1]))
+    assert cut == renderer.conversation(first, 1000)
+    assert cut.images == tuple(IMAGES[:1]) and max(cut.image_places) < len(cut.ids)
+
+
 def test_the_end_is_the_template_s_not_the_tokenizer_s() -> None:
     """Many base models end documents, not turns, with their eos token."""
     made = tiny.tokenizer()

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
-from tiny_vision import MODELS, noise
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 import tiny
@@ -20,6 +19,7 @@ from bessemer.models.backbone import PaddedBackbone
 from bessemer.models.feed import Feed
 from bessemer.models.model import ADAPTER, load_model, save_model
 from bessemer.models.tuning import tune_language
+from tiny_vision import MODELS, noise
 
 
 @pytest.fixture

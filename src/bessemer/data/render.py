@@ -90,7 +90,12 @@ class Renderer:
             raise UserError(f"no answer within cutoff_len={cutoff} tokens; raise cutoff_len or drop the record")
         # What follows the last trained token teaches nothing.
         last = max(place for place, answer in enumerate(rendered.answers) if answer)
-        return Rendered(rendered.ids[: last + 1], rendered.answers[: last + 1], rendered.image_places, rendered.images)
+        places = tuple(place for place in rendered.image_places if place < last)
+        images, held = [], 0
+        for image in rendered.images:
+            held += len(self.image_ids(image)) if self.image_ids is not None else 0
+            images.extend([image] * (held <= len(places)))
+        return Rendered(rendered.ids[: last + 1], rendered.answers[: last + 1], places, tuple(images))
 
     def answer_ids(self, text: str, ended: bool = True, limit: int | None = None) -> list[int]:
         """Token ids of an answer, closed by the end token unless it was cut off."""
