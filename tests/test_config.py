@@ -151,6 +151,8 @@ def test_an_entry_of_a_mapping_can_be_set_alone() -> None:
     recipe = {**RECIPE, "ppo": {"weights": {"truth": 9}}}
     assert load(Config, recipe, "ppo", ["weights.fluency=1"]).weights == {"truth": 9.0, "fluency": 1.0}
     assert load(Config, RECIPE, "ppo", ["weights={fluency: 2}"]).weights == {"fluency": 2.0}
+    both = ["weights.fluency=1", "weights={clarity: 2}"]  # in either order
+    assert load(Config, RECIPE, "ppo", both).weights == {"clarity": 2.0, "fluency": 1.0}
     with pytest.raises(UserError, match="no field 'seed.x'"):
         load(Config, RECIPE, "ppo", ["seed.x=3"])
 

@@ -221,7 +221,6 @@ def _write(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mappin
         folder / _MANIFEST,
         {"step": step, "files": files, "health": {"finite": True, "tensors": len(tensors)}},
     )
-    fsync(folder)
 
 
 def _swap(temporary: Path, final: Path) -> None:

@@ -162,6 +162,8 @@ def test_a_long_conversation_is_cut_at_its_end() -> None:
     whole = renderer.conversation(messages, 1000)
     cut = renderer.conversation(messages, len(whole.ids) - 3)
     assert cut.ids == whole.ids[:-3] and _trained(renderer, cut) == "abcd"
+    assert renderer.conversation(messages, len(whole.ids)) == whole
+    assert _trained(renderer, renderer.conversation(messages, len(whole.ids) - 1)) == "abcdef"
     first = whole.answers.index(True)
     with pytest.raises(UserError, match=f"no answer within cutoff_len={first} tokens"):
         renderer.conversation(messages, first)
@@ -201,6 +203,8 @@ def test_the_end_is_the_template_s_not_the_tokenizer_s() -> None:
     made = tiny.tokenizer()
     made.eos_token = "<|endoftext|>"
     assert made.eos_token_id == 0 and Renderer(made).end_id == END
+    made.chat_template = tiny.TEMPLATE.replace("<|im_end|>", " <|im_end|>")
+    assert Renderer(made).end_id == END
     assert Renderer(made).answer_ids("a")[-1] == END
 
 

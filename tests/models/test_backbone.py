@@ -123,8 +123,11 @@ def test_float32_weights_that_learn_compute_in_bfloat16(tmp_path: Path) -> None:
     model = load_model(str(tiny.language_model(tmp_path / "llama")), "bf16")
     frozen = model.backbone.hidden(tiny.packed([5, 9])).detach()
     model.backbone.language.float().requires_grad_(True)
+    products: list[torch.dtype] = []
+    layer = model.backbone.language.model.layers[1].mlp.up_proj
+    layer.register_forward_hook(lambda _, inputs, output: products.append(output.dtype))
     states = model.backbone.hidden(tiny.packed([5, 9]))
-    assert states.dtype == torch.bfloat16
+    assert states.dtype == torch.bfloat16 and products == [torch.bfloat16]
     assert float((states.detach() - frozen).float().norm() / frozen.float().norm()) < 0.02
     states.float().sum().backward()
     gradient = model.backbone.language.get_input_embeddings().weight.grad
@@ -158,13 +161,11 @@ def test_visual_tokens_take_their_rows(tmp_path: Path) -> None:
 def test_pixels_through_the_tower_are_its_features(tmp_path: Path) -> None:
     model = tiny.composed_model(tmp_path)
     packed, _ = _with_image(model)
-    pixels = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(4))
+    pixels = torch.randn(1, 3, 128, 64, generator=torch.Generator().manual_seed(4))
     with torch.no_grad():
         maps = model.backbone.tower(pixels)
-        height, width = maps.shape[2] // 2 or 1, maps.shape[3] // 2 or 1
-        cells = [maps[0, :, r * height :, c * width :][:, :height, :width].mean((1, 2)) for r in (0, 1) for c in (0, 1)]
-        if maps.shape[2] == 1:  # a map of one cell gives the same vector to all four tokens
-            cells = [maps[0, :, 0, 0]] * 4
+        assert maps.shape[2:] == (4, 2)
+        cells = [maps[0, :, 2 * row : 2 * row + 2, column].mean(1) for row in (0, 1) for column in (0, 1)]
         features = torch.stack(cells)[None]
         image = Packed(packed.ids, packed.lengths, packed.image_rows, {"pixels": pixels})
         cached = Packed(packed.ids, packed.lengths, packed.image_rows, {"features": features})

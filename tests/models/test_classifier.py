@@ -21,7 +21,8 @@ def _classifier(tmp_path: Path) -> Classifier:
 @torch.no_grad()
 def test_logits_are_a_linear_layer_on_the_mean_feature(tmp_path: Path) -> None:
     classifier = _classifier(tmp_path)
-    pixels = torch.randn(3, 3, 32, 32)
+    pixels = torch.randn(3, 3, 64, 96)
+    assert classifier.tower(pixels).shape[2:] == (2, 3)
     mean = classifier.tower.network.forward_features(pixels).mean((2, 3))
     logits = classifier(pixels)
     assert {name: tuple(value.shape) for name, value in logits.items()} == {"defect": (3, 2), "严重程度": (3, 3)}

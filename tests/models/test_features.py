@@ -100,6 +100,18 @@ def test_other_weights_or_another_grid_have_another_folder(tmp_path: Path, image
     assert all(not other.known for other in others)
 
 
+def test_the_tower_always_sees_as_many_images(tmp_path: Path, images: list[ImageRef]) -> None:
+    """Or one alone: a kernel that is chosen by the size of a batch must not depend on what was cached before."""
+    tower = _tower(tmp_path)
+    seen: list[int] = []
+    tower.register_forward_hook(lambda _, inputs, output: seen.append(len(inputs[0])))
+    store = FeatureStore(tower, 2, tmp_path, tmp_path / "cache")
+    store.prepare(images[:3])
+    store.prepare(images[:4])
+    store.prepare(images, views=4)
+    assert seen == [CHUNK, 1, CHUNK]
+
+
 def test_more_images_than_a_chunk(tmp_path: Path) -> None:
     images = []
     for shade in range(CHUNK + 2):

@@ -173,20 +173,21 @@ def test_saving_over_itself_loses_nothing(tmp_path: Path) -> None:
     assert torch.equal(_logits(load_model(str(tmp_path / "saved"), "fp32")), _logits(loaded))
 
 
-def test_a_projector_starts_as_large_as_the_embeddings(tmp_path: Path) -> None:
-    model = tiny.composed_model(tmp_path)
-    features = torch.randn(
-        50, 4, model.tower.channels if model.tower else 0, generator=torch.Generator().manual_seed(9)
-    )
+@pytest.mark.parametrize("size", [0.3, 20.0])
+def test_a_projector_starts_as_large_as_the_embeddings(tmp_path: Path, size: float) -> None:
+    model = tiny.text_model(tmp_path)
+    table = model.backbone.language.get_input_embeddings().weight
+    table.mul_(size)
+    attach_vision(model, Tower.load(tiny.vision_tower(tmp_path / "tower")), 2)
+    features = torch.randn(50, 4, model.backbone.tower.channels, generator=torch.Generator().manual_seed(9))
     with torch.no_grad():
-        spread = model.backbone.projector(features).std() / model.backbone.language.get_input_embeddings().weight.std()
-    assert 0.8 < float(spread) < 1.25
+        assert 0.8 < float(model.backbone.projector(features).std() / table.std()) < 1.25
+
+
+def test_a_second_vision_side_is_refused(tmp_path: Path) -> None:
+    model = load_model(str(tiny.vision_language_model(tmp_path / "llava")), "fp32")
     with pytest.raises(UserError, match="already has a vision side, or runs padded"):
-        attach_vision(
-            load_model(str(tiny.vision_language_model(tmp_path / "llava")), "fp32"),
-            Tower.from_timm("test_efficientnet"),
-            2,
-        )
+        attach_vision(model, Tower.from_timm("test_efficientnet"), 2)
 
 
 def test_what_cannot_be_loaded_is_refused(tmp_path: Path) -> None:

@@ -4,14 +4,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_vision import noise
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
 import tiny
+from bessemer.data.records import Message
 from bessemer.errors import UserError
+from bessemer.models.feed import Feed
 from bessemer.models.model import ADAPTER, load_model, save_model
 from bessemer.models.prune import evenly, keep_layers, merge_adapter
 from bessemer.models.tuning import tune_language
+from bessemer.rollout.sampler import DecoderSampler, Sampling, TransformersSampler
 
 
 @pytest.mark.parametrize(
@@ -47,10 +51,34 @@ def test_the_kept_layers_are_the_network(tmp_path: Path, kind: str) -> None:
         expected = theirs(input_ids=packed.ids[None], use_cache=False).logits[0]
         ours = model.backbone.hidden(packed) @ model.backbone.head.T
         assert_close(ours, expected, atol=2e-5, rtol=0)
+        greedy = Sampling(6, 0.0)
+        # through a cache that has a place for each layer
+        assert TransformersSampler(model).sample(packed, greedy, -1) == DecoderSampler(model, None).sample(
+            packed, greedy, -1
+        )
         save_model(model, tmp_path / "student")
         plain = AutoModelForCausalLM.from_pretrained(tmp_path / "student" / "language").eval()
         assert plain.config.num_hidden_layers == len(plain.model.layers) == 2
         assert_close(plain(input_ids=packed.ids[None]).logits[0], ours, atol=2e-5, rtol=0)
+
+
+def test_layers_of_a_vision_language_model(tmp_path: Path) -> None:
+    """Those of its language model; its picture side stays."""
+    model = load_model(str(tiny.vision_language_model(tmp_path / "llava")), "fp32")
+    keep_layers(model, [1])
+    images = noise(tmp_path, [(8, 8)])
+    feed = Feed(model, tmp_path, tmp_path / "cache")
+    packed = feed.pack([feed.renderer.prompt([Message("user", "?", tuple(images))])])
+    save_model(model, tmp_path / "student")
+    loaded = load_model(str(tmp_path / "student"), "fp32")
+    assert len(loaded.backbone.language.get_decoder().layers) == 1
+    assert loaded.backbone.language.config.vision_config.num_hidden_layers == 2
+    with torch.no_grad():
+        assert torch.equal(loaded.backbone.hidden(packed), model.backbone.hidden(packed))
+    greedy = Sampling(6, 0.0)
+    assert TransformersSampler(loaded).sample(packed, greedy, -1) == TransformersSampler(model).sample(
+        packed, greedy, -1
+    )
 
 
 @pytest.mark.parametrize("finetuning_type", ["full", "lora"])

@@ -62,6 +62,7 @@ def test_the_vision_side_part_by_part(tmp_path: Path) -> None:
     assert model.tower is not None and _learning(model) == set()
     last = tune_tower(model, 1)
     assert 0 < len(last) < len(list(model.tower.parameters())) and _ids(last) == _learning(model)
+    assert _ids(last) == {id(p) for p in model.tower.network.blocks[-1].parameters()}  # type: ignore[index]
     assert _ids(tune_tower(model)) == {id(p) for p in model.tower.parameters()}
     with pytest.raises(UserError, match="tower_blocks=99, expected 0"):
         tune_tower(model, 99)

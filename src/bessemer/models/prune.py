@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 from torch import nn
@@ -27,13 +26,13 @@ def keep_layers(model: Model, kept: Sequence[int]) -> None:
     for index, layer in enumerate(layers):
         layer.self_attn.layer_idx = index
     decoder.layers = nn.ModuleList(layers)
-    config = copy.deepcopy(model.backbone.language.config)
-    config.num_hidden_layers = len(layers)
-    types = getattr(config, "layer_types", None)
-    if types:
-        config.layer_types = [types[index] for index in kept]
-    model.backbone.language.config = config
-    decoder.config = config
+    # changed in place, as every layer holds it; a vision-language model has another copy to be saved
+    saved = model.backbone.language.config.get_text_config(decoder=True)
+    for config in [decoder.config] if saved is decoder.config else [decoder.config, saved]:
+        config.num_hidden_layers = len(layers)
+        types = getattr(config, "layer_types", None)
+        if types:
+            config.layer_types = [types[index] for index in kept]
     model.language_changed = True
 
 

@@ -145,6 +145,8 @@ def _weights(
     config: Config, train: Sequence[RankedPrompt], principles: Sequence[str], agreement: Mapping[str, float]
 ) -> Tensor:
     """Share of each principle in the reward, (P,); one whose ranks never differ taught nothing and weighs nothing."""
+    if unknown := sorted(set(config.principle_weights) - set(principles)):
+        raise UserError(f"principle_weights names {unknown}, expected some of {list(principles)}")
     weights = []
     for p, name in enumerate(principles):
         decided = any(bool(((item.targets[..., p] != 0.5) & ~item.targets[..., p].isnan()).any()) for item in train)

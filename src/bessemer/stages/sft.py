@@ -11,6 +11,7 @@ from bessemer.config import Artifact
 from bessemer.data.batches import TextBatch
 from bessemer.data.dataset import Dataset
 from bessemer.distributed import Mesh
+from bessemer.errors import UserError
 from bessemer.models.feed import Feed
 from bessemer.models.model import ADAPTER, Model, load_model, save_model
 from bessemer.models.tuning import tune_language, tune_projector, tune_tower
@@ -133,4 +134,6 @@ def _groups(model: Model, config: Config) -> list[Group]:
         groups.extend([Group(projector, rate)] if projector else [])
     if not config.freeze_vision_tower:
         groups.append(Group(tune_tower(model, config.tower_blocks), rate))
+    if not groups:
+        raise UserError("nothing to train: language model, projector and tower are frozen, expected one that learns")
     return groups

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bessemer.data.dataset import Dataset
+from bessemer.data.records import Ranking, read_records, write_records
+from bessemer.errors import UserError
+from bessemer.stages import rank
+from bessemer.stages.rank import Config, run
+from bessemer.tasks.judge import PRINCIPLES
+
+
+def config(shop: Path, out: Path, **values: object) -> Config:
+    settled: dict[str, object] = {
+        "model_name_or_path": str(shop / "sft"),
+        "dataset": str(shop / "import"),
+        "dtype": "fp32",
+        "num_generations": 3,
+        "response_length": 6,
+        **values,
+    }
+    return Config(output_dir=str(out), **settled)  # type: ignore[arg-type]
+
+
+def rankings(out: Path, name: str = "rankings.jsonl") -> list[Ranking]:
+    return read_records(out / name, Ranking)
+
+
+def test_k_answers_to_each_question_and_everybody_orders_them(shop: Path, tmp_path: Path) -> None:
+    out = run(config(shop, tmp_path / "rank", rankers=["rules", "simulated"], simulated_noise=[0.05, 0.3]))
+    prompts = Dataset(shop / "import").prompts("rank")
+    found = rankings(out)
+    names = {"rules", "simulated-1-noise-0.05", "simulated-2-noise-0.3"}
+    assert Counter(ranking.annotator for ranking in found) == Counter(dict.fromkeys(names, len(prompts)))
+    answers = rankings(out, "answers.jsonl")
+    assert [answer.prompt for answer in answers] == prompts
+    assert all(len(answer.responses) == 3 and set(answer.ranks) == set(PRINCIPLES) for answer in answers)
+    assert all(rank is None for answer in answers for ranks in answer.ranks.values() for rank in ranks)
+    said = {answer.id: answer.responses for answer in answers}
+    assert all(ranking.responses == said[ranking.id] for ranking in found)
+    assert len({response for answer in answers for response in answer.responses}) > len(prompts)
+    kinds = {ranking.annotator: ranking.provenance["ranker"] for ranking in found}
+    assert kinds == {name: "rules" if name == "rules" else "simulated" for name in names}
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["facts"]["annotator"] == ", ".join(sorted(names))
+    assert manifest["summary"] == {"prompts": len(prompts), "answers": 3 * len(prompts), "rankings": 3 * len(prompts)}
+    agreement = json.loads((out / "agreement.json").read_text())
+    assert set(agreement) == set(PRINCIPLES)
+    assert agreement["truthfulness"]["annotators"] == 3 and agreement["truthfulness"]["pairs"] == 3 * 3 * len(prompts)
+    assert not (out / "parts").exists()
+
+
+def test_equal_answers_are_ties(shop: Path, tmp_path: Path) -> None:
+    out = run(config(shop, tmp_path / "rank", temperature=0.0, max_prompts=2))
+    for ranking in rankings(out):
+        assert len(set(ranking.responses)) == 1
+        assert all(ranks == (1, 1, 1) for ranks in ranking.ranks.values())
+    assert len(rankings(out)) == 2
+    agreement = json.loads((out / "agreement.json").read_text())
+    assert agreement["clarity"] == {
+        "alpha": None, "alpha_interval": None, "pair_agreement": None, "pair_interval": None, "tau_b": None,
+        "pairs": 0, "annotators": 0, "flagged": None, "weight": 1.0,
+    }  # fmt: skip
+
+
+def test_people_fill_in_what_was_sampled(shop: Path, tmp_path: Path) -> None:
+    first = run(config(shop, tmp_path / "first"))
+    blank = rankings(first, "answers.jsonl")
+    filled = [
+        replace(answer, annotator="王工", ranks={"truthfulness": (2, 1, 3), "fluency": (1, None, 1)})
+        for answer in blank[:3]
+    ]
+    write_records(tmp_path / "people.jsonl", filled)
+    people = {"rankers": ["people", "rules"], "people_files": [str(tmp_path / "people.jsonl")]}
+    out = run(config(shop, tmp_path / "second", **people))
+    mine = [ranking for ranking in rankings(out) if ranking.annotator == "王工"]
+    assert [(ranking.id, ranking.ranks) for ranking in mine] == [(answer.id, answer.ranks) for answer in filled]
+    assert all(ranking.provenance["ranker"] == "people" for ranking in mine)
+    assert len(rankings(out)) == 3 + len(blank)
+    agreement = json.loads((out / "agreement.json").read_text(encoding="utf-8"))
+    assert agreement["truthfulness"]["annotators"] == 2 and agreement["truthfulness"]["pairs"] == 9
+    assert agreement["fluency"]["pairs"] == 3 and agreement["clarity"]["pairs"] == 0
+    assert "王工" in json.loads((out / "manifest.json").read_text(encoding="utf-8"))["facts"]["annotator"]
+    others = [replace(answer, responses=("甲", "乙", "丙")) for answer in filled]
+    write_records(tmp_path / "people.jsonl", others)
+    with pytest.raises(UserError, match="the answers differ"):
+        run(config(shop, tmp_path / "third", **people))
+
+
+def test_agreement_is_measured_and_weighs(shop: Path, tmp_path: Path) -> None:
+    """Two people of one mind about one principle and of opposite minds about another."""
+    first = run(config(shop, tmp_path / "first"))
+    for name, harmless in (("a", (1, 2, 3)), ("b", (3, 2, 1))):
+        filled = [
+            replace(answer, annotator=name, ranks={"truthfulness": (3, 1, 2), "harmlessness": harmless})
+            for answer in rankings(first, "answers.jsonl")
+        ]
+        write_records(tmp_path / f"{name}.jsonl", filled)
+    files = [str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")]
+    out = run(config(shop, tmp_path / "second", rankers=["people"], people_files=files))
+    agreement = json.loads((out / "agreement.json").read_text())
+    same, opposite = agreement["truthfulness"], agreement["harmlessness"]
+    assert (same["alpha"], same["tau_b"], same["pair_agreement"]) == (1.0, 1.0, 1.0)
+    assert (same["flagged"], same["weight"]) == (False, 1.0)
+    assert opposite["alpha"] < 0 and opposite["tau_b"] == -1.0 and opposite["pair_agreement"] == 0.0
+    assert (opposite["flagged"], opposite["weight"]) == (True, 0.0)
+
+
+def test_a_stopped_run_samples_no_part_twice(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """8 questions in parts of 2, stopped in the third part; a kill by SIGKILL is in test_resume.py."""
+    asked: list[list[str]] = []
+
+    def counted(sampler: object, feed: object, prompts: object, *rest: object) -> object:
+        asked.append([prompt.id for prompt in prompts])  # type: ignore[attr-defined]
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return sample(sampler, feed, prompts, *rest)  # type: ignore[arg-type]
+
+    sample = rank.sample_answers
+    monkeypatch.setattr(rank, "sample_answers", counted)
+    with pytest.raises(KeyboardInterrupt):
+        run(config(shop, tmp_path / "stopped", batch_size=6))
+    run(config(shop, tmp_path / "stopped", batch_size=6))
+    ids = [prompt.id for prompt in Dataset(shop / "import").prompts("rank")]
+    parts = [ids[start : start + 2] for start in range(0, len(ids), 2)]
+    assert asked == [*parts[:3], *parts[2:]]
+    monkeypatch.setattr(rank, "sample_answers", sample)
+    run(config(shop, tmp_path / "straight", batch_size=6))
+    for name in ("answers.jsonl", "rankings.jsonl", "agreement.json"):
+        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
+
+
+def test_text_alone(texts: Path, tmp_path: Path) -> None:
+    out = run(config(texts, tmp_path / "rank", max_prompts=2, num_generations=4))
+    assert [len(ranking.responses) for ranking in rankings(out)] == [4, 4]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"num_generations": 1}, "num_generations=1, expected at least 2"),
+        ({"rankers": ["everybody"]}, "ranker 'everybody', expected rules, simulated, people or ai"),
+        ({"rankers": ["people"]}, "expected people_files"),
+        ({"rankers": ["ai"], "judge_url": "http://127.0.0.1:9"}, "expected judge_url and judge_model"),
+        ({"rankers": []}, "nobody ranked anything"),
+    ],
+)
+def test_refusals(shop: Path, tmp_path: Path, values: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        run(config(shop, tmp_path / "rank", max_prompts=1, **values))

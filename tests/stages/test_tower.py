@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from bessemer.data.dataset import Dataset
+from bessemer.data.images import load_image, to_pixels
+from bessemer.errors import UserError
+from bessemer.models.classifier import Classifier
+from bessemer.stages.tower import Config, run
+
+
+def config(shop: Path, out: Path, **values: object) -> Config:
+    settled: dict[str, object] = {"num_train_epochs": 1.0, "per_device_train_batch_size": 5, **values}
+    return Config(dataset=str(shop / "import"), vision_tower=str(shop / "tiny-tower"), output_dir=str(out), **settled)  # type: ignore[arg-type]
+
+
+def test_it_learns_and_what_is_saved_has_learnt_it(shop: Path, tmp_path: Path) -> None:
+    out = run(config(shop, tmp_path / "tower", num_train_epochs=12.0, dropout=0.0, flips=False, learning_rate=4e-3))
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, 37))
+    assert sum(row["loss"] for row in rows[-6:]) / 6 < 0.5 * rows[0]["loss"]
+    classifier = Classifier.load(out / "model").eval()
+    assert classifier.attributes == {"class": ["good", "scratched"]}
+    right = 0
+    examples = Dataset(shop / "import").examples("train")
+    for example in examples:
+        tower = classifier.tower
+        pixels = to_pixels(load_image(example.image, shop), tower.image_size, tower.mean, tower.std)
+        with torch.no_grad():
+            logits = classifier(pixels[None])["class"][0]
+        right += classifier.attributes["class"][int(logits.argmax())] == example.labels["class"]
+    assert right >= 0.9 * len(examples)
+    assert not list(out.glob("pixels.*"))
+
+
+def test_the_positive_value_comes_last_whatever_the_wordings_say(shop: Path, tmp_path: Path) -> None:
+    """A soft label is the probability of the positive value, and the last column is the one that learns it."""
+    data = tmp_path / "import"
+    shutil.copytree(shop / "import", data)
+    wordings = yaml.safe_load((data / "wordings.yaml").read_text(encoding="utf-8"))
+    wordings["attributes"]["class"]["values"] = ["scratched", "good"]
+    (data / "wordings.yaml").write_text(yaml.safe_dump(wordings), encoding="utf-8")
+    lines = []
+    for line in (data / "examples.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        row["soft"] = {"class": 1.0}  # the raters saw scratches everywhere
+        lines.append(json.dumps(row))
+    (data / "examples.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    settings = config(shop, tmp_path / "tower", num_train_epochs=8.0, learning_rate=1e-2, dropout=0.0)
+    settings.dataset = str(data)  # type: ignore[assignment]
+    classifier = Classifier.load(run(settings) / "model").eval()
+    assert classifier.attributes == {"class": ["good", "scratched"]}
+    with torch.no_grad():
+        good, scratched = classifier(torch.zeros(1, 3, 32, 32))["class"][0].tolist()
+    assert scratched > good + 1
+
+
+def test_another_size_is_kept_with_the_tower(shop: Path, tmp_path: Path) -> None:
+    out = run(config(shop, tmp_path / "tower", image_size=48))
+    assert json.loads((out / "model" / "config.json").read_text())["image_size"] == 48
+    assert Classifier.load(out / "model").tower.image_size == 48
+
+
+def test_refusals(shop: Path, texts: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"target \['colour'\], expected some of \['class'\]"):
+        run(config(shop, tmp_path / "a", target=["colour"]))
+    settings = config(shop, tmp_path / "b")
+    settings.dataset = str(texts / "import")  # type: ignore[assignment]
+    with pytest.raises(UserError, match="no training photographs"):
+        run(settings)
