@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_vision import noise
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
@@ -16,6 +15,7 @@ from bessemer.models.model import ADAPTER, load_model, save_model
 from bessemer.models.prune import evenly, keep_layers, merge_adapter
 from bessemer.models.tuning import tune_language
 from bessemer.rollout.sampler import DecoderSampler, Sampling, TransformersSampler
+from tiny_vision import noise
 
 
 @pytest.mark.parametrize(
