@@ -119,6 +119,8 @@ def test_what_each_role_may_change(tmp_path: Path) -> None:
     for frozen in ("reference", "reward", "bare"):
         assert not roles.hidden(frozen, PACKED).requires_grad
     assert roles.hidden("policy", PACKED).requires_grad
+    looking = Roles(model, {"policy": Role("policy", trainable=True), "old": Role("policy")})
+    assert looking.hidden("policy", PACKED).requires_grad and not looking.hidden("old", PACKED).requires_grad
     with torch.no_grad():
         assert not roles.hidden("policy", PACKED).requires_grad
 

@@ -161,8 +161,6 @@ class _Source:
             raise UserError(f"{shares}, expected a share from 0 to 1 and one of 0 or more")
         self.config, self.batches, self.feed, self.student = config, batches, feed, student
         self.prompts = dataset.prompts("ppo") if config.on_policy_share else []
-        if config.on_policy_share and not self.prompts:
-            raise UserError("on_policy_share needs questions, expected some in ppo.jsonl of the import stage")
         self.general = self._general(dataset) if config.general_share else []
 
     def __call__(self, step: int) -> list[_Item]:

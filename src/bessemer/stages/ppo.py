@@ -127,6 +127,9 @@ class _Loop:
         assert isinstance(reward, RewardHead)
         if unknown := sorted(set(config.thresholds) - set(reward.principles)):
             raise UserError(f"thresholds names {unknown}, expected some of {list(reward.principles)}")
+        weights = zip(reward.principles, reward.weights.tolist(), strict=True)
+        if not any(weight > 0 and name not in config.thresholds for name, weight in weights):
+            raise UserError("every principle with a weight is a threshold, expected one to be raised")
         self.reward = reward
         policy = {f"policy.{i}": p for i, p in enumerate(roles.parameters("policy"))}
         value = {f"value.{i}": p for i, p in enumerate(roles.parameters("value"))}
@@ -231,8 +234,6 @@ def run(config: Config) -> Path:
     roles = make_roles(model, Path(config.reward_model), config.value_init, config.seed)
     feed = Feed(model, dataset.root, cache_directory())
     prompts = dataset.prompts("ppo")
-    if not prompts:
-        raise UserError(f"{config.dataset}: ppo.jsonl is empty, expected questions; import with ppo_prompts above 0")
     heldout = dataset.prompts("heldout")[: config.eval_prompts]
     feed.prepare([prompt.messages for prompt in [*prompts, *heldout]])
     loop = _Loop(config, roles, feed, sampler_for(model, "policy"), prompts)

@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bessemer.data.batches import pack
+from bessemer.data.dataset import Dataset
+from bessemer.data.records import Message, Prompt, Ranking, write_records
+from bessemer.disk import tree_hash
+from bessemer.errors import UserError
+from bessemer.models.feed import Feed
+from bessemer.models.model import ADAPTER, load_model
+from bessemer.rollout.collect import sample_answers
+from bessemer.rollout.sampler import Sampling, sampler_for
+from bessemer.stages import reward
+from bessemer.stages.ppo import Config, make_roles, run
+
+LOGGED = {
+    "reward", "kl/k1", "kl/k3", "kl/exact", "kl/answer", "kl_coef", "entropy", "length", "eos_rate", "clip_fraction",
+    "ratio", "approx_kl", "loss/policy", "loss/value", "value_clip_fraction", "updates", "early_stop", "gradient_norm",
+}  # fmt: skip
+
+
+def config(shop: Path, out: Path, **values: object) -> Config:
+    settled: dict[str, object] = {
+        "model_name_or_path": str(shop / "sft"),
+        "reward_model": str(shop / "reward"),
+        "dataset": str(shop / "import"),
+        "dtype": "fp32",
+        "total_steps": 1,
+        "batch_size_prompts": 4,
+        "mini_batch_size": 2,
+        "response_length": 6,
+        "early_stop_kl": 0.0,
+        "eval_steps": 0,
+        "eval_prompts": 1,
+        **values,
+    }
+    return Config(output_dir=str(out), **settled)  # type: ignore[arg-type]
+
+
+def metrics(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def vowels(texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of short questions, and a reward model that likes answers whose last letter is a vowel."""
+    folder, draw = tmp_path_factory.mktemp("vowels"), random.Random(0)
+    for name in ("ppo", "heldout"):
+        asked = [Prompt(f"{name}{i}", (Message("user", f"{i}{'!' if name == 'ppo' else '.'}"),)) for i in range(10)]
+        write_records(folder / f"{name}.jsonl", asked)
+    ranked = []
+    for index in range(48):
+        prompt = Prompt(f"p{index}", (Message("user", f"{index}?"),))
+        answers = tuple("".join(draw.choice("abcdefghijklmnopqrstuvwxyz ,.") for _ in range(6)) for _ in range(4))
+        ranks = {"truthfulness": tuple(1 if answer[-1] in "aeiou" else 2 for answer in answers)}
+        ranked.append(Ranking(prompt.id, prompt, answers, (False,) * 4, ranks, "made up", (0, 1, 2, 3)))
+    write_records(folder / "rankings.jsonl", ranked)
+    out = reward.run(
+        reward.Config(
+            model_name_or_path=str(texts / "sft"),  # type: ignore[arg-type]
+            rankings=str(folder / "rankings.jsonl"),  # type: ignore[arg-type]
+            dataset=str(folder),  # type: ignore[arg-type]
+            dtype="fp32",
+            num_train_epochs=4.0,
+            learning_rate=1e-2,
+            head_learning_rate=1e-2,
+            lora_rank=4,
+            output_dir=str(folder / "reward"),
+        )
+    )
+    assert json.loads((out / "manifest.json").read_text())["summary"]["accuracy/truthfulness"] > 0.95
+    return folder
+
+
+def wanted_share(directory: Path, folder: Path) -> float:
+    """Share of 120 answers of a model that end with a vowel."""
+    model = load_model(str(directory), "fp32")
+    prompts = Dataset(folder).prompts("heldout")
+    sampler = sampler_for(model, ADAPTER if model.lora is not None else None)
+    answers = sample_answers(sampler, Feed(model, folder, folder), prompts, Sampling(6, seed=9), 12, 120)
+    return sum(answer.text[-1:] in list("aeiou") for answer in answers) / len(answers)
+
+
+def test_the_reward_rises_and_that_of_shuffled_rewards_does_not(texts: Path, vowels: Path, tmp_path: Path) -> None:
+    learning: dict[str, Any] = {
+        "total_steps": 20,
+        "batch_size_prompts": 32,
+        "mini_batch_size": 16,
+        "learning_rate": 3e-3,
+        "kl_coef": 0.0,
+        "missing_eos_penalty": 0.0,
+        "model_name_or_path": str(texts / "sft"),
+        "reward_model": str(vowels / "reward"),
+        "dataset": str(vowels),
+    }
+    gains = {}
+    for shuffle in (False, True):
+        out = run(config(texts, tmp_path / str(shuffle), shuffle_rewards=shuffle, **learning))
+        rewards = [row["reward"] for row in metrics(out)]
+        gains[shuffle] = sum(rewards[-3:]) / 3 - sum(rewards[:3]) / 3
+    assert gains[False] > 0.7 and abs(gains[True]) < 0.4
+    before = wanted_share(texts / "sft", vowels)
+    assert wanted_share(tmp_path / "False", vowels) > before + 0.2
+    assert abs(wanted_share(tmp_path / "True", vowels) - before) < 0.15
+    base = texts / "sft" / "model"
+    assert tree_hash(tmp_path / "False" / "model" / "language") == tree_hash(base / "language")
+
+
+@pytest.mark.parametrize("world", ["shop", "texts"])
+@pytest.mark.parametrize("start", ["reward", "zero"])
+def test_before_the_first_update_nothing_differs(
+    world: str, start: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """With and without images, beside an adapter and on the bare backbone: ratio 1 and KL 0, exactly."""
+    one_update: dict[str, Any] = {"mini_batch_size": 4, "num_ppo_epochs": 1, "value_init": start}
+    out = run(config(request.getfixturevalue(world), tmp_path / "ppo", **one_update))
+    (row,) = metrics(out)
+    assert set(row) >= LOGGED | {"reward/truthfulness"}
+    assert (row["kl/k1"], row["kl/k3"], row["kl/exact"]) == (0.0, 0.0, 0.0)
+    assert (row["ratio"], row["approx_kl"], row["clip_fraction"], row["updates"]) == (1.0, 0.0, 0.0, 1.0)
+    assert 1 <= row["length"] <= 6 and 0 <= row["eos_rate"] <= 1 and 0 < row["entropy"] < 6
+    assert (out / "model" / "adapter" / "adapter_model.safetensors").is_file()
+    summary = json.loads((out / "manifest.json").read_text())["summary"]
+    assert set(summary) == {"gold"} | {
+        f"gold/{name}" for name in ("truthfulness", "helpfulness", "harmlessness", "fluency", "clarity")
+    }
+
+
+def test_the_kl_is_that_to_the_reference_once_the_policy_has_moved(shop: Path, tmp_path: Path) -> None:
+    rows = metrics(run(config(shop, tmp_path / "ppo", total_steps=3, learning_rate=3e-3)))
+    assert [row["kl/k3"] > 0 and row["kl/exact"] > 0 for row in rows] == [False, True, True]
+    assert rows[1]["kl/answer"] == pytest.approx(rows[1]["kl/k1"] * rows[1]["length"])
+    assert {row["kl_coef"] for row in rows} == {0.05}
+
+
+def test_the_coefficient_aims_at_its_target(shop: Path, tmp_path: Path) -> None:
+    """Ziegler et al. 2019: at most 20 % in 1000 answers, 4 answers a round."""
+    rows = metrics(run(config(shop, tmp_path / "ppo", total_steps=3, learning_rate=3e-3, kl_target=0.001)))
+    coefficient = 0.05
+    for row in rows:
+        error = max(-0.2, min(0.2, row["kl/answer"] / 0.001 - 1))
+        coefficient *= 1 + error * 4 / 1000
+        assert row["kl_coef"] == pytest.approx(coefficient, rel=1e-9)
+    assert rows[0]["kl_coef"] < 0.05 < rows[2]["kl_coef"] / rows[1]["kl_coef"]
+
+
+def test_a_round_ends_when_the_policy_has_gone_too_far(shop: Path, tmp_path: Path) -> None:
+    far = metrics(run(config(shop, tmp_path / "a", learning_rate=1e-2, num_ppo_epochs=3)))[0]
+    assert (far["updates"], far["early_stop"]) == (6.0, 0.0)
+    near = metrics(run(config(shop, tmp_path / "b", learning_rate=1e-2, num_ppo_epochs=3, early_stop_kl=1e-6)))[0]
+    # the first minibatch knows of no update yet, the second sees the first one's
+    assert (near["updates"], near["early_stop"]) == (2.0, 1.0)
+
+
+def test_the_value_begins_as_the_reward_models_forecast_or_as_nothing(shop: Path, texts: Path) -> None:
+    for world, adapted in ((shop, True), (texts, False)):
+        model = load_model(str(world / "sft"), "fp32")
+        feed = Feed(model, world, world)
+        message = Message("user", "Is anything wrong?")
+        packed = pack([feed.renderer.prompt([message]), feed.renderer.prompt([Message("user", "?")])])
+        last = torch.tensor(packed.lengths).cumsum(0) - 1
+        warm = make_roles(model, world / "reward", "reward", 0)
+        head = load_file(world / "reward" / "model" / "reward" / "model.safetensors")
+        with torch.no_grad():
+            expected = ((warm.scores("reward", packed) - head["mean"]) / head["std"]) @ head["weights"]
+            torch.testing.assert_close(warm.values("value", packed, last), expected, atol=1e-4, rtol=1e-4)
+            assert float(expected.abs().max()) > 0.01
+            model = load_model(str(world / "sft"), "fp32")
+            cold = make_roles(model, world / "reward", "zero", 0)
+            assert cold.values("value", packed, last).tolist() == [0.0, 0.0]
+            # its adapter starts where the reference stands, not where the reward model does
+            assert torch.equal(cold.hidden("value", packed), cold.hidden("reference", packed))
+            assert not torch.equal(cold.hidden("value", packed), cold.hidden("reward", packed))
+        assert (cold.roles["reference"].adapter is not None) == adapted
+
+
+def test_thresholds_and_the_missing_end(shop: Path, tmp_path: Path) -> None:
+    """By hand from the logged means: a threshold leaves the sum and costs what is missing to it."""
+    head = load_file(shop / "reward" / "model" / "reward" / "model.safetensors")
+    names = json.loads((shop / "reward" / "model" / "reward" / "config.json").read_text())["principles"]
+    weights = dict(zip(names, head["weights"].tolist(), strict=True))
+    assert sum(weight > 0 for weight in weights.values()) >= 2
+    plain = metrics(run(config(shop, tmp_path / "a")))[0]
+    cut_off = 1 - plain["eos_rate"]
+    means = {name: plain[f"reward/{name}"] for name in names}
+    assert plain["reward"] == pytest.approx(sum(weights[n] * means[n] for n in names) - cut_off, abs=1e-4)
+    free = metrics(run(config(shop, tmp_path / "b", missing_eos_penalty=0.0)))[0]
+    assert free["reward"] == pytest.approx(plain["reward"] + cut_off, abs=1e-5)
+    limited = metrics(run(config(shop, tmp_path / "c", thresholds={"harmlessness": 9.0})))[0]
+    others = [name for name in names if name != "harmlessness"]
+    total = sum(weights[n] * means[n] for n in others) / sum(weights[n] for n in others)
+    assert limited["reward"] == pytest.approx(total - (9.0 - means["harmlessness"]) - cut_off, abs=1e-4)
+    with pytest.raises(UserError, match=r"thresholds names \['wit'\]"):
+        run(config(shop, tmp_path / "d", thresholds={"wit": 0.0}))
+    with pytest.raises(UserError, match="every principle with a weight is a threshold"):
+        run(config(shop, tmp_path / "e", thresholds=dict.fromkeys(names, 0.0)))
+
+
+def test_it_looks_at_held_out_questions_by_the_gold_rule(shop: Path, tmp_path: Path) -> None:
+    rows = metrics(run(config(shop, tmp_path / "ppo", total_steps=3, eval_steps=2, eval_prompts=3)))
+    assert [("gold" in row, "gold/fluency" in row) for row in rows] == [(True, True), (False, False), (True, True)]
+    for row in rows[::2]:
+        parts = [value for name, value in row.items() if name.startswith("gold/")]
+        assert len(parts) == 5 and row["gold"] == pytest.approx(sum(parts) / 5)
+
+
+def test_refusals(shop: Path, texts: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="its language is not the policy's; train the reward model from that policy"):
+        run(config(shop, tmp_path / "a", reward_model=str(texts / "reward")))
+    (tmp_path / "data").mkdir()
+    with pytest.raises(UserError, match="ppo.jsonl: no such file, expected records of the import stage"):
+        run(config(shop, tmp_path / "b", dataset=str(tmp_path / "data")))

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import json
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from bessemer.data.records import Message, Prompt, Ranking, write_records
+from bessemer.errors import UserError
+from bessemer.stages.reward import Config, run
+
+# One bag of words, one length; only the order tells them apart.
+WORDS = {"aa bb cc": 1, "cc aa bb": 2, "bb cc aa": 3}
+LONG = "aa bb cc dd dd dd"
+
+
+def rankings(path: Path, count: int = 20) -> Path:
+    """Three permutations ordered by their last word (truthfulness), with a longer one that helps more
+    (helpfulness), all alike to the eye of clarity; nobody judged every second prompt's longest answer."""
+    made = []
+    for index in range(count):
+        prompt = Prompt(f"p{index}", (Message("user", f"Number {index}?"),))
+        answers = [*list(WORDS)[index % 3 :], *list(WORDS)[: index % 3], LONG]
+        truth = [WORDS.get(answer, 4 if index % 2 else None) for answer in answers]
+        helps = [1 if answer == LONG else 2 for answer in answers]
+        ranks = {"truthfulness": tuple(truth), "helpfulness": tuple(helps), "clarity": (1, 1, 1, 1)}
+        order = tuple(range(4))
+        made.append(Ranking(prompt.id, prompt, tuple(answers), (True,) * 4, ranks, "王工", order))
+    write_records(path, made)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reward")
+    return run(config(texts, rankings(folder / "rankings.jsonl"), folder / "reward", num_train_epochs=6.0))
+
+
+def config(texts: Path, ranked: Path, out: Path, **values: object) -> Config:
+    settled: dict[str, object] = {
+        "model_name_or_path": str(texts / "tiny-model"),
+        "dataset": str(texts / "import"),
+        "dtype": "fp32",
+        "per_device_train_batch_size": 4,
+        "learning_rate": 1e-2,
+        "head_learning_rate": 1e-2,
+        **values,
+    }
+    return Config(rankings=str(ranked), output_dir=str(out), **settled)  # type: ignore[arg-type]
+
+
+def pairs(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "pairs.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def independent(texts: Path, out: Path) -> tuple[dict[tuple[str, str], Tensor], dict[str, Tensor]]:
+    """Raw scores by (prompt, answer) from transformers, PEFT and the head's file alone; and that file."""
+    base = AutoModelForCausalLM.from_pretrained(out / "model" / "language")
+    network = PeftModel.from_pretrained(base, str(out / "model" / "adapter")).eval()
+    words = AutoTokenizer.from_pretrained(texts / "tiny-model")
+    head = load_file(out / "model" / "reward" / "model.safetensors")
+    found = {}
+    for index in range(20):
+        turn = [{"role": "user", "content": f"Number {index}?"}]
+        for answer in [*WORDS, LONG]:
+            text = words.apply_chat_template(turn, tokenize=False, add_generation_prompt=True) + answer + "<|im_end|>"
+            ids = torch.tensor([words(text, add_special_tokens=False)["input_ids"]])
+            with torch.no_grad():
+                last = network(input_ids=ids, output_hidden_states=True).hidden_states[-1][0, -1]
+            found[f"p{index}", answer] = head["linear.weight"] @ last + head["linear.bias"]
+    return found, head
+
+
+def test_it_learns_what_length_and_words_cannot_tell(trained: Path) -> None:
+    rows = [row for row in pairs(trained) if row["principle"] == "truthfulness"]
+    among = [row for row in rows if row["length_margin"] == 0]
+    assert len(among) == 4 * 3
+    assert all(row["bag_of_words_margin"] == pytest.approx(0, abs=1e-9) for row in among)
+    assert all((row["margin"] > 0) == (row["target"] == 1) for row in among)
+    summary = json.loads((trained / "manifest.json").read_text())["summary"]
+    assert summary["accuracy/truthfulness"] == 1.0 and summary["accuracy/helpfulness"] == 1.0
+    assert "accuracy/clarity" not in summary  # ties can be called neither right nor wrong
+    assert (summary["train_prompts"], summary["heldout_prompts"]) == (16, 4)
+
+
+def test_the_baselines_learn_what_they_can(trained: Path) -> None:
+    rows = [row for row in pairs(trained) if row["principle"] == "helpfulness" and row["target"] != 0.5]
+    assert len(rows) == 4 * 3
+    for name in ("length_margin", "bag_of_words_margin"):
+        assert all((row[name] > 0) == (row["target"] == 1) for row in rows)
+
+
+def test_every_judged_pair_of_the_held_out_prompts_is_a_row(trained: Path) -> None:
+    held = sorted({row["prompt"] for row in pairs(trained)})
+    assert len(held) == 4
+    expected = 0
+    for prompt in held:
+        judged = 4 if int(prompt[1:]) % 2 else 3
+        expected += len(list(combinations(range(judged), 2))) + 6 + 6
+    assert len(pairs(trained)) == expected
+    assert {row["target"] for row in pairs(trained) if row["principle"] == "clarity"} == {0.5}
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT asks transformers for it
+def test_scores_are_standardised_and_saved_as_another_library_reads_them(texts: Path, trained: Path) -> None:
+    scores, head = independent(texts, trained)
+    held = {row["prompt"] for row in pairs(trained)}
+    train = torch.stack([score for (prompt, _), score in scores.items() if prompt not in held])
+    assert len(train) == 16 * 4
+    torch.testing.assert_close(head["mean"], train.mean(0), atol=1e-4, rtol=1e-4)
+    # the head of a principle that was never decided hardly varies, and its noise is not blown up
+    torch.testing.assert_close(head["std"][:2], train.std(0)[:2], atol=1e-4, rtol=1e-4)
+    assert head["std"][2] == pytest.approx(max(0.1, float(train.std(0)[2])), rel=1e-4)
+    torch.testing.assert_close(head["weights"], torch.tensor([0.5, 0.5, 0.0]))
+    names = json.loads((trained / "model" / "reward" / "config.json").read_text())["principles"]
+    assert names == ["truthfulness", "helpfulness", "clarity"]
+    rows = iter(pairs(trained))
+    for column, name in enumerate(names):
+        for prompt in dict.fromkeys(row["prompt"] for row in pairs(trained)):
+            index = int(prompt[1:])
+            answers = [*list(WORDS)[index % 3 :], *list(WORDS)[: index % 3], LONG]
+            judged = answers[:3] if name == "truthfulness" and index % 2 == 0 else answers
+            for one, other in combinations(judged, 2):
+                row, expected = next(rows), scores[prompt, one][column] - scores[prompt, other][column]
+                assert (row["prompt"], row["principle"]) == (prompt, name)
+                assert row["margin"] == pytest.approx(float(expected), abs=2e-4)
+
+
+def test_agreement_and_the_recipe_decide_the_weights(texts: Path, tmp_path: Path) -> None:
+    stage = tmp_path / "rank"
+    stage.mkdir()
+    rankings(stage / "rankings.jsonl", 6)
+    (stage / "agreement.json").write_text(json.dumps({"truthfulness": {"weight": 0.25}, "clarity": {"weight": None}}))
+    weights = {"helpfulness": 2.0}
+    out = run(config(texts, stage, tmp_path / "a", num_train_epochs=1.0, principle_weights=weights))
+    head = load_file(out / "model" / "reward" / "model.safetensors")
+    torch.testing.assert_close(head["weights"], torch.tensor([0.25, 2.0, 0.0]) / 2.25)
+    alone = run(config(texts, stage, tmp_path / "b", num_train_epochs=1.0, principles=["helpfulness"]))
+    assert {row["principle"] for row in pairs(alone)} == {"helpfulness"}
+    with pytest.raises(UserError, match=r"principle_weights names \['wit'\]"):
+        run(config(texts, stage, tmp_path / "c", principle_weights={"wit": 1.0}))
+    with pytest.raises(UserError, match="no principle has a weight"):
+        run(config(texts, stage, tmp_path / "d", principles=["clarity"]))
+
+
+def test_refusals(texts: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file, expected rankings"):
+        run(config(texts, tmp_path / "absent", tmp_path / "a"))
+    with pytest.raises(UserError, match="1 ranked prompts, expected enough to train on and to hold some back"):
+        run(config(texts, rankings(tmp_path / "one.jsonl", 1), tmp_path / "b"))
+    with pytest.raises(UserError, match="expected under cutoff_len=20"):
+        run(config(texts, rankings(tmp_path / "six.jsonl", 6), tmp_path / "c", cutoff_len=20))
