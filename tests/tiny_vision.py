@@ -73,7 +73,7 @@ def qwen2_vl(directory: Path) -> Path:
         vision_end_token_id=end,
     )
     AutoModelForImageTextToText.from_config(config, dtype=torch.float32).save_pretrained(directory)
-    patches = Qwen2VLImageProcessor(patch_size=4, merge_size=2, temporal_patch_size=2, min_pixels=64, max_pixels=256)
+    patches = Qwen2VLImageProcessor(patch_size=4, merge_size=2, temporal_patch_size=2, min_pixels=64, max_pixels=1024)
     films = Qwen2VLVideoProcessor(patch_size=4, merge_size=2)
     Qwen2VLProcessor(patches, words, films, chat_template=template).save_pretrained(directory)
     return directory

@@ -7,6 +7,7 @@ Models stay single-device.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ class Mesh:
         if world_size > 1 and not dist.is_initialized():
             backend = "nccl" if device.type == "cuda" else "gloo"
             dist.init_process_group(backend, rank=rank, world_size=world_size, timeout=timedelta(minutes=30))
+            atexit.register(_leave)
         return cls(rank, world_size, device)
 
     @property
@@ -93,6 +95,12 @@ class Mesh:
         """Wait until every rank is here."""
         if self.world_size > 1:
             dist.barrier()
+
+
+def _leave() -> None:
+    """End the group's threads before the interpreter goes: one that is still running then aborts the process."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def _device(local_rank: int) -> torch.device:

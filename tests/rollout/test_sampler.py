@@ -10,6 +10,7 @@ import pytest
 import scipy.stats
 import torch
 from torch import Tensor
+from torch.testing import assert_close
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, GPT2Config
 
 import tiny
@@ -83,6 +84,9 @@ def test_greedy_answers_of_an_adapter_are_those_of_the_merged_model(tmp_path: Pa
     for sampler in (DecoderSampler(model, None), TransformersSampler(model, None)):
         assert [list(a) for a in sampler.sample(pack(PROMPTS), Sampling(12, 0.0), -1).answers] == bare
     assert model.lora.active == ADAPTER  # who spoke before speaks again
+    with torch.no_grad():
+        fresh = _taught(tiny.text_model(tmp_path / "again", kind)).backbone.hidden(pack(PROMPTS))
+        assert_close(model.backbone.hidden(pack(PROMPTS)), fresh, atol=1e-5, rtol=0)  # by packed attention again
 
 
 def test_greedy_answers_behind_an_image(tmp_path: Path) -> None:
@@ -125,7 +129,7 @@ def test_a_pretrained_vision_language_model_answers(tmp_path: Path, name: str) -
     """Prompts with two images, one and none, and copies: as its own `generate` with its own processor."""
     directory = MODELS[name](tmp_path / name)
     model = load_model(str(directory), "fp32")
-    images = noise(tmp_path, [(8, 8), (12, 9), (40, 16)])
+    images = noise(tmp_path, [(8, 8), (40, 24), (16, 40)])
     talks = [[Message("user", "a?", tuple(images[:2]))], [Message("user", "bb?")], [Message("user", "c", (images[2],))]]
     network = AutoModelForImageTextToText.from_pretrained(directory).eval()
     processor: Any = AutoProcessor.from_pretrained(directory)
@@ -284,6 +288,9 @@ def test_a_token_of_no_probability_is_never_drawn() -> None:
     logits[:, 2] = logits[:, 4] = 0.0
     numbers = torch.tensor([0.0, 0.5, 1 - 2**-24])
     assert choose(logits, numbers, Sampling()).tolist() == [2, 4, 4]
+    # 41 equal shares add up to the largest number that can be drawn, 1 - 2^-24: it is still that of the last of them
+    equal = torch.tensor([0.0] * 41 + [float("-inf")] * 2)
+    assert choose(equal[None], numbers[-1:], Sampling()).tolist() == [40]
 
 
 def test_the_right_sampler_is_found(tmp_path: Path) -> None:

@@ -163,7 +163,9 @@ def _quadratic(weight: nn.Parameter) -> Callable[[tuple[float, float]], Loss]:
     def loss_of(batch: tuple[float, float]) -> Loss:
         target, count = batch
         total = 0.5 * count * (weight - target).square().sum()
-        return Loss(total, torch.tensor(count), {"target": (torch.tensor(target * count), torch.tensor(count))})
+        nothing = torch.tensor(0.0)
+        means = {"target": (torch.tensor(target * count), torch.tensor(count)), "nothing": (nothing, nothing)}
+        return Loss(total, torch.tensor(count), means)
 
     return loss_of
 

@@ -60,7 +60,7 @@ class Config:
     distill_temperature: float = 2.0
     """T: softens both distributions."""
     alpha: float = 0.5
-    """Weight of T^2 KL; the cross-entropy weighs 1 - alpha."""
+    """Weight of T^2 KL on conversations, where the cross-entropy weighs 1 - alpha; general text has KL alone."""
     finetuning_type: str = "full"
     """How the student learns: full, lora or freeze."""
     augment_views: int = 1
@@ -91,9 +91,11 @@ class Config:
 
 @dataclass(frozen=True)
 class _Item:
-    """A batch for teacher and student; `own`: the student's own samples, learnt by reverse KL."""
+    """A batch for teacher and student. own: the student's own samples, learnt by reverse KL; alpha: weight of the KL
+    to the teacher, the rest is the annotation's."""
 
     batch: TextBatch
+    alpha: float
     own: bool = False
 
 
@@ -131,7 +133,7 @@ def run(config: Config) -> Path:
         if item.own:
             return reverse_kl(ours, theirs, weights)
         targets = batch.targets.to(ours.device)
-        return distillation_loss(ours, theirs, targets, weights, config.distill_temperature, config.alpha)
+        return distillation_loss(ours, theirs, targets, weights, config.distill_temperature, item.alpha)
 
     fit(
         run,
@@ -167,11 +169,12 @@ class _Source:
         """The microbatches of a step."""
         own = _turns(step, self.config.on_policy_share)
         if own:
-            items = [_Item(self._sampled(turn), own=True) for turn in own]
+            items = [_Item(self._sampled(turn), 1.0, own=True) for turn in own]
         else:
-            items = [_Item(batch) for batch in self.batches(step - own.start)]
+            items = [_Item(batch, self.config.alpha) for batch in self.batches(step - own.start)]
         beside = _turns(step, self.config.general_share)
-        return items + [_Item(self.general[turn % len(self.general)]) for turn in beside]
+        # nobody annotated general text: what counts there is to stay with the teacher
+        return items + [_Item(self.general[turn % len(self.general)], 1.0) for turn in beside]
 
     def _general(self, dataset: Dataset) -> list[TextBatch]:
         """Batches of 4 general documents in which every token is a target."""

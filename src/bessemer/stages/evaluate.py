@@ -20,6 +20,7 @@ from bessemer.data.dataset import Dataset
 from bessemer.data.records import Example, Prompt
 from bessemer.disk import write_atomic, write_json
 from bessemer.distributed import Mesh
+from bessemer.errors import UserError
 from bessemer.manifest import read_manifest
 from bessemer.models.classifier import Classifier
 from bessemer.models.convert import obtain_model
@@ -98,6 +99,9 @@ def run(config: Config) -> Path:
     dataset = Dataset(Path(config.dataset))
     path = dataset.root / "wordings.yaml"
     wordings = load_wordings(path) if path.is_file() else None
+    known = list(wordings.attributes) if wordings else []
+    if unknown := sorted({*config.attributes, *([config.main] if config.main else [])} - set(known)):
+        raise UserError(f"main or attributes name {unknown}, expected some of {known}")
     main = (config.main or next(iter(wordings.attributes))) if wordings else None
     makers = _makers(config, dataset, wordings, main)
     outputs: list[ModelOutputs] = []

@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import tiny
+from bessemer.data.dataset import Dataset
+from bessemer.data.records import Document, Message, Prompt
+from bessemer.errors import UserError
+from bessemer.interrupts import release
+from bessemer.models.model import load_model
+from bessemer.report.saved import read_outputs
+from bessemer.report.schema import validate
+from bessemer.stages import evaluate, importing, tower
+from bessemer.stages.answers import language_outputs
+from bessemer.stages.evaluate import Config, run
+
+# The keys that report.json promises; a value that was not measured is null, never absent.
+CONTRACT = {
+    "schema_version", "dataset", "split", "seed", "n_test", "seconds", "models", "reward", "ppo_minus_sft",
+    "shuffled_control", "student_over_teacher_accuracy",
+}  # fmt: skip
+OF_A_MODEL = {
+    "name", "accuracy", "accuracy_interval", "balanced_accuracy", "f1_defect", "macro_f1_severity", "kappa_severity",
+    "auc", "average_precision", "parse_failure_rate", "principles", "perplexity_general", "ms_per_image", "megabytes",
+    "layers", "parameters", "active_parameters",
+}  # fmt: skip
+OF_A_PRINCIPLE = {
+    "accuracy", "interval", "length_baseline", "bag_of_words_baseline", "pairs", "agreement_alpha", "calibration_error",
+}  # fmt: skip
+
+
+def config(shop: Path, out: Path, **values: object) -> Config:
+    settled: dict[str, object] = {
+        "dataset": str(shop / "import"),
+        "dtype": "fp32",
+        "max_test": 4,
+        "heldout_prompts": 3,
+        "response_length": 6,
+        **values,
+    }
+    return Config(output_dir=str(out / "evaluate"), **settled)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def whole(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything but ppo, its control and a student."""
+    lineage = [str(shop / name) for name in ("import", "tower", "align", "sft", "rank", "reward")]
+    stages = {name: str(shop / name) for name in ("tower", "sft", "rank", "reward")}
+    out = tmp_path_factory.mktemp("evaluate")
+    probe = str(shop / "tiny-tower")
+    run(config(shop, out, base=str(shop / "align"), probe=probe, lineage=lineage, title="试验", **stages))
+    return out
+
+
+def report_of(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    return found
+
+
+def test_the_report_keeps_its_contract(whole: Path) -> None:
+    report = report_of(whole)
+    validate(report)
+    assert set(report) >= CONTRACT
+    assert [model["name"] for model in report["models"]] == ["trivial", "probe", "tower", "base", "sft"]
+    assert all(set(model) >= OF_A_MODEL for model in report["models"])
+    principles = report["reward"]["principles"]
+    assert set(principles) == {"truthfulness", "helpfulness", "harmlessness", "fluency", "clarity"}
+    assert all(set(entry) >= OF_A_PRINCIPLE for entry in principles.values())
+    assert principles["truthfulness"]["pairs"] > 0 and principles["truthfulness"]["agreement_alpha"] is not None
+    assert set(report["seconds"]) == {"import", "tower", "align", "sft", "rank", "reward"}
+    assert report["reward"]["annotator"] == "rules, simulated-1-noise-0.02, simulated-2-noise-0.05"
+    assert (report["n_test"], report["n_heldout"], report["title"]) == (4, 3, "试验")
+
+
+def test_what_was_not_measured_is_null(whole: Path) -> None:
+    report = report_of(whole)
+    for name in ("ppo_minus_sft", "shuffled_control"):
+        assert report[name]["score"] is None and report[name]["interval"] is None and report[name]["accuracy"] is None
+    assert report["student_over_teacher_accuracy"] is None
+    rows = {model["name"]: model for model in report["models"]}
+    for name in ("trivial", "probe", "tower"):
+        assert rows[name]["perplexity_general"] is None and rows[name]["layers"] is None
+        assert rows[name]["principles"] == {}
+    assert rows["trivial"]["kappa_severity"] is None and rows["trivial"]["ms_per_image"] is None
+    assert rows["base"]["layers"] == 3 and rows["base"]["perplexity_general"] > 100
+    assert set(rows["sft"]["principles"]) == {"truthfulness", "helpfulness", "harmlessness", "fluency", "clarity"}
+
+
+def test_an_answer_that_cannot_be_read_is_wrong(whole: Path, shop: Path) -> None:
+    """Two untrained models of random bytes, and the most frequent label of the training photographs."""
+    rows = {model["name"]: model for model in report_of(whole)["models"]}
+    for name in ("base", "sft"):
+        assert (rows[name]["parse_failure_rate"], rows[name]["accuracy"]) == (1.0, 0.0)
+    labels = [example.labels["class"] for example in Dataset(shop / "import").examples("train")]
+    frequent = max(sorted(set(labels)), key=labels.count)
+    tested = [example.labels["class"] for example in Dataset(shop / "import").examples("test")[:4]]
+    assert rows["trivial"]["accuracy"] == pytest.approx(tested.count(frequent) / 4)
+
+
+def test_it_lies_beside_the_stages_and_stands_alone(whole: Path) -> None:
+    for name in ("report.json", "report.html"):
+        assert (whole / name).read_bytes() == (whole / "evaluate" / name).read_bytes()
+    page = (whole / "report.html").read_text(encoding="utf-8")
+    assert "试验" in page and "<script src" not in page and 'src="http' not in page
+    saved = whole / "evaluate" / "outputs"
+    assert sorted(path.name for path in (saved / "models").iterdir()) == ["base", "probe", "sft", "tower", "trivial"]
+
+
+def test_what_was_said_is_saved_before_it_is_scored(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def asking(name: str, *arguments: Any, **named: Any) -> Any:
+        asked.append(name)
+        return ask(name, *arguments, **named)
+
+    def broken(evaluation: Any) -> Any:
+        raise ZeroDivisionError("a slip in a metric")
+
+    ask, build = evaluate.language_outputs, evaluate.build
+    monkeypatch.setattr(evaluate, "language_outputs", asking)
+    monkeypatch.setattr(evaluate, "build", broken)
+    monkeypatch.setattr(evaluate, "render", lambda report, root: "a page")
+    models = {"base": str(shop / "align"), "sft": str(shop / "sft")}
+    with pytest.raises(ZeroDivisionError):
+        run(config(shop, tmp_path, **models))
+    release()
+    assert asked == ["base", "sft"]
+    said = read_outputs(tmp_path / "evaluate" / "outputs" / "models" / "sft")
+    assert len(said.answers) == 4 and len(said.prompts) == 3
+    monkeypatch.setattr(evaluate, "build", build)
+    run(config(shop, tmp_path, **models))
+    assert asked == ["base", "sft"]
+    (again,) = (model for model in report_of(tmp_path)["models"] if model["name"] == "sft")
+    assert again["n"] == 4 and report_of(tmp_path)["ppo_minus_sft"]["score"] is None
+
+
+def test_positive_is_what_the_wordings_say_and_not_what_comes_last(shop: Path, tmp_path: Path) -> None:
+    """crack is positive and comes before ok in the alphabet: a classifier's probability must be that of crack."""
+    folder = tiny.photographs(tmp_path / "parts")
+    (folder / "scratched").rename(folder / "crack")
+    (folder / "good").rename(folder / "ok")
+    data = importing.run(
+        importing.Config(source="folder", data=str(folder), general_documents=0, output_dir=str(tmp_path / "import"))  # type: ignore[arg-type]
+    )
+    made = tower.run(
+        tower.Config(
+            dataset=str(data),  # type: ignore[arg-type]
+            vision_tower=str(shop / "tiny-tower"),  # type: ignore[arg-type]
+            num_train_epochs=2.0,
+            output_dir=str(tmp_path / "tower"),
+        )
+    )
+    run(config(tmp_path, tmp_path, tower=str(made), probe=str(shop / "tiny-tower"), max_test=0))
+    for row in report_of(tmp_path)["models"]:
+        said = read_outputs(tmp_path / "evaluate" / "outputs" / "models" / row["name"]).answers
+        assert {answer.parsed for answer in said} <= {"crack", "ok"} and len(said) == 6
+        for answer in said:
+            assert answer.probability is not None and answer.probability != 0.5
+            assert (answer.parsed == "crack") == (answer.probability > 0.5)
+        truth = [answer.truth == "crack" for answer in said]
+        assert row["auc"] == pytest.approx(roc_auc_score(truth, [answer.probability for answer in said]))
+
+
+def asked(index: int, choices: dict[str, str]) -> Prompt:
+    facts = {
+        "asked": ["state"],
+        "expected": {"state": "bad"},
+        "labels": {"state": "bad"},
+        "attributes": {"state": {"values": ["fine", "bad"], "ordered": False, "positive": "bad", "safe": ["fine"], "advice": False, "says": {}}},
+        "choices": choices,
+        "rule": "attributes",
+        "kind": "attribute",
+        "task": "state",
+        "length": [1, 4],
+        "reference": "Yes.",
+    }  # fmt: skip
+    return Prompt(f"q{index}", (Message("user", f"Is number {index} bad?"),), "state", None, facts)
+
+
+@pytest.mark.parametrize("choices", [{"fine": "No", "bad": "Yes"}, {"fine": "That is fine", "bad": "That is bad"}])
+def test_log_odds_and_perplexity_are_those_of_transformers(texts: Path, tmp_path: Path, choices: dict[str, str]) -> None:
+    """Choices that their first tokens (bytes here) tell apart, which decide then, and choices that begin alike."""
+    documents = [Document(f"d{i}", text) for i, text in enumerate(["Plain text.", "安全帽", "A third, longer one."])]
+    prompts = [asked(index, choices) for index in range(3)]
+    found = language_outputs(
+        "base",
+        load_model(str(texts / "tiny-model"), "fp32"),
+        Dataset(texts / "import"),
+        tmp_path,
+        prompts,
+        [],
+        documents,
+        main="state",
+        response_length=4,
+        temperature=1.0,
+        seed=0,
+    )
+    model = AutoModelForCausalLM.from_pretrained(texts / "tiny-model").eval()
+    words = AutoTokenizer.from_pretrained(texts / "tiny-model")
+
+    def nll(text: str, start: int) -> tuple[float, int]:
+        ids = torch.tensor([words(text, add_special_tokens=False)["input_ids"]])
+        with torch.no_grad():
+            logprobs = torch.log_softmax(model(input_ids=ids).logits[0, :-1], -1)
+        taken = logprobs.gather(1, ids[0, 1:, None])[start:, 0]
+        return -float(taken.sum()), len(taken)
+
+    for prompt, answer in zip(prompts, found.answers, strict=True):
+        turns = [{"role": "user", "content": prompt.messages[0].text}]
+        before = words.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        length = len(words(before, add_special_tokens=False)["input_ids"])
+        apart = len({word[0] for word in choices.values()}) == 2
+        told = {value: word[0] if apart else word for value, word in choices.items()}
+        likely = {value: math.exp(-nll(before + word, length - 1)[0]) for value, word in told.items()}
+        assert answer.probability == pytest.approx(likely["bad"] / sum(likely.values()), rel=1e-3)
+        assert (answer.truth, answer.attribute) == ("bad", "state")
+    sums = [nll(document.text, 0) for document in documents]
+    perplexity = math.exp(sum(total for total, _ in sums) / sum(count for _, count in sums))
+    assert found.facts.perplexity_general == pytest.approx(perplexity, rel=1e-4)
+
+
+def test_text_alone_has_no_photographs_to_be_tested_on(texts: Path, tmp_path: Path) -> None:
+    run(config(texts, tmp_path, base=str(texts / "tiny-model"), sft=str(texts / "sft")))
+    report = report_of(tmp_path)
+    assert [model["name"] for model in report["models"]] == ["base", "sft"]
+    assert report["n_test"] == report["n_heldout"] == 3
+    assert all(model["accuracy"] is None and model["score"] is not None for model in report["models"])
+
+
+def test_refusals(shop: Path, tmp_path: Path) -> None:
+    for values in ({"main": "colour"}, {"attributes": ["class", "colour"]}):
+        with pytest.raises(UserError, match=r"name \['colour'\], expected some of \['class'\]"):
+            run(config(shop, tmp_path, **values))
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(tmp_path / "evaluate")
+    with pytest.raises(UserError, match="no such folder"):
+        run(config(tmp_path, tmp_path))
