@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from bessemer.models.attention import grid_attention, packed_attention, segments_of
+from bessemer.models.attention import grid_attention, packed_attention
+from bessemer.models.layout import Grid, layout_of
 
 MIXES = [[1], [5], [3, 3, 3], [1, 9, 2, 4], [40, 3, 41, 1, 90, 2], [7] * 5 + [100, 1]]
 
@@ -37,7 +38,7 @@ def test_packed_attention_is_attention_within_each_sequence(lengths: list[int]) 
     key, value = (torch.randn(2, rows, 6, generator=generator, dtype=torch.float64) for _ in range(2))
     given = [tensor[None] for tensor in (query, key, value)]
     mixed, weights = packed_attention(
-        nn.Identity(), *given, None, segments=segments_of(lengths), scaling=1 / math.sqrt(6)
+        nn.Identity(), *given, None, layout=layout_of(lengths), scaling=1 / math.sqrt(6)
     )
     assert weights is None
     assert_close(mixed[0].transpose(0, 1), _one_by_one(query, key, value, lengths), atol=1e-12, rtol=0)
@@ -47,7 +48,7 @@ def test_a_sequence_learns_nothing_from_its_neighbours() -> None:
     """The gradient of one sequence's outputs with respect to another's rows is exactly zero."""
     lengths = [4, 30, 6]
     leaves = [torch.randn(1, 2, 40, 6, requires_grad=True) for _ in range(3)]
-    mixed, _ = packed_attention(nn.Identity(), *leaves, None, segments=segments_of(lengths), scaling=0.4)
+    mixed, _ = packed_attention(nn.Identity(), *leaves, None, layout=layout_of(lengths), scaling=0.4)
     mixed[0, 4:34].sum().backward()
     for leaf in leaves:
         assert leaf.grad is not None
@@ -55,48 +56,52 @@ def test_a_sequence_learns_nothing_from_its_neighbours() -> None:
         assert float(leaf.grad[:, :, :4].abs().max()) == float(leaf.grad[:, :, 34:].abs().max()) == 0
 
 
-def test_segments_by_hand() -> None:
-    segments = segments_of([2, 30, 3])
-    assert segments.positions.tolist() == [0, 1, *range(30), 0, 1, 2]
-    assert segments.last_rows.tolist() == [1, 31, 34]
-    # 3 <= 1.25 * 2 + 16 share a grid; 30 does not
-    (rows, places, targets), (long_rows, _, long_targets) = segments.grids
-    assert rows.tolist() == [[0, 1, 0], [32, 33, 34]]
-    assert places.tolist() == [0, 1, 3, 4, 5] and targets.tolist() == [0, 1, 32, 33, 34]
-    assert long_rows.shape == (1, 30) and long_targets.tolist() == list(range(2, 32))
-
-
-@pytest.mark.parametrize("lengths", [*MIXES, list(range(1, 200, 7))], ids=str)
-def test_grids_hold_every_row_once_with_little_padding(lengths: list[int]) -> None:
-    segments = segments_of(lengths)
-    held = torch.cat([targets for _, _, targets in segments.grids])
-    assert sorted(held.tolist()) == list(range(sum(lengths)))
-    for rows, places, targets in segments.grids:
-        assert torch.equal(rows.flatten()[places], targets)
-        real = [int((places // rows.shape[1] == row).sum()) for row in range(len(rows))]
-        assert max(real) == rows.shape[1] <= 1.25 * min(real) + 16
-
-
-@pytest.mark.parametrize("lengths", [[], [3, 0]])
-def test_an_empty_sequence_is_refused(lengths: list[int]) -> None:
-    with pytest.raises(ValueError, match="every sequence needs at least one token"):
-        segments_of(lengths)
-
-
 def test_beyond_a_sliding_window_is_refused() -> None:
     tensor = torch.zeros(1, 2, 9, 4)
     attend = lambda window: packed_attention(  # noqa: E731
-        nn.Identity(), tensor, tensor, tensor, None, segments=segments_of([9]), scaling=1.0, sliding_window=window
+        nn.Identity(), tensor, tensor, tensor, None, layout=layout_of([9]), scaling=1.0, sliding_window=window
     )
     assert attend(9)[0].shape == (1, 9, 2, 4)
     with pytest.raises(ValueError, match="a sequence of 9 tokens exceeds the sliding window of 8"):
         attend(8)
 
 
+def test_what_is_shared_is_attended_to_by_all() -> None:
+    """Rows computed once give each sequence what it would have alone, and collect the gradients of all."""
+    texts = [[7, 8, 9, 1, 1], [7, 8, 9, 2], [7, 8, 9, 1, 3, 4], [5, 8]]
+    layout = layout_of([len(text) for text in texts], [token for text in texts for token in text])
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (
+        torch.randn(h, len(layout.first), 6, generator=generator, dtype=torch.float64, requires_grad=True)
+        for h in (4, 2, 2)
+    )
+    given = [tensor[None] for tensor in (query, key, value)]
+    mixed, _ = packed_attention(nn.Identity(), *given, None, layout=layout, scaling=1 / math.sqrt(6))
+    spread = [tensor[:, layout.index] for tensor in (query, key, value)]
+    expected = _one_by_one(*spread, [len(text) for text in texts])
+    assert_close(mixed[0].transpose(0, 1)[:, layout.index], expected, atol=1e-12, rtol=0)
+    weight = torch.randn(expected.shape, generator=generator, dtype=torch.float64)
+    ours = torch.autograd.grad((mixed[0].transpose(0, 1)[:, layout.index] * weight).sum(), (query, key, value))
+    # the loop writes into its result in place: its gradient is that of the same sum, taken by hand
+    for leaf, found in zip((query, key, value), ours, strict=True):
+        step = torch.randn(leaf.shape, generator=generator, dtype=torch.float64)
+        moved = [t + 1e-5 * step if t is leaf else t for t in (query, key, value)]
+        back = [t - 1e-5 * step if t is leaf else t for t in (query, key, value)]
+        lengths = [len(text) for text in texts]
+        with torch.no_grad():
+            up, down = (
+                (_one_by_one(*(t[:, layout.index] for t in ts), lengths) * weight).sum() for ts in (moved, back)
+            )
+        assert_close((found * step).sum(), (up - down) / 2e-5, atol=1e-6, rtol=1e-6)
+
+
 def test_grid_attention_pads_by_any_row() -> None:
     """What stands in the padded places changes nothing that is real."""
     query, key, value = (torch.randn(7, 2, 4) for _ in range(3))
-    rows = torch.tensor([[0, 1, 2, 3], [4, 5, 6, 4]])
-    other = torch.tensor([[0, 1, 2, 3], [4, 5, 6, 0]])
-    first, second = (grid_attention(query, key, value, grid, 0.5) for grid in (rows, other))
+    hidden = torch.ones(4, 4, dtype=torch.bool).triu(1).expand(2, 1, 1, 4, 4)
+    rows, others = ([[0, 1, 2, 3], [4, 5, 6, last]] for last in (4, 0))
+    first, second = (
+        grid_attention(query, key, value, Grid(torch.tensor(grid), torch.tensor(grid), hidden), 0.5)
+        for grid in (rows, others)
+    )
     assert torch.equal(first[:7], second[:7])

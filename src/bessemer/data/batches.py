@@ -35,6 +35,20 @@ class Packed:
         """Row of the first token of each sequence, (B,)."""
         return torch.tensor((0, *self.lengths[:-1])).cumsum(0)
 
+    def identities(self) -> list[int]:
+        """N numbers, equal where two rows hold equal inputs: token ids, and below 0 the places of equal images."""
+        numbers: list[int] = self.ids.tolist()
+        if len(self.image_rows):
+            images = list(zip(*self.model_inputs.values(), strict=True))
+            width = len(self.image_rows) // len(images)
+            known: dict[tuple[bytes, ...], int] = {}
+            for image, parts in enumerate(images):
+                content = tuple(part.contiguous().view(torch.uint8).numpy().tobytes() for part in parts)
+                first = width * known.setdefault(content, len(known))
+                for place, row in enumerate(self.image_rows[width * image : width * (image + 1)].tolist()):
+                    numbers[row] = -1 - first - place
+        return numbers
+
 
 @dataclass(frozen=True)
 class TextBatch:

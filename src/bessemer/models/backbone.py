@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from bessemer.data.batches import Packed
-from bessemer.models.attention import register, segments_of
+from bessemer.models.attention import register
+from bessemer.models.layout import layout_of
 from bessemer.models.vision import Projector, Tower, pool
 
 __all__ = ["Backbone", "PackedBackbone", "PaddedBackbone", "packs"]
@@ -104,17 +105,17 @@ class PackedBackbone(nn.Module):
         return projected
 
     def hidden(self, packed: Packed) -> Tensor:
-        """Hidden state of each token after the last norm, (N, D)."""
-        segments = segments_of(packed.lengths, self.device)
+        """Hidden state of each token after the last norm, (N, D); what sequences have in common is computed once."""
+        layout = layout_of(packed.lengths, packed.identities(), self.device)
         mixed = self.compute_dtype != torch.float32
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed and self._has_float32()):
             output = self.language.get_decoder()(
-                inputs_embeds=self.embed(packed)[None],
-                position_ids=segments.positions[None],
+                inputs_embeds=self.embed(packed)[layout.first][None],
+                position_ids=layout.positions[None],
                 use_cache=False,
-                segments=segments,
+                layout=layout,
             )
-        states: Tensor = output.last_hidden_state[0].to(self.compute_dtype)
+        states: Tensor = output.last_hidden_state[0].to(self.compute_dtype)[layout.index]
         return states
 
     def _has_float32(self) -> bool:

@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from bessemer.data.batches import Packed
-from bessemer.models.attention import grid_attention, segments_of
+from bessemer.models.attention import attend
 from bessemer.models.backbone import PackedBackbone
+from bessemer.models.layout import layout_of
 from bessemer.models.model import Model
 
 __all__ = ["Decoder", "decodes"]
@@ -116,13 +117,14 @@ class Decoder:
     @torch.no_grad()
     def prefill(self, prompts: Packed, copies: int, room: int) -> Tensor:
         """Read the prompts once each, copy their cache, and return the logits of the next token, (B * copies, V)."""
-        segments = segments_of(prompts.lengths, self.table.device)
-        x = self.backbone.embed(prompts).to(self.dtype)
-        cos, sin = self._rotation(segments.positions)
+        layout = layout_of(prompts.lengths, prompts.identities(), self.table.device)
+        x = self.backbone.embed(prompts).to(self.dtype)[layout.first]
+        cos, sin = self._rotation(layout.positions)
         batch, longest = len(prompts.lengths), max(prompts.lengths)
         if self.window is not None and longest + room > self.window:
             raise ValueError(f"{longest + room} tokens exceed the sliding window of {self.window}")
         owner = torch.repeat_interleave(torch.arange(batch), torch.tensor(prompts.lengths)).to(x.device)
+        places = torch.cat([torch.arange(length) for length in prompts.lengths]).to(x.device)
         self.keys, self.values = [], []
         for layer in self.layers:
             query, key, value = self._project(layer, x, cos, sin)
@@ -130,17 +132,13 @@ class Decoder:
                 torch.zeros(batch, longest + room, self.kv_heads, self.head_dim, dtype=self.dtype, device=x.device)
                 for _ in range(2)
             ]
-            cache[0][owner, segments.positions] = key
-            cache[1][owner, segments.positions] = value
+            cache[0][owner, places] = key[layout.index]
+            cache[1][owner, places] = value[layout.index]
             for store, tensor in ((self.keys, cache[0]), (self.values, cache[1])):
                 store.append(tensor.transpose(1, 2).repeat_interleave(copies, 0).contiguous())
-            mixed = torch.empty_like(query)
-            for rows, places, targets in segments.grids:
-                attended = grid_attention(query, key, value, rows, self.head_dim**-0.5)
-                mixed[targets] = attended.index_select(0, places)
-            x = self._rest(layer, x, mixed.flatten(1))
+            x = self._rest(layer, x, attend(query, key, value, layout, self.head_dim**-0.5).flatten(1))
         self.lengths = torch.tensor(prompts.lengths, device=x.device).repeat_interleave(copies)
-        last = self._norm(self.norm, x[segments.last_rows])
+        last = self._norm(self.norm, x[layout.index[torch.tensor(prompts.lengths).cumsum(0) - 1]])
         return self.head(last).float().repeat_interleave(copies, 0)
 
     @torch.no_grad()

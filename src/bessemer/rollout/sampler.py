@@ -7,9 +7,10 @@ does not depend on which rows share its batch.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -113,6 +114,7 @@ class TransformersSampler:
         answers: list[list[int]] = [[] for _ in prompts.lengths]
         alive = torch.ones(len(answers), dtype=torch.bool)
         output = backbone.language(**given, use_cache=True)
+        cache = _cache_name(backbone.language)
         # some networks count an image as fewer places than its tokens, and remember by how many
         shift = getattr(backbone.body, "rope_deltas", None) if positions is None else None
         for step in range(sampling.max_new_tokens):
@@ -131,11 +133,16 @@ class TransformersSampler:
             output = backbone.language(
                 input_ids=token[:, None].to(mask.device),
                 attention_mask=mask.long(),
-                past_key_values=output.past_key_values,
                 use_cache=True,
+                **{cache: getattr(output, cache)},
                 **following,
             )
         return answers
+
+
+def _cache_name(network: Any) -> str:
+    """What transformers calls the cache, given and returned: `past_key_values` up to 5.23, `cache` from 5.24 on."""
+    return "cache" if "cache" in inspect.signature(network.forward).parameters else "past_key_values"
 
 
 def left_padded(backbone: PackedBackbone | PaddedBackbone, prompts: Packed) -> tuple[dict[str, Tensor], Tensor]:
