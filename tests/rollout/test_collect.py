@@ -26,7 +26,6 @@ from bessemer.rollout.collect import (
     measure,
     rewards_of,
     sample_answers,
-    score_answers,
 )
 from bessemer.rollout.sampler import Sampling, sampler_for
 
@@ -42,7 +41,7 @@ def _model(tmp_path: Path, dtype: str, vision: bool = False) -> Model:
     return model
 
 
-def _roles(model: Model) -> Roles:
+def _roles(model: Model, frozen: bool = False) -> Roles:
     lora = model.adapters()
     for name in ("policy", "value", "reward"):
         lora.copy(ADAPTER, name)
@@ -54,7 +53,7 @@ def _roles(model: Model) -> Roles:
             "policy": Role("policy", trainable=True),
             "reference": Role(ADAPTER),
             "reward": Role("reward", reward),
-            "value": Role("value", value_head(model.width, reward), trainable=True),
+            "value": Role("reward" if frozen else "value", value_head(model.width, reward), True, frozen),
         },
     )
 
@@ -130,6 +129,31 @@ def test_values_are_read_before_the_token(tmp_path: Path) -> None:
         assert float(rollout.values[row][~rollout.mask[row]].abs().sum()) == 0.0
 
 
+def test_a_value_on_a_frozen_trunk_is_read_from_what_is_there(tmp_path: Path) -> None:
+    """The states of the pass that scored the answers, kept: learning needs no pass, and reaches the head alone."""
+    model = _model(tmp_path, "fp32")
+    roles = _roles(model, frozen=True)
+    feed, answers = _answers(model, tmp_path)
+    with torch.no_grad():  # the reward model is not the policy
+        for factor in model.adapters().factors("reward").parameters():
+            factor.mul_(1.5)
+    rollout = measure(roles, feed, answers, TEMPERATURE)
+    own = measure(_roles(_model(tmp_path / "own", "fp32")), feed, answers, TEMPERATURE)
+    assert own.value_states is None and rollout.value_states is not None
+    with torch.no_grad():
+        expected = roles.hidden("reward", rollout.packed)[rollout.rows]
+        assert torch.equal(rollout.value_states, expected)
+        assert not torch.equal(expected, roles.hidden("policy", rollout.packed)[rollout.rows])
+    values = roles.values_of("value", rollout.value_states)
+    assert torch.equal(values.detach(), rollout.values[rollout.mask])
+    values.square().sum().backward()
+    head = roles.roles["value"].head
+    assert head is not None and roles.parameters("value") == list(head.parameters())
+    assert all(parameter.grad is not None for parameter in head.parameters())
+    assert all(factor.grad is None for factor in model.adapters().parameters())
+    assert all(not factor.requires_grad for factor in model.adapters().factors("reward").parameters())
+
+
 def test_after_an_update_the_kl_is_positive(tmp_path: Path) -> None:
     """And what was measured before is the denominator of the ratio."""
     model = _model(tmp_path, "fp32")
@@ -184,10 +208,11 @@ def test_scores_at_batch_one_and_n(tmp_path: Path) -> None:
     model = _model(tmp_path, "fp32")
     roles = _roles(model)
     feed, answers = _answers(model, tmp_path)
-    together = score_answers(roles, feed, answers)
+    together = measure(roles, feed, answers, 1.0).scores
     assert together.shape == (6, 2) and float(together.std(0).min()) > 0.01
     for size in (1, 4):
-        assert_close(score_answers(roles, feed, answers, size), together, atol=1e-5, rtol=0)
+        parts = [measure(roles, feed, answers[k : k + size], 1.0).scores for k in range(0, 6, size)]
+        assert_close(torch.cat(parts), together, atol=1e-5, rtol=0)
     head = roles.roles["reward"].head
     assert head is not None
     for row, answer in enumerate(answers):

@@ -40,11 +40,12 @@ def speaking(model: Model, adapter: str | None) -> Iterator[None]:
 @dataclass(frozen=True)
 class Role:
     """adapter: name of its LoRA adapter, None for the bare backbone; head: linear head on the hidden states, None for
-    the language-model head; trainable: whether its adapter and head learn."""
+    the language-model head; trainable: whether it learns, by its head alone if the trunk is frozen."""
 
     adapter: str | None
     head: nn.Module | None = None
     trainable: bool = False
+    frozen_trunk: bool = False
 
 
 class Roles:
@@ -56,7 +57,7 @@ class Roles:
         self._parameters: dict[str, list[nn.Parameter]] = {}
         for name, role in self.roles.items():
             own: list[nn.Parameter] = []
-            if role.trainable and role.adapter is not None:
+            if role.trainable and not role.frozen_trunk and role.adapter is not None:
                 own.extend(model.adapters().factors(role.adapter).parameters())
             if role.trainable and role.head is not None:
                 own.extend(role.head.parameters())
@@ -69,9 +70,10 @@ class Roles:
         return self._parameters[name]
 
     def hidden(self, name: str, packed: Packed) -> Tensor:
-        """Hidden states (N, D) as this role sees the batch; gradients flow only for a trainable role."""
+        """Hidden states (N, D) as this role sees the batch; gradients flow only into a trunk that learns."""
         role = self.roles[name]
-        with speaking(self.model, role.adapter), torch.set_grad_enabled(role.trainable and torch.is_grad_enabled()):
+        learns = role.trainable and not role.frozen_trunk
+        with speaking(self.model, role.adapter), torch.set_grad_enabled(learns and torch.is_grad_enabled()):
             states: Tensor = self.model.backbone.hidden(packed)
         return states
 
@@ -79,25 +81,34 @@ class Roles:
         self, name: str, packed: Packed, rows: Tensor, targets: Tensor, temperature: float = 1.0
     ) -> tuple[Tensor, Tensor]:
         """Log-probability (M,) of each target token and entropy (M,), from the states at `rows`."""
-        states = self.hidden(name, packed)[rows]
+        return self.logprobs_of(self.hidden(name, packed)[rows], targets, temperature)
+
+    def logprobs_of(self, states: Tensor, targets: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Log-probability (M,) of each target token and entropy (M,), from the states (M, D) that predict them."""
         return linear_logprobs(states, self.model.backbone.head, targets.to(states.device), temperature)
 
-    def logits(self, name: str, packed: Packed, rows: Tensor) -> Tensor:
-        """Logits (M, V) in float32 of the rows given."""
-        states = self.hidden(name, packed)[rows]
+    def logits_of(self, states: Tensor) -> Tensor:
+        """Logits (M, V) in float32 of states (M, D)."""
         return (states @ self.model.backbone.head.to(states.dtype).T).float()
 
     def values(self, name: str, packed: Packed, rows: Tensor) -> Tensor:
         """Value (M,) of each state at `rows`."""
+        return self.values_of(name, self.hidden(name, packed)[rows])
+
+    def values_of(self, name: str, states: Tensor) -> Tensor:
+        """Value (M,) of states (M, D) of this role's trunk."""
         head = self.roles[name].head
         assert head is not None
-        values: Tensor = head(self.hidden(name, packed)[rows].float())
+        values: Tensor = head(states.float())
         return values[:, 0]
 
     def scores(self, name: str, packed: Packed) -> Tensor:
         """Raw score of each principle (B, P), read at each sequence's last token."""
+        return self.scores_of(name, self.hidden(name, packed), packed)
+
+    def scores_of(self, name: str, hidden: Tensor, packed: Packed) -> Tensor:
+        """Raw score of each principle (B, P) from the hidden states (N, D) of this role's trunk."""
         head = self.roles[name].head
         assert isinstance(head, RewardHead)
-        last = torch.tensor(packed.lengths).cumsum(0) - 1
-        scores: Tensor = head(self.hidden(name, packed)[last])
+        scores: Tensor = head(hidden[torch.tensor(packed.lengths).cumsum(0) - 1])
         return scores

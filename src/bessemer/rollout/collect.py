@@ -23,7 +23,7 @@ from bessemer.models.feed import Feed
 from bessemer.models.roles import Roles
 from bessemer.rollout.sampler import Sampler, Sampling
 
-__all__ = ["Answer", "Judge", "RolloutBatch", "gold_scores", "measure", "rewards_of", "sample_answers", "score_answers"]
+__all__ = ["Answer", "Judge", "RolloutBatch", "gold_scores", "measure", "rewards_of", "sample_answers"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class RolloutBatch:
 
     packed: prompts with answers; rows, targets (M,): the rows that predict each answer token, and those tokens;
     lengths (b,): tokens of each answer, summing to M; mask (b, T): True = an answer token, the end token included;
-    logprobs, ref_logprobs, values (b, T): of policy, reference and value when the answers were sampled;
+    logprobs, ref_logprobs, values (b, T): of policy, reference and value when the answers were sampled; scores (b, P):
+    raw ones of the role "reward"; value_states (M, D): what the value was read from, if its trunk is frozen;
     entropy, exact_kl: means over the answer tokens, in nats.
     """
 
@@ -55,6 +56,8 @@ class RolloutBatch:
     logprobs: Tensor
     ref_logprobs: Tensor
     values: Tensor
+    scores: Tensor
+    value_states: Tensor | None
     entropy: float
     exact_kl: float
 
@@ -82,17 +85,6 @@ def sample_answers(
     return answers
 
 
-@torch.no_grad()
-def score_answers(roles: Roles, feed: Feed, answers: Sequence[Answer], batch_size: int = 32) -> Tensor:
-    """Raw score of every principle of each answer, (B, P), by the role "reward"."""
-    parts = []
-    for start in range(0, len(answers), batch_size):
-        part = answers[start : start + batch_size]
-        packed, _, _ = _packed(feed, part)
-        parts.append(roles.scores("reward", packed).cpu())
-    return torch.cat(parts)
-
-
 def rewards_of(
     scores: Tensor,
     ended: Sequence[bool],
@@ -110,16 +102,23 @@ def rewards_of(
 
 @torch.no_grad()
 def measure(roles: Roles, feed: Feed, answers: Sequence[Answer], temperature: float) -> RolloutBatch:
-    """Forward a minibatch of answers as policy, reference and value."""
-    packed, prompt_length, lengths = _packed(feed, answers)
+    """Forward a minibatch of answers as policy, reference, reward and value; roles of one trunk share its pass."""
+    prompts = [answer.rendered for answer in answers]
+    packed, prompt_length, lengths = pack_answers(prompts, [answer.ids for answer in answers], feed.inputs(prompts))
     rows = response_rows(packed, prompt_length, lengths)
     targets = packed.ids[rows + 1]
-    policy, entropy = roles.logprobs("policy", packed, rows, targets, temperature)
-    reference, _ = roles.logprobs("reference", packed, rows, targets, temperature)
-    values = roles.values("value", packed, rows)
+    hidden: dict[str | None, Tensor] = {}
+    for name in ("policy", "reference", "reward", "value"):
+        if (adapter := roles.roles[name].adapter) not in hidden:
+            hidden[adapter] = roles.hidden(name, packed)
+    trunk = {name: hidden[role.adapter] for name, role in roles.roles.items()}
+    states = {name: trunk[name][rows] for name in ("policy", "reference", "value")}
+    policy, entropy = roles.logprobs_of(states["policy"], targets, temperature)
+    reference, _ = roles.logprobs_of(states["reference"], targets, temperature)
+    values = roles.values_of("value", states["value"])
     logprobs, mask = pad_rows(policy.cpu(), lengths)
-    some = rows[:: max(1, len(rows) // 128)]  # the exact KL needs whole rows of logits: an even sample of them
-    exact = exact_kl(roles.logits("policy", packed, some), roles.logits("reference", packed, some), temperature)
+    some = slice(None, None, max(1, len(rows) // 128))  # the exact KL needs whole rows of logits: an even sample
+    exact = exact_kl(*(roles.logits_of(states[name][some]) for name in ("policy", "reference")), temperature)
     return RolloutBatch(
         packed,
         rows,
@@ -129,14 +128,11 @@ def measure(roles: Roles, feed: Feed, answers: Sequence[Answer], temperature: fl
         logprobs,
         pad_rows(reference.cpu(), lengths)[0],
         pad_rows(values.cpu(), lengths)[0],
+        roles.scores_of("reward", trunk["reward"], packed).cpu(),
+        states["value"] if roles.roles["value"].frozen_trunk else None,
         float(entropy.mean()),
         float(exact.mean()),
     )
-
-
-def _packed(feed: Feed, answers: Sequence[Answer]) -> tuple[Packed, Tensor, Tensor]:
-    prompts = [answer.rendered for answer in answers]
-    return pack_answers(prompts, [answer.ids for answer in answers], feed.inputs(prompts))
 
 
 Judge = Callable[[Prompt, str, bool], dict[str, float | None]]

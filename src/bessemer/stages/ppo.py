@@ -38,7 +38,6 @@ from bessemer.rollout.collect import (
     measure,
     rewards_of,
     sample_answers,
-    score_answers,
 )
 from bessemer.rollout.sampler import Sampler, Sampling, sampler_for
 from bessemer.stages.begin import begin, cache_directory
@@ -91,6 +90,9 @@ class Config:
     """Leave a round when the KL (k3) from the sampling policy exceeds this; 0: never."""
     value_init: Literal["reward", "zero"] = "reward"
     """Value starts from the reward model ("reward") or from the reference and a zero head ("zero")."""
+    value_trunk: Literal["frozen", "own"] = "frozen"
+    """Value is a head on the states of what it starts from, which are there anyway ("frozen"), or learns with an
+    adapter of its own ("own"), at twice the cost of learning."""
     thresholds: dict[str, float] = field(default_factory=dict)
     """Principles that are a threshold (in standard deviations) instead of a summand, such as harmlessness: -0.5."""
     shuffle_rewards: bool = False
@@ -143,8 +145,11 @@ class _Loop:
         self.sampler.refresh()
         sampling = Sampling(config.response_length, config.temperature, seed=config.seed * 100_003 + step)
         answers = sample_answers(self.sampler, self.feed, self._prompts(step), sampling)
-        rewards, metrics = self._rewards(answers, step)
-        minibatches = self._advantages(answers, rewards)
+        size = config.mini_batch_size
+        parts = [answers[k : k + size] for k in range(0, len(answers), size)]
+        rollouts = [measure(self.roles, self.feed, part, config.temperature) for part in parts]
+        rewards, metrics = self._rewards(torch.cat([rollout.scores for rollout in rollouts]), answers, step)
+        minibatches = self._advantages(rollouts, rewards)
         metrics |= _experience_metrics([minibatch.rollout for minibatch in minibatches], answers)
         metrics |= self._learn(minibatches, step)
         if config.kl_target:
@@ -159,9 +164,8 @@ class _Loop:
         places = range(step * size, (step + 1) * size)
         return [self.prompts[self.order(p // len(self.prompts))[p % len(self.prompts)]] for p in places]
 
-    def _rewards(self, answers: Sequence[Answer], step: int) -> tuple[Tensor, dict[str, float]]:
+    def _rewards(self, scores: Tensor, answers: Sequence[Answer], step: int) -> tuple[Tensor, dict[str, float]]:
         head, config = self.reward, self.config
-        scores = score_answers(self.roles, self.feed, answers, config.mini_batch_size)
         limits = [config.thresholds.get(name, float("nan")) for name in head.principles]
         rewards = rewards_of(
             scores,
@@ -180,15 +184,13 @@ class _Loop:
             rewards = rewards[torch.randperm(len(rewards), generator=generator)]
         return rewards, metrics
 
-    def _advantages(self, answers: Sequence[Answer], rewards: Tensor) -> list[_Minibatch]:
-        config, size = self.config, self.config.mini_batch_size
-        parts = [slice(k, k + size) for k in range(0, len(answers), size)]
-        rollouts = [measure(self.roles, self.feed, answers[part], config.temperature) for part in parts]
+    def _advantages(self, rollouts: Sequence[RolloutBatch], rewards: Tensor) -> list[_Minibatch]:
         shaped = []
+        parts = rewards.split([len(rollout.lengths) for rollout in rollouts])
         for part, rollout in zip(parts, rollouts, strict=True):
             kl = k1(rollout.logprobs, rollout.ref_logprobs)
-            tokens = kl_shaped_rewards(rewards[part], kl, rollout.mask, self.state.numbers["kl_coef"])
-            shaped.append(gae(tokens, rollout.values, rollout.mask, GAMMA, config.lam))
+            tokens = kl_shaped_rewards(part, kl, rollout.mask, self.state.numbers["kl_coef"])
+            shaped.append(gae(tokens, rollout.values, rollout.mask, GAMMA, self.config.lam))
         # whitened over the whole round, after the returns were taken
         flat = torch.cat([advantage[r.mask] for (advantage, _), r in zip(shaped, rollouts, strict=True)])
         white = whiten(flat, torch.ones_like(flat, dtype=torch.bool))
@@ -220,7 +222,11 @@ class _Loop:
         new, _ = self.roles.logprobs("policy", rollout.packed, rollout.rows, rollout.targets, config.temperature)
         logprobs, mask = pad_rows(new.cpu(), rollout.lengths)
         policy = clipped_surrogate(logprobs, rollout.logprobs, batch.advantages, mask, config.cliprange)
-        values, _ = pad_rows(self.roles.values("value", rollout.packed, rollout.rows).cpu(), rollout.lengths)
+        if rollout.value_states is not None:
+            found = self.roles.values_of("value", rollout.value_states)
+        else:
+            found = self.roles.values("value", rollout.packed, rollout.rows)
+        values, _ = pad_rows(found.cpu(), rollout.lengths)
         value = clipped_value_loss(values, rollout.values, batch.returns, mask, config.cliprange)
         metrics = {"loss/policy": (policy.sum.detach(), policy.count), "loss/value": (value.sum.detach(), value.count)}
         return Loss(policy.sum + VALUE_WEIGHT * value.sum, policy.count, {**metrics, **policy.metrics, **value.metrics})
@@ -231,7 +237,7 @@ def run(config: Config) -> Path:
     run = begin(config, "ppo")
     dataset = Dataset(Path(config.dataset))
     model = load_model(config.model_name_or_path, config.dtype, Mesh.start().device)
-    roles = make_roles(model, Path(config.reward_model), config.value_init, config.seed)
+    roles = make_roles(model, Path(config.reward_model), config.value_init, config.value_trunk, config.seed)
     feed = Feed(model, dataset.root, cache_directory())
     prompts = dataset.prompts("ppo")
     heldout = dataset.prompts("heldout")[: config.eval_prompts]
@@ -257,7 +263,7 @@ def run(config: Config) -> Path:
     return run.finish(**final)
 
 
-def make_roles(model: Model, reward_directory: Path, value_init: str, seed: int) -> Roles:
+def make_roles(model: Model, reward_directory: Path, value_init: str, value_trunk: str, seed: int) -> Roles:
     """Policy (a copy of the SFT adapter), reference (that adapter, frozen), reward and value on one backbone."""
     lora = model.adapters()
     reference = ADAPTER if ADAPTER in lora.adapters else None
@@ -266,10 +272,11 @@ def make_roles(model: Model, reward_directory: Path, value_init: str, seed: int)
     else:
         lora.copy(ADAPTER, "policy")
     reward = load_reward(model, reward_directory, "reward")
-    warm = value_init == "reward"
-    if warm or reference is not None:
-        lora.copy("reward" if warm else ADAPTER, "value")
-    else:
+    warm, frozen = value_init == "reward", value_trunk == "frozen"
+    trunk = "reward" if warm else reference
+    if not frozen and trunk is not None:
+        lora.copy(trunk, "value")
+    elif not frozen:
         lora.add("value", rank=16, alpha=32.0, seed=seed)
     head: nn.Module = value_head(model.width, reward if warm else None)
     model.freeze()
@@ -279,7 +286,7 @@ def make_roles(model: Model, reward_directory: Path, value_init: str, seed: int)
             "policy": Role("policy", trainable=True),
             "reference": Role(reference),
             "reward": Role("reward", reward),
-            "value": Role("value", head.to(model.backbone.device), trainable=True),
+            "value": Role(trunk if frozen else "value", head.to(model.backbone.device), True, frozen),
         },
     )
 
