@@ -37,9 +37,7 @@ def test_packed_attention_is_attention_within_each_sequence(lengths: list[int]) 
     query = torch.randn(4, rows, 6, generator=generator, dtype=torch.float64)
     key, value = (torch.randn(2, rows, 6, generator=generator, dtype=torch.float64) for _ in range(2))
     given = [tensor[None] for tensor in (query, key, value)]
-    mixed, weights = packed_attention(
-        nn.Identity(), *given, None, layout=layout_of(lengths), scaling=1 / math.sqrt(6)
-    )
+    mixed, weights = packed_attention(nn.Identity(), *given, None, layout=layout_of(lengths), scaling=1 / math.sqrt(6))
     assert weights is None
     assert_close(mixed[0].transpose(0, 1), _one_by_one(query, key, value, lengths), atol=1e-12, rtol=0)
 

@@ -174,11 +174,12 @@ def test_positive_is_what_the_wordings_say_and_not_what_comes_last(shop: Path, t
 
 
 def asked(index: int, choices: dict[str, str]) -> Prompt:
+    reading = {"values": ["fine", "bad"], "ordered": False, "positive": "bad", "safe": ["fine"]}
     facts = {
         "asked": ["state"],
         "expected": {"state": "bad"},
         "labels": {"state": "bad"},
-        "attributes": {"state": {"values": ["fine", "bad"], "ordered": False, "positive": "bad", "safe": ["fine"], "advice": False, "says": {}}},
+        "attributes": {"state": {**reading, "advice": False, "says": {}}},
         "choices": choices,
         "rule": "attributes",
         "kind": "attribute",
@@ -190,7 +191,9 @@ def asked(index: int, choices: dict[str, str]) -> Prompt:
 
 
 @pytest.mark.parametrize("choices", [{"fine": "No", "bad": "Yes"}, {"fine": "That is fine", "bad": "That is bad"}])
-def test_log_odds_and_perplexity_are_those_of_transformers(texts: Path, tmp_path: Path, choices: dict[str, str]) -> None:
+def test_log_odds_and_perplexity_are_those_of_transformers(
+    texts: Path, tmp_path: Path, choices: dict[str, str]
+) -> None:
     """Choices that their first tokens (bytes here) tell apart, which decide then, and choices that begin alike."""
     documents = [Document(f"d{i}", text) for i, text in enumerate(["Plain text.", "安全帽", "A third, longer one."])]
     prompts = [asked(index, choices) for index in range(3)]

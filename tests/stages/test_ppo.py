@@ -108,20 +108,20 @@ def test_the_reward_rises_and_that_of_shuffled_rewards_does_not(texts: Path, vow
         gains[shuffle] = sum(rewards[-3:]) / 3 - sum(rewards[:3]) / 3
     assert gains[False] > 0.7 and abs(gains[True]) < 0.4
     before = wanted_share(texts / "sft", vowels)
-    assert wanted_share(tmp_path / "False", vowels) > before + 0.2
-    assert wanted_share(tmp_path / "True", vowels) < before + 0.1
+    gained, drifted = (wanted_share(tmp_path / str(shuffle), vowels) - before for shuffle in (False, True))
+    # noise drifts at such a rate of learning, up or down, but nowhere near as far as a reward leads
+    assert gained > 0.2 and drifted < gained / 2
     base = texts / "sft" / "model"
     assert tree_hash(tmp_path / "False" / "model" / "language") == tree_hash(base / "language")
 
 
 @pytest.mark.parametrize("world", ["shop", "texts"])
 @pytest.mark.parametrize("start", ["reward", "zero"])
-@pytest.mark.parametrize("trunk", ["frozen", "own"])
 def test_before_the_first_update_nothing_differs(
-    world: str, start: str, trunk: str, request: pytest.FixtureRequest, tmp_path: Path
+    world: str, start: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     """With and without images, beside an adapter and on the bare backbone: ratio 1 and KL 0, exactly."""
-    one_update: dict[str, Any] = {"mini_batch_size": 4, "num_ppo_epochs": 1, "value_init": start, "value_trunk": trunk}
+    one_update: dict[str, Any] = {"mini_batch_size": 4, "num_ppo_epochs": 1, "value_init": start}
     out = run(config(request.getfixturevalue(world), tmp_path / "ppo", **one_update))
     (row,) = metrics(out)
     assert set(row) >= LOGGED | {"reward/truthfulness"}
@@ -161,26 +161,27 @@ def test_a_round_ends_when_the_policy_has_gone_too_far(shop: Path, tmp_path: Pat
     assert (near["updates"], near["early_stop"]) == (2.0, 1.0)
 
 
-@pytest.mark.parametrize("trunk", ["frozen", "own"])
-def test_the_value_begins_as_the_reward_models_forecast_or_as_nothing(shop: Path, texts: Path, trunk: str) -> None:
+def test_the_value_begins_as_the_reward_models_forecast_or_as_nothing(shop: Path, texts: Path) -> None:
     for world, adapted in ((shop, True), (texts, False)):
         model = load_model(str(world / "sft"), "fp32")
         feed = Feed(model, world, world)
         message = Message("user", "Is anything wrong?")
         packed = pack([feed.renderer.prompt([message]), feed.renderer.prompt([Message("user", "?")])])
         last = torch.tensor(packed.lengths).cumsum(0) - 1
-        warm = make_roles(model, world / "reward", "reward", trunk, 0)
+        warm = make_roles(model, world / "reward", "reward", 0)
         head = load_file(world / "reward" / "model" / "reward" / "model.safetensors")
         with torch.no_grad():
             expected = ((warm.scores("reward", packed) - head["mean"]) / head["std"]) @ head["weights"]
             torch.testing.assert_close(warm.values("value", packed, last), expected, atol=1e-4, rtol=1e-4)
             assert float(expected.abs().max()) > 0.01
             model = load_model(str(world / "sft"), "fp32")
-            cold = make_roles(model, world / "reward", "zero", trunk, 0)
+            cold = make_roles(model, world / "reward", "zero", 0)
             assert cold.values("value", packed, last).tolist() == [0.0, 0.0]
-            # its trunk is, or starts where the reference stands, not where the reward model does
-            assert torch.equal(cold.hidden("value", packed), cold.hidden("reference", packed))
-            assert not torch.equal(cold.hidden("value", packed), cold.hidden("reward", packed))
+            # both are read from what the reward model sees
+            for roles in (warm, cold):
+                assert torch.equal(roles.hidden("value", packed), roles.hidden("reward", packed))
+                assert not torch.equal(roles.hidden("value", packed), roles.hidden("reference", packed))
+                assert all(parameter.numel() <= model.width for parameter in roles.parameters("value"))
         assert (cold.roles["reference"].adapter is not None) == adapted
 
 

@@ -52,7 +52,7 @@ class Layout:
 
 
 def layout_of(
-    lengths: Sequence[int], identities: Sequence[int] | None = None, device: torch.device | str = "cpu"
+    lengths: Sequence[int], identities: list[int] | None = None, device: torch.device | str = "cpu"
 ) -> Layout:
     """Lay out sequences of the given lengths, which lie one behind the other.
 
@@ -82,19 +82,21 @@ def layout_of(
 
 
 def _chains(
-    lengths: Sequence[int], identities: Sequence[int] | None
+    lengths: Sequence[int], identities: list[int] | None
 ) -> tuple[list[list[int]], list[int], list[int], list[int]]:
     """Computed rows of each sequence; how many of them an earlier one computes; `first` and `positions` of the rows."""
     starts = [0]
     for length in lengths:
         starts.append(starts[-1] + length)
     order: list[int] = list(range(len(lengths)))
-    texts: list[Sequence[int]] = []
+    texts: list[list[int]] = []
     if identities is not None:
         texts = [identities[start : start + length] for start, length in zip(starts, lengths, strict=False)]
         order.sort(key=lambda i: texts[i])
     chains: list[list[int]] = [[] for _ in lengths]
-    shared, first, positions = [0] * len(lengths), [], []
+    shared = [0] * len(lengths)
+    first: list[int] = []
+    positions: list[int] = []
     before: int | None = None
     for i in order:
         common = _common(texts[before], texts[i]) if texts and before is not None else 0

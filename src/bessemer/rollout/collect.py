@@ -23,7 +23,18 @@ from bessemer.models.feed import Feed
 from bessemer.models.roles import Roles
 from bessemer.rollout.sampler import Sampler, Sampling
 
-__all__ = ["Answer", "Judge", "RolloutBatch", "gold_scores", "measure", "rewards_of", "sample_answers"]
+__all__ = [
+    "Answer",
+    "AnswerBatch",
+    "Judge",
+    "RolloutBatch",
+    "batch_of",
+    "gold_means",
+    "gold_scores",
+    "measure",
+    "rewards_of",
+    "sample_answers",
+]
 
 
 @dataclass(frozen=True)
@@ -38,14 +49,27 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class RolloutBatch:
+class AnswerBatch:
     """b answers that are forwarded together.
 
     packed: prompts with answers; rows, targets (M,): the rows that predict each answer token, and those tokens;
-    lengths (b,): tokens of each answer, summing to M; mask (b, T): True = an answer token, the end token included;
-    logprobs, ref_logprobs, values (b, T): of policy, reference and value when the answers were sampled; scores (b, P):
-    raw ones of the role "reward"; value_states (M, D): what the value was read from, if its trunk is frozen;
-    entropy, exact_kl: means over the answer tokens, in nats.
+    lengths (b,): tokens of each answer, summing to M; mask (b, T): True = an answer token, the end token included.
+    """
+
+    packed: Packed
+    rows: Tensor
+    targets: Tensor
+    lengths: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class RolloutBatch:
+    """Answers with what the roles make of them.
+
+    packed, rows, targets, lengths, mask: as in `AnswerBatch`; logprobs, ref_logprobs, values (b, T): of policy,
+    reference and value when the answers were sampled; scores (b, P): raw ones of the role "reward"; value_states
+    (M, D): what the value was read from; entropy, exact_kl: means over the answer tokens, in nats.
     """
 
     packed: Packed
@@ -57,7 +81,7 @@ class RolloutBatch:
     ref_logprobs: Tensor
     values: Tensor
     scores: Tensor
-    value_states: Tensor | None
+    value_states: Tensor
     entropy: float
     exact_kl: float
 
@@ -100,13 +124,20 @@ def rewards_of(
     return missing_eos(total, torch.tensor(list(ended)), missing_eos_penalty)
 
 
-@torch.no_grad()
-def measure(roles: Roles, feed: Feed, answers: Sequence[Answer], temperature: float) -> RolloutBatch:
-    """Forward a minibatch of answers as policy, reference, reward and value; roles of one trunk share its pass."""
+def batch_of(feed: Feed, answers: Sequence[Answer]) -> AnswerBatch:
+    """Answers behind their prompts, packed."""
     prompts = [answer.rendered for answer in answers]
     packed, prompt_length, lengths = pack_answers(prompts, [answer.ids for answer in answers], feed.inputs(prompts))
     rows = response_rows(packed, prompt_length, lengths)
-    targets = packed.ids[rows + 1]
+    mask = torch.arange(int(lengths.max())) < lengths[:, None]
+    return AnswerBatch(packed, rows, packed.ids[rows + 1], lengths, mask)
+
+
+@torch.no_grad()
+def measure(roles: Roles, feed: Feed, answers: Sequence[Answer], temperature: float) -> RolloutBatch:
+    """Forward a minibatch of answers as policy, reference, reward and value; roles of one trunk share its pass."""
+    batch = batch_of(feed, answers)
+    packed, rows, targets, lengths = batch.packed, batch.rows, batch.targets, batch.lengths
     hidden: dict[str | None, Tensor] = {}
     for name in ("policy", "reference", "reward", "value"):
         if (adapter := roles.roles[name].adapter) not in hidden:
@@ -116,20 +147,20 @@ def measure(roles: Roles, feed: Feed, answers: Sequence[Answer], temperature: fl
     policy, entropy = roles.logprobs_of(states["policy"], targets, temperature)
     reference, _ = roles.logprobs_of(states["reference"], targets, temperature)
     values = roles.values_of("value", states["value"])
-    logprobs, mask = pad_rows(policy.cpu(), lengths)
     some = slice(None, None, max(1, len(rows) // 128))  # the exact KL needs whole rows of logits: an even sample
-    exact = exact_kl(*(roles.logits_of(states[name][some]) for name in ("policy", "reference")), temperature)
+    logits, ref_logits = (roles.logits_of(states[name][some]) for name in ("policy", "reference"))
+    exact = exact_kl(logits, ref_logits, temperature)
     return RolloutBatch(
         packed,
         rows,
         targets,
         lengths,
-        mask,
-        logprobs,
+        batch.mask,
+        pad_rows(policy.cpu(), lengths)[0],
         pad_rows(reference.cpu(), lengths)[0],
         pad_rows(values.cpu(), lengths)[0],
         roles.scores_of("reward", trunk["reward"], packed).cpu(),
-        states["value"] if roles.roles["value"].frozen_trunk else None,
+        states["value"],
         float(entropy.mean()),
         float(exact.mean()),
     )
@@ -141,3 +172,14 @@ Judge = Callable[[Prompt, str, bool], dict[str, float | None]]
 def gold_scores(judge: Judge, answers: Sequence[Answer]) -> list[dict[str, float | None]]:
     """The gold rule's score of every principle of each answer; used to watch training, never to train."""
     return [judge(answer.prompt, answer.text, answer.ended) for answer in answers]
+
+
+def gold_means(judge: Judge, answers: Sequence[Answer]) -> dict[str, float]:
+    """Mean gold-rule score over the principles ("gold") and of each ("gold/NAME"); {} without answers."""
+    found: dict[str, list[float]] = {}
+    for scores in gold_scores(judge, answers):
+        for name, score in scores.items():
+            if score is not None:
+                found.setdefault(name, []).append(score)
+    means = {f"gold/{name}": sum(scores) / len(scores) for name, scores in found.items()}
+    return {"gold": sum(means.values()) / len(means), **means} if means else {}

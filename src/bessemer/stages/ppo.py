@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bessemer.algos.advantage import gae, kl_shaped_rewards
 from bessemer.algos.kl import adaptive_kl_coef, k1, k3
@@ -25,23 +24,14 @@ from bessemer.data.dataset import Dataset
 from bessemer.data.mixture import epoch_order
 from bessemer.data.records import Prompt
 from bessemer.distributed import Mesh
-from bessemer.errors import UserError
 from bessemer.models.feed import Feed
 from bessemer.models.heads import RewardHead, value_head
-from bessemer.models.model import ADAPTER, Model, load_model, save_model
-from bessemer.models.reward import load_reward
+from bessemer.models.model import Model, load_model
 from bessemer.models.roles import Role, Roles
-from bessemer.rollout.collect import (
-    Answer,
-    RolloutBatch,
-    gold_scores,
-    measure,
-    rewards_of,
-    sample_answers,
-)
+from bessemer.rollout.collect import Answer, RolloutBatch, measure, sample_answers
 from bessemer.rollout.sampler import Sampler, Sampling, sampler_for
 from bessemer.stages.begin import begin, cache_directory
-from bessemer.tasks.judge import judge
+from bessemer.stages.rounds import Prompts, Reward, policy_and_reference, rounds
 from bessemer.training.fit import TrainState
 from bessemer.training.optim import Group, adamw, learning_rate_at, set_learning_rate
 from bessemer.training.step import optimiser_step
@@ -50,7 +40,7 @@ __all__ = ["Config", "run"]
 
 GAMMA = 1.0  # an answer is judged once, at its end: a discount would only prefer short ones
 VALUE_RATE = 2.0  # the value follows the policy, so it learns faster
-VALUE_WEIGHT = 0.1  # of the value loss; adapters apart and AdamW: it matters to the clipping of gradients alone
+VALUE_WEIGHT = 0.1  # of the value loss; parameters apart and AdamW: it matters to the clipping of gradients alone
 KL_HORIZON = 1000  # answers over which an adaptive coefficient adapts
 
 
@@ -71,7 +61,7 @@ class Config:
     num_ppo_epochs: int = 2
     """Passes over a round's answers."""
     learning_rate: float = 1e-4
-    """Peak learning rate of the policy's adapter; value adapter and head learn at twice that."""
+    """Peak learning rate of the policy's adapter; the value's head learns at twice that."""
     response_length: int = 48
     """Longest answer in tokens."""
     temperature: float = 1.0
@@ -88,11 +78,9 @@ class Config:
     """Taken from the reward of an answer that was cut off."""
     early_stop_kl: float = 0.05
     """Leave a round when the KL (k3) from the sampling policy exceeds this; 0: never."""
-    value_init: Literal["reward", "zero"] = "reward"
-    """Value starts from the reward model ("reward") or from the reference and a zero head ("zero")."""
-    value_trunk: Literal["frozen", "own"] = "frozen"
-    """Value is a head on the states of what it starts from, which are there anyway ("frozen"), or learns with an
-    adapter of its own ("own"), at twice the cost of learning."""
+    value_init: Literal["zero", "reward"] = "zero"
+    """The value is a head on the reward model's states, which are there anyway; it starts at zero or as the reward
+    head, which was taught at the end of answers and misleads before it."""
     thresholds: dict[str, float] = field(default_factory=dict)
     """Principles that are a threshold (in standard deviations) instead of a summand, such as harmlessness: -0.5."""
     shuffle_rewards: bool = False
@@ -124,33 +112,27 @@ class _Loop:
     """What one PPO run holds; `round` is the algorithm on one page. Final."""
 
     def __init__(self, config: Config, roles: Roles, feed: Feed, sampler: Sampler, prompts: Sequence[Prompt]) -> None:
-        self.config, self.roles, self.feed, self.sampler, self.prompts = config, roles, feed, sampler, prompts
-        reward = roles.roles["reward"].head
-        assert isinstance(reward, RewardHead)
-        if unknown := sorted(set(config.thresholds) - set(reward.principles)):
-            raise UserError(f"thresholds names {unknown}, expected some of {list(reward.principles)}")
-        weights = zip(reward.principles, reward.weights.tolist(), strict=True)
-        if not any(weight > 0 and name not in config.thresholds for name, weight in weights):
-            raise UserError("every principle with a weight is a threshold, expected one to be raised")
-        self.reward = reward
+        self.config, self.roles, self.feed, self.sampler = config, roles, feed, sampler
+        self.prompts = Prompts(prompts, config.batch_size_prompts, config.seed)
+        head = roles.roles["reward"].head
+        assert isinstance(head, RewardHead)
+        self.reward = Reward(head, config.thresholds, config.missing_eos_penalty, config.shuffle_rewards, config.seed)
         policy = {f"policy.{i}": p for i, p in enumerate(roles.parameters("policy"))}
         value = {f"value.{i}": p for i, p in enumerate(roles.parameters("value"))}
         groups = [Group(policy, config.learning_rate), Group(value, VALUE_RATE * config.learning_rate)]
         self.state = TrainState(policy | value, adamw(groups, eps=1e-6), numbers={"kl_coef": config.kl_coef})
-        self.order = lru_cache(maxsize=2)(lambda epoch: epoch_order(len(prompts), config.seed, epoch))
 
     def round(self, step: int) -> dict[str, float]:
         """Sample, score, estimate advantages, learn; returns what to log."""
-        config = self.config
+        config, size = self.config, self.config.mini_batch_size
         self.sampler.refresh()
         sampling = Sampling(config.response_length, config.temperature, seed=config.seed * 100_003 + step)
-        answers = sample_answers(self.sampler, self.feed, self._prompts(step), sampling)
-        size = config.mini_batch_size
+        answers = sample_answers(self.sampler, self.feed, self.prompts(step), sampling)
         parts = [answers[k : k + size] for k in range(0, len(answers), size)]
         rollouts = [measure(self.roles, self.feed, part, config.temperature) for part in parts]
-        rewards, metrics = self._rewards(torch.cat([rollout.scores for rollout in rollouts]), answers, step)
+        rewards, metrics = self.reward(torch.cat([rollout.scores for rollout in rollouts]), answers, step)
         minibatches = self._advantages(rollouts, rewards)
-        metrics |= _experience_metrics([minibatch.rollout for minibatch in minibatches], answers)
+        metrics |= _experience_metrics(rollouts, answers)
         metrics |= self._learn(minibatches, step)
         if config.kl_target:
             coef = self.state.numbers["kl_coef"]
@@ -158,31 +140,6 @@ class _Loop:
                 adaptive_kl_coef(coef, metrics["kl/answer"], config.kl_target, KL_HORIZON, len(answers))
             )
         return metrics | {"kl_coef": self.state.numbers["kl_coef"]}
-
-    def _prompts(self, step: int) -> list[Prompt]:
-        size = self.config.batch_size_prompts
-        places = range(step * size, (step + 1) * size)
-        return [self.prompts[self.order(p // len(self.prompts))[p % len(self.prompts)]] for p in places]
-
-    def _rewards(self, scores: Tensor, answers: Sequence[Answer], step: int) -> tuple[Tensor, dict[str, float]]:
-        head, config = self.reward, self.config
-        limits = [config.thresholds.get(name, float("nan")) for name in head.principles]
-        rewards = rewards_of(
-            scores,
-            [answer.ended for answer in answers],
-            head.mean.cpu(),
-            head.std.cpu(),
-            head.weights.cpu(),
-            torch.tensor(limits) if config.thresholds else None,
-            config.missing_eos_penalty,
-        )
-        standardised = ((scores - head.mean.cpu()) / head.std.cpu()).mean(0)
-        metrics = {f"reward/{name}": float(s) for name, s in zip(head.principles, standardised, strict=True)}
-        metrics["reward"] = float(rewards.mean())
-        if config.shuffle_rewards:
-            generator = torch.Generator().manual_seed(config.seed * 7919 + step)
-            rewards = rewards[torch.randperm(len(rewards), generator=generator)]
-        return rewards, metrics
 
     def _advantages(self, rollouts: Sequence[RolloutBatch], rewards: Tensor) -> list[_Minibatch]:
         shaped = []
@@ -222,11 +179,7 @@ class _Loop:
         new, _ = self.roles.logprobs("policy", rollout.packed, rollout.rows, rollout.targets, config.temperature)
         logprobs, mask = pad_rows(new.cpu(), rollout.lengths)
         policy = clipped_surrogate(logprobs, rollout.logprobs, batch.advantages, mask, config.cliprange)
-        if rollout.value_states is not None:
-            found = self.roles.values_of("value", rollout.value_states)
-        else:
-            found = self.roles.values("value", rollout.packed, rollout.rows)
-        values, _ = pad_rows(found.cpu(), rollout.lengths)
+        values, _ = pad_rows(self.roles.values_of("value", rollout.value_states).cpu(), rollout.lengths)
         value = clipped_value_loss(values, rollout.values, batch.returns, mask, config.cliprange)
         metrics = {"loss/policy": (policy.sum.detach(), policy.count), "loss/value": (value.sum.detach(), value.count)}
         return Loss(policy.sum + VALUE_WEIGHT * value.sum, policy.count, {**metrics, **policy.metrics, **value.metrics})
@@ -237,48 +190,30 @@ def run(config: Config) -> Path:
     run = begin(config, "ppo")
     dataset = Dataset(Path(config.dataset))
     model = load_model(config.model_name_or_path, config.dtype, Mesh.start().device)
-    roles = make_roles(model, Path(config.reward_model), config.value_init, config.value_trunk, config.seed)
+    roles = make_roles(model, Path(config.reward_model), config.value_init, config.seed)
     feed = Feed(model, dataset.root, cache_directory())
-    prompts = dataset.prompts("ppo")
-    heldout = dataset.prompts("heldout")[: config.eval_prompts]
-    feed.prepare([prompt.messages for prompt in [*prompts, *heldout]])
-    loop = _Loop(config, roles, feed, sampler_for(model, "policy"), prompts)
-    start = loop.state.resume(run)
-    with run.track(config.total_steps, "ppo", start=start) as bar:
-        for step in range(start, config.total_steps):
-            metrics: dict[str, float] = {}
-            if config.eval_steps and step % config.eval_steps == 0:
-                metrics |= evaluate_gold(loop.sampler, feed, heldout, config.response_length, config.temperature)
-            metrics |= loop.round(step)
-            run.log(step + 1, metrics)
-            bar.advance(1, reward=metrics["reward"], kl=metrics["kl/k3"])
-            if (step + 1) % config.save_steps == 0 or run.stop_requested:
-                loop.state.save(run, step + 1)
-            run.raise_if_stopped()
-    loop.state.save(run, config.total_steps)
-    loop.sampler.refresh()
-    final = evaluate_gold(loop.sampler, feed, heldout, config.response_length, config.temperature)
-    model.reward = None
-    save_model(model, run.model_directory, adapter="policy")
-    return run.finish(**final)
+    loop = _Loop(config, roles, feed, sampler_for(model, "policy"), dataset.prompts("ppo"))
+    return rounds(
+        run,
+        loop.state,
+        loop.sampler,
+        feed,
+        dataset,
+        loop.round,
+        total=config.total_steps,
+        description="ppo",
+        response_length=config.response_length,
+        temperature=config.temperature,
+        eval_steps=config.eval_steps,
+        eval_prompts=config.eval_prompts,
+        save_steps=config.save_steps,
+    )
 
 
-def make_roles(model: Model, reward_directory: Path, value_init: str, value_trunk: str, seed: int) -> Roles:
+def make_roles(model: Model, reward_directory: Path, value_init: str, seed: int) -> Roles:
     """Policy (a copy of the SFT adapter), reference (that adapter, frozen), reward and value on one backbone."""
-    lora = model.adapters()
-    reference = ADAPTER if ADAPTER in lora.adapters else None
-    if reference is None:
-        lora.add("policy", rank=16, alpha=32.0, seed=seed)
-    else:
-        lora.copy(ADAPTER, "policy")
-    reward = load_reward(model, reward_directory, "reward")
-    warm, frozen = value_init == "reward", value_trunk == "frozen"
-    trunk = "reward" if warm else reference
-    if not frozen and trunk is not None:
-        lora.copy(trunk, "value")
-    elif not frozen:
-        lora.add("value", rank=16, alpha=32.0, seed=seed)
-    head: nn.Module = value_head(model.width, reward if warm else None)
+    reference, reward = policy_and_reference(model, reward_directory, seed)
+    value = value_head(model.width, reward if value_init == "reward" else None).to(model.backbone.device)
     model.freeze()
     return Roles(
         model,
@@ -286,26 +221,9 @@ def make_roles(model: Model, reward_directory: Path, value_init: str, value_trun
             "policy": Role("policy", trainable=True),
             "reference": Role(reference),
             "reward": Role("reward", reward),
-            "value": Role(trunk if frozen else "value", head.to(model.backbone.device), True, frozen),
+            "value": Role("reward", value, trainable=True, frozen_trunk=True),
         },
     )
-
-
-def evaluate_gold(
-    sampler: Sampler, feed: Feed, prompts: Sequence[Prompt], response_length: int, temperature: float
-) -> dict[str, float]:
-    """Mean gold-rule score of answers to held-out prompts, over all principles and for each."""
-    if not prompts:
-        return {}
-    sampler.refresh()
-    answers = sample_answers(sampler, feed, prompts, Sampling(response_length, temperature, seed=1))
-    found: dict[str, list[float]] = {}
-    for scores in gold_scores(judge, answers):
-        for name, score in scores.items():
-            if score is not None:
-                found.setdefault(name, []).append(score)
-    means = {f"gold/{name}": sum(scores) / len(scores) for name, scores in found.items()}
-    return {"gold": sum(means.values()) / max(1, len(means)), **means}
 
 
 def _experience_metrics(rollouts: Sequence[RolloutBatch], answers: Sequence[Answer]) -> dict[str, float]:
