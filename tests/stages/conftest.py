@@ -11,6 +11,7 @@ import pytest
 
 import tiny
 from bessemer.loop import run_recipe
+from vowels import make_vowels
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "tiny"
 
@@ -57,3 +58,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
 def texts(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     """The same for text: tiny-model, and import, sft, rank and reward; sft is tuned in full, so it has no adapter."""
     return made("text.yaml", tmp_path_factory.mktemp("texts"), cache)
+
+
+@pytest.fixture(scope="session")
+def vowels(texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of short questions, and a reward model on the policy of `texts` that likes a vowel at the end."""
+    return make_vowels(texts, tmp_path_factory.mktemp("vowels"))

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import random
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +9,13 @@ import torch
 from safetensors.torch import load_file
 
 from bessemer.data.batches import pack
-from bessemer.data.dataset import Dataset
-from bessemer.data.records import Message, Prompt, Ranking, write_records
+from bessemer.data.records import Message
 from bessemer.disk import tree_hash
 from bessemer.errors import UserError
 from bessemer.models.feed import Feed
-from bessemer.models.model import ADAPTER, load_model
-from bessemer.rollout.collect import sample_answers
-from bessemer.rollout.sampler import Sampling, sampler_for
-from bessemer.stages import reward
+from bessemer.models.model import load_model
 from bessemer.stages.ppo import Config, make_roles, run
+from vowels import metrics, wanted_share
 
 LOGGED = {
     "reward", "kl/k1", "kl/k3", "kl/exact", "kl/answer", "kl_coef", "entropy", "length", "eos_rate", "clip_fraction",
@@ -43,50 +39,6 @@ def config(shop: Path, out: Path, **values: object) -> Config:
         **values,
     }
     return Config(output_dir=str(out), **settled)  # type: ignore[arg-type]
-
-
-def metrics(out: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-
-
-@pytest.fixture(scope="module")
-def vowels(texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset of short questions, and a reward model that likes answers whose last letter is a vowel."""
-    folder, draw = tmp_path_factory.mktemp("vowels"), random.Random(0)
-    for name in ("ppo", "heldout"):
-        asked = [Prompt(f"{name}{i}", (Message("user", f"{i}{'!' if name == 'ppo' else '.'}"),)) for i in range(10)]
-        write_records(folder / f"{name}.jsonl", asked)
-    ranked = []
-    for index in range(48):
-        prompt = Prompt(f"p{index}", (Message("user", f"{index}?"),))
-        answers = tuple("".join(draw.choice("abcdefghijklmnopqrstuvwxyz ,.") for _ in range(6)) for _ in range(4))
-        ranks = {"truthfulness": tuple(1 if answer[-1] in "aeiou" else 2 for answer in answers)}
-        ranked.append(Ranking(prompt.id, prompt, answers, (False,) * 4, ranks, "made up", (0, 1, 2, 3)))
-    write_records(folder / "rankings.jsonl", ranked)
-    out = reward.run(
-        reward.Config(
-            model_name_or_path=str(texts / "sft"),  # type: ignore[arg-type]
-            rankings=str(folder / "rankings.jsonl"),  # type: ignore[arg-type]
-            dataset=str(folder),  # type: ignore[arg-type]
-            dtype="fp32",
-            num_train_epochs=4.0,
-            learning_rate=1e-2,
-            head_learning_rate=1e-2,
-            lora_rank=4,
-            output_dir=str(folder / "reward"),
-        )
-    )
-    assert json.loads((out / "manifest.json").read_text())["summary"]["accuracy/truthfulness"] > 0.95
-    return folder
-
-
-def wanted_share(directory: Path, folder: Path) -> float:
-    """Share of 120 answers of a model that end with a vowel."""
-    model = load_model(str(directory), "fp32")
-    prompts = Dataset(folder).prompts("heldout")
-    sampler = sampler_for(model, ADAPTER if model.lora is not None else None)
-    answers = sample_answers(sampler, Feed(model, folder, folder), prompts, Sampling(6, seed=9), 12, 120)
-    return sum(answer.text[-1:] in list("aeiou") for answer in answers) / len(answers)
 
 
 def test_the_reward_rises_and_that_of_shuffled_rewards_does_not(texts: Path, vowels: Path, tmp_path: Path) -> None:

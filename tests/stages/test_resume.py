@@ -16,7 +16,7 @@ import pytest
 from bessemer.manifest import read_manifest
 from killed_stage import sections
 
-STAGES = ["tower", "align", "sft", "rank", "reward", "ppo", "distill"]
+STAGES = ["tower", "align", "sft", "rank", "reward", "ppo", "grpo", "distill"]
 DRIVER = Path(__file__).parents[1] / "killed_stage.py"
 # What may differ: times and paths. What a killed write leaves behind is hidden and no content.
 APART = ("manifest.json", "config.yaml", "timings.jsonl")

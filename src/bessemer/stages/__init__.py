@@ -31,6 +31,7 @@ STAGES = {
     "rank": Stage("bessemer.stages.rank", "sample answers to the question bank and order them by each principle"),
     "reward": Stage("bessemer.stages.reward", "train the reward model, one score a principle, on the rankings"),
     "ppo": Stage("bessemer.stages.ppo", "improve the policy by reinforcement learning from that reward"),
+    "grpo": Stage("bessemer.stages.grpo", "the same without a critic: each answer against others to its prompt"),
     "distill": Stage("bessemer.stages.distill", "pour what the policy knows into a smaller student"),
     "evaluate": Stage("bessemer.stages.evaluate", "every model beside its baselines, in report.json and report.html"),
     "predict": Stage("bessemer.stages.predict", "ask a model a question about an image", in_recipe=False),
