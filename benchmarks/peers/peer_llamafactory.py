@@ -25,6 +25,9 @@ from llamafactory.train.tuner import run_exp  # noqa: E402
 from measurement import WARM_UP  # noqa: E402
 from stepclock import StepClock  # noqa: E402
 
+SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+"""What the model's own chat template says; that of LLaMA-Factory ends with a full stop, one token more."""
+
 
 def main() -> None:
     options = measurement.parse(["sft"], __doc__)
@@ -34,6 +37,7 @@ def main() -> None:
         Path(folder, "dataset_info.json").write_text(json.dumps(description), encoding="utf-8")
         told = {
             "stage": "sft", "do_train": True, "model_name_or_path": str(options.model), "template": "smollm2",
+            "default_system": SYSTEM,
             "dataset": "alpaca", "dataset_dir": folder, "cutoff_len": workload.CUTOFF, "disable_shuffling": True,
             "finetuning_type": "lora", "lora_target": "all", "lora_dropout": 0.0,
             "lora_rank": workload.LORA_RANK, "lora_alpha": workload.LORA_ALPHA,

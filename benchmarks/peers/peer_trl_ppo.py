@@ -25,6 +25,7 @@ def main() -> None:
     options = measurement.parse(["ppo"], __doc__)
     if options.batch % MICRO_BATCH:
         raise SystemExit(f"--batch {options.batch}, expected a multiple of {MICRO_BATCH}")
+    torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(options.model, padding_side="left", pad_token="<|endoftext|>")
     steps = WARM_UP + options.steps
     texts = workload.passages(
