@@ -171,10 +171,11 @@ def summarise(sides: Sequence[Side], runs: Sequence[Run], measure_: str) -> dict
     return summary
 
 
-def table(name: str, measure_: str, summary: dict[str, Any]) -> str:
+def table(name: str, measure_: str, first: str, summary: dict[str, Any]) -> str:
     """A comparison in Markdown."""
     lines = [f"\n### {name}: {measure_.replace('_', ' ')}\n"]
-    lines += ["| side | median (min - max) | gain of the first | peak GB | dtype |", "| --- | --- | --- | --- | --- |"]
+    gain = f"{first} against it, 2 is twice as good"
+    lines += [f"| side | median (min - max) | {gain} | peak GB | dtype |", "| --- | --- | --- | --- | --- |"]
     for side, found in summary.items():
         ratio = shown(found["ratio"]) if found["ratio"] else ""
         peak = found["peak_rss_gb"]["median"]
@@ -223,7 +224,7 @@ def main() -> int:
         complete &= len(runs) == len(sides) * (rounds + 1)
         summary = summarise(sides, runs, descriptions[name]["measure"])
         report["comparisons"][name] = summary
-        print(table(name, descriptions[name]["measure"], summary), flush=True)
+        print(table(name, descriptions[name]["measure"], sides[0].name, summary), flush=True)
         (options.results / "summary.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return 0 if complete else 1
 
