@@ -27,7 +27,23 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-__all__ = ["Track", "clock", "track"]
+__all__ = ["Spans", "Track", "clock", "track"]
+
+
+class Spans:
+    """Seconds spent in each part of something that is repeated, by name: `with spans("rollout"): ...`. Final."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Add the time of the block to `name`."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
 
 
 class Track(Protocol):

@@ -16,6 +16,8 @@ from bessemer.models.model import ADAPTER, load_model
 from bessemer.rollout.collect import batch_of, sample_answers
 from bessemer.rollout.sampler import Sampling, sampler_for
 from bessemer.stages.grpo import Config, Loop, make_roles, run
+from bessemer.stages.rounds import Prompts
+from bessemer.tasks.judge import judge
 from vowels import metrics, wanted_share
 
 
@@ -87,12 +89,13 @@ def test_the_gradient_is_that_of_the_formula(shop: Path, tmp_path: Path) -> None
     """A step on answers that are there: -sum of A log pi over tokens, divided by their number (ratio 1)."""
     settings = config(shop, tmp_path, beta=0.0, missing_eos_penalty=0.0)
     model = load_model(str(shop / "sft"), "fp32")
-    roles = make_roles(model, shop / "reward", 0)
+    roles = make_roles(model, str(shop / "reward"), 0)
     feed = Feed(model, shop / "import", tmp_path)
     prompts = Dataset(shop / "import").prompts("ppo")
     loop = Loop(settings, roles, feed, sampler_for(model, "policy"), prompts)
     answers = sample_answers(loop.sampler, feed, loop.prompts(0), Sampling(6, 1.0, seed=0), 3)
     batch = batch_of(feed, answers)
+    assert loop.reward is not None
     with torch.no_grad():
         rewards, _ = loop.reward(roles.scores("reward", batch.packed), answers, 0)
     by_hand = torch.cat([group - group.mean() for group in rewards.split(3)])
@@ -109,6 +112,25 @@ def test_the_gradient_is_that_of_the_formula(shop: Path, tmp_path: Path) -> None
     for ours, theirs in zip(found, expected, strict=True):
         assert ours is not None
         assert_close(ours, scale * theirs, atol=2e-5, rtol=1e-3)
+
+
+def test_rules_can_be_the_reward(shop: Path, tmp_path: Path) -> None:
+    """Without a reward model: the gold rule's mean, less the penalty; and the recipe says so by an empty name."""
+    out = run(config(shop, tmp_path / "grpo", reward_model="", missing_eos_penalty=0.25))
+    (row,) = metrics(out)
+    model = load_model(str(shop / "sft"), "fp32")
+    feed = Feed(model, shop / "import", tmp_path)
+    prompts = Prompts(Dataset(shop / "import").prompts("ppo"), 2, 0)(0)
+    answers = sample_answers(sampler_for(model, ADAPTER), feed, prompts, Sampling(6, 1.0, seed=0), 3)
+    judged = [
+        sum(scores) / len(scores)
+        for scores in (
+            [s for s in judge(answer.prompt, answer.text, answer.ended).values() if s is not None] for answer in answers
+        )
+    ]
+    cut_off = sum(not answer.ended for answer in answers)
+    assert row["reward"] == pytest.approx((sum(judged) - 0.25 * cut_off) / 6, abs=1e-6)
+    assert not any(name.startswith("reward/") for name in row)
 
 
 def test_several_steps_a_round_know_where_the_answers_came_from(shop: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from bessemer.data.records import Prompt
 from bessemer.data.render import Rendered
 from bessemer.models.feed import Feed
 from bessemer.models.roles import Roles
+from bessemer.progress import Spans
 from bessemer.rollout.sampler import Sampler, Sampling
 
 __all__ = [
@@ -134,14 +135,17 @@ def batch_of(feed: Feed, answers: Sequence[Answer]) -> AnswerBatch:
 
 
 @torch.no_grad()
-def measure(roles: Roles, feed: Feed, answers: Sequence[Answer], temperature: float) -> RolloutBatch:
+def measure(
+    roles: Roles, feed: Feed, answers: Sequence[Answer], temperature: float, spans: Spans | None = None
+) -> RolloutBatch:
     """Forward a minibatch of answers as policy, reference, reward and value; roles of one trunk share its pass."""
     batch = batch_of(feed, answers)
     packed, rows, targets, lengths = batch.packed, batch.rows, batch.targets, batch.lengths
     hidden: dict[str | None, Tensor] = {}
     for name in ("policy", "reference", "reward", "value"):
         if (adapter := roles.roles[name].adapter) not in hidden:
-            hidden[adapter] = roles.hidden(name, packed)
+            with (spans or Spans())("reward" if name == "reward" else "reference"):
+                hidden[adapter] = roles.hidden(name, packed)
     trunk = {name: hidden[role.adapter] for name, role in roles.roles.items()}
     states = {name: trunk[name][rows] for name in ("policy", "reference", "value")}
     policy, entropy = roles.logprobs_of(states["policy"], targets, temperature)

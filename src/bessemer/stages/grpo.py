@@ -7,7 +7,7 @@ long answers are neither favoured nor spared. A prompt is read once for all of i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bessemer.algos.advantage import group_relative
+from bessemer.algos.advantage import group_relative, missing_eos
 from bessemer.algos.kl import k1, k3
 from bessemer.algos.masked import Loss, masked_mean
 from bessemer.algos.policy import clipped_surrogate
@@ -29,11 +29,13 @@ from bessemer.errors import UserError
 from bessemer.models.feed import Feed
 from bessemer.models.heads import RewardHead
 from bessemer.models.model import Model, load_model
+from bessemer.models.reward import load_reward
 from bessemer.models.roles import Role, Roles
+from bessemer.progress import Spans
 from bessemer.rollout.collect import Answer, AnswerBatch, batch_of, sample_answers
 from bessemer.rollout.sampler import Sampler, Sampling, sampler_for
 from bessemer.stages.begin import begin, cache_directory
-from bessemer.stages.rounds import Prompts, Reward, policy_and_reference, rounds
+from bessemer.stages.rounds import Prompts, Reward, policy_and_reference, reward_of_rules, rounds, shuffled
 from bessemer.training.fit import TrainState
 from bessemer.training.optim import Group, adamw, learning_rate_at, set_learning_rate
 from bessemer.training.step import optimiser_step
@@ -46,7 +48,8 @@ class Config:
     model_name_or_path: Artifact = Artifact("sft")
     """Policy to improve; frozen, it is the reference too."""
     reward_model: Artifact = Artifact("reward")
-    """Reward model: a reward stage on the same backbone."""
+    """Reward model: a reward stage on the same backbone; empty: the rules that judge answers are the reward (for
+    tasks whose answers can be checked)."""
     dataset: Artifact = Artifact("import")
     """What the import stage wrote; ppo.jsonl and heldout.jsonl are read."""
     total_steps: int = 30
@@ -110,9 +113,14 @@ class Loop:
     def __init__(self, config: Config, roles: Roles, feed: Feed, sampler: Sampler, prompts: Sequence[Prompt]) -> None:
         self.config, self.roles, self.feed, self.sampler = config, roles, feed, sampler
         self.prompts = Prompts(prompts, config.batch_size_prompts, config.seed)
-        head = roles.roles["reward"].head
-        assert isinstance(head, RewardHead)
-        self.reward = Reward(head, config.thresholds, config.missing_eos_penalty, config.shuffle_rewards, config.seed)
+        self.reward: Reward | None = None
+        if "reward" in roles.roles:
+            head = roles.roles["reward"].head
+            assert isinstance(head, RewardHead)
+            penalty = config.missing_eos_penalty
+            self.reward = Reward(head, config.thresholds, penalty, config.shuffle_rewards, config.seed)
+        self.rule: Callable[[Sequence[Answer]], Tensor] = reward_of_rules
+        self.spans = Spans()
         self.step_size, self.part_size = _sizes(config)
         policy = {f"policy.{i}": p for i, p in enumerate(roles.parameters("policy"))}
         self.state = TrainState(policy, adamw([Group(policy, config.learning_rate)], eps=1e-6))
@@ -120,15 +128,16 @@ class Loop:
     def round(self, step: int) -> dict[str, float]:
         """Sample groups, score, compare within each group, learn; returns what to log."""
         config = self.config
-        self.sampler.refresh()
-        sampling = Sampling(config.response_length, config.temperature, seed=config.seed * 100_003 + step)
-        prompts = self.prompts(step)
-        answers = sample_answers(self.sampler, self.feed, prompts, sampling, config.num_generations)
-        batches = [batch_of(self.feed, part) for part in self._parts(answers)]
-        with torch.no_grad():
-            scores = torch.cat([self.roles.scores("reward", batch.packed).cpu() for batch in batches])
-        rewards, metrics = self.reward(scores, answers, step)
-        old, kl, kl_metrics = self._before(batches)
+        with self.spans("rollout"):
+            self.sampler.refresh()
+            sampling = Sampling(config.response_length, config.temperature, seed=config.seed * 100_003 + step)
+            answers = sample_answers(self.sampler, self.feed, self.prompts(step), sampling, config.num_generations)
+        size = self.part_size
+        batches = [batch_of(self.feed, answers[k : k + size]) for k in range(0, len(answers), size)]
+        with self.spans("reward"):
+            rewards, metrics = self._rewards(batches, answers, step)
+        with self.spans("reference"):
+            old, kl, kl_metrics = self._before(batches)
         groups = (rewards - config.beta * kl).view(-1, config.num_generations)
         advantages = group_relative(groups, scale=config.scale_rewards == "group").flatten()
         parts = [
@@ -141,10 +150,22 @@ class Loop:
             "equal_groups": float((groups.std(1) < 1e-6).float().mean()),
             **kl_metrics,
         }
-        return metrics | self._learn(parts, step)
+        with self.spans("train"):
+            return metrics | self._learn(parts, step)
 
-    def _parts(self, answers: Sequence[Answer]) -> list[Sequence[Answer]]:
-        return [answers[k : k + self.part_size] for k in range(0, len(answers), self.part_size)]
+    @torch.no_grad()
+    def _rewards(
+        self, batches: Sequence[AnswerBatch], answers: Sequence[Answer], step: int
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Reward of each answer (B,) and what to log of them."""
+        config = self.config
+        if self.reward is not None:
+            scores = torch.cat([self.roles.scores("reward", batch.packed).cpu() for batch in batches])
+            return self.reward(scores, answers, step)
+        ended = torch.tensor([answer.ended for answer in answers])
+        rewards = missing_eos(self.rule(answers), ended, config.missing_eos_penalty)
+        metrics = {"reward": float(rewards.mean())}
+        return (shuffled(rewards, config.seed, step) if config.shuffle_rewards else rewards), metrics
 
     @torch.no_grad()
     def _before(self, batches: Sequence[AnswerBatch]) -> tuple[list[Tensor | None], Tensor, dict[str, float]]:
@@ -200,7 +221,7 @@ def run(config: Config) -> Path:
     _sizes(config)
     dataset = Dataset(Path(config.dataset))
     model = load_model(config.model_name_or_path, config.dtype, Mesh.start().device)
-    roles = make_roles(model, Path(config.reward_model), config.seed)
+    roles = make_roles(model, config.reward_model, config.seed)
     feed = Feed(model, dataset.root, cache_directory())
     loop = Loop(config, roles, feed, sampler_for(model, "policy"), dataset.prompts("ppo"))
     return rounds(
@@ -220,12 +241,14 @@ def run(config: Config) -> Path:
     )
 
 
-def make_roles(model: Model, reward_directory: Path, seed: int) -> Roles:
-    """Policy (a copy of the SFT adapter), reference (that adapter, frozen) and reward on one backbone."""
-    reference, reward = policy_and_reference(model, reward_directory, seed)
+def make_roles(model: Model, reward_directory: str, seed: int) -> Roles:
+    """Policy (a copy of the SFT adapter), reference (that adapter, frozen) and, if there is one, reward on one
+    backbone."""
+    reference = policy_and_reference(model, seed)
+    reward = load_reward(model, Path(reward_directory), "reward") if reward_directory else None
     model.freeze()
-    roles = {"policy": Role("policy", trainable=True), "reference": Role(reference), "reward": Role("reward", reward)}
-    return Roles(model, roles)
+    roles = {"policy": Role("policy", trainable=True), "reference": Role(reference)}
+    return Roles(model, roles | ({"reward": Role("reward", reward)} if reward is not None else {}))
 
 
 def _sizes(config: Config) -> tuple[int, int]:

@@ -27,7 +27,9 @@ from bessemer.distributed import Mesh
 from bessemer.models.feed import Feed
 from bessemer.models.heads import RewardHead, value_head
 from bessemer.models.model import Model, load_model
+from bessemer.models.reward import load_reward
 from bessemer.models.roles import Role, Roles
+from bessemer.progress import Spans
 from bessemer.rollout.collect import Answer, RolloutBatch, measure, sample_answers
 from bessemer.rollout.sampler import Sampler, Sampling, sampler_for
 from bessemer.stages.begin import begin, cache_directory
@@ -108,7 +110,7 @@ class _Minibatch:
     returns: Tensor
 
 
-class _Loop:
+class Loop:
     """What one PPO run holds; `round` is the algorithm on one page. Final."""
 
     def __init__(self, config: Config, roles: Roles, feed: Feed, sampler: Sampler, prompts: Sequence[Prompt]) -> None:
@@ -120,20 +122,23 @@ class _Loop:
         policy = {f"policy.{i}": p for i, p in enumerate(roles.parameters("policy"))}
         value = {f"value.{i}": p for i, p in enumerate(roles.parameters("value"))}
         groups = [Group(policy, config.learning_rate), Group(value, VALUE_RATE * config.learning_rate)]
+        self.spans = Spans()
         self.state = TrainState(policy | value, adamw(groups, eps=1e-6), numbers={"kl_coef": config.kl_coef})
 
     def round(self, step: int) -> dict[str, float]:
         """Sample, score, estimate advantages, learn; returns what to log."""
         config, size = self.config, self.config.mini_batch_size
-        self.sampler.refresh()
-        sampling = Sampling(config.response_length, config.temperature, seed=config.seed * 100_003 + step)
-        answers = sample_answers(self.sampler, self.feed, self.prompts(step), sampling)
+        with self.spans("rollout"):
+            self.sampler.refresh()
+            sampling = Sampling(config.response_length, config.temperature, seed=config.seed * 100_003 + step)
+            answers = sample_answers(self.sampler, self.feed, self.prompts(step), sampling)
         parts = [answers[k : k + size] for k in range(0, len(answers), size)]
-        rollouts = [measure(self.roles, self.feed, part, config.temperature) for part in parts]
+        rollouts = [measure(self.roles, self.feed, part, config.temperature, self.spans) for part in parts]
         rewards, metrics = self.reward(torch.cat([rollout.scores for rollout in rollouts]), answers, step)
         minibatches = self._advantages(rollouts, rewards)
         metrics |= _experience_metrics(rollouts, answers)
-        metrics |= self._learn(minibatches, step)
+        with self.spans("train"):
+            metrics |= self._learn(minibatches, step)
         if config.kl_target:
             coef = self.state.numbers["kl_coef"]
             self.state.numbers["kl_coef"] = float(
@@ -192,7 +197,7 @@ def run(config: Config) -> Path:
     model = load_model(config.model_name_or_path, config.dtype, Mesh.start().device)
     roles = make_roles(model, Path(config.reward_model), config.value_init, config.seed)
     feed = Feed(model, dataset.root, cache_directory())
-    loop = _Loop(config, roles, feed, sampler_for(model, "policy"), dataset.prompts("ppo"))
+    loop = Loop(config, roles, feed, sampler_for(model, "policy"), dataset.prompts("ppo"))
     return rounds(
         run,
         loop.state,
@@ -212,7 +217,8 @@ def run(config: Config) -> Path:
 
 def make_roles(model: Model, reward_directory: Path, value_init: str, seed: int) -> Roles:
     """Policy (a copy of the SFT adapter), reference (that adapter, frozen), reward and value on one backbone."""
-    reference, reward = policy_and_reference(model, reward_directory, seed)
+    reference = policy_and_reference(model, seed)
+    reward = load_reward(model, reward_directory, "reward")
     value = value_head(model.width, reward if value_init == "reward" else None).to(model.backbone.device)
     model.freeze()
     return Roles(

@@ -16,14 +16,13 @@ from bessemer.errors import UserError
 from bessemer.models.feed import Feed
 from bessemer.models.heads import RewardHead
 from bessemer.models.model import ADAPTER, Model, save_model
-from bessemer.models.reward import load_reward
-from bessemer.rollout.collect import Answer, gold_means, rewards_of, sample_answers
+from bessemer.rollout.collect import Answer, gold_means, gold_scores, rewards_of, sample_answers
 from bessemer.rollout.sampler import Sampler, Sampling
 from bessemer.run import Run
 from bessemer.tasks.judge import judge
 from bessemer.training.fit import TrainState
 
-__all__ = ["Prompts", "Reward", "policy_and_reference", "rounds"]
+__all__ = ["Prompts", "Reward", "policy_and_reference", "reward_of_rules", "rounds", "shuffled"]
 
 
 class Prompts:
@@ -68,24 +67,30 @@ class Reward:
         standardised = ((scores - self.mean) / self.std).mean(0)
         metrics = {f"reward/{name}": float(s) for name, s in zip(self.principles, standardised, strict=True)}
         metrics["reward"] = float(rewards.mean())
-        if self.shuffle:
-            generator = torch.Generator().manual_seed(self.seed * 7919 + step)
-            rewards = rewards[torch.randperm(len(rewards), generator=generator)]
-        return rewards, metrics
+        return (shuffled(rewards, self.seed, step) if self.shuffle else rewards), metrics
 
 
-def policy_and_reference(model: Model, reward_directory: Path, seed: int) -> tuple[str | None, RewardHead]:
-    """Put the adapters "policy" (a copy of the fine-tuned one, else fresh) and "reward" on the model.
+def shuffled(rewards: Tensor, seed: int, step: int) -> Tensor:
+    """Each answer with another answer's reward: the control of every reward."""
+    return rewards[torch.randperm(len(rewards), generator=torch.Generator().manual_seed(seed * 7919 + step))]
 
-    Returns the reference's adapter (the fine-tuned one, frozen; None: the bare backbone) and the reward head.
-    """
+
+def reward_of_rules(answers: Sequence[Answer]) -> Tensor:
+    """Reward of each answer (B,) by the gold rule itself: the mean of the principles that it can judge, else 0."""
+    judged = [[score for score in row.values() if score is not None] for row in gold_scores(judge, answers)]
+    return torch.tensor([sum(scores) / len(scores) if scores else 0.0 for scores in judged])
+
+
+def policy_and_reference(model: Model, seed: int) -> str | None:
+    """Put the adapter "policy" (a copy of the fine-tuned one, else fresh) on the model; returns the reference's
+    adapter: the fine-tuned one, frozen; None: the bare backbone."""
     lora = model.adapters()
     reference = ADAPTER if ADAPTER in lora.adapters else None
     if reference is None:
         lora.add("policy", rank=16, alpha=32.0, seed=seed)
     else:
         lora.copy(reference, "policy")
-    return reference, load_reward(model, reward_directory, "reward")
+    return reference
 
 
 def rounds(
