@@ -26,13 +26,23 @@ __all__ = ["Sampler", "Samples", "Sampling", "TransformersSampler", "choose", "s
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to draw. temperature 0 is greedy; top_k 0 and top_p 1 leave the distribution whole, as RL needs it."""
+    """How to draw. temperature 0 is greedy; top_k 0 and top_p 1 leave the distribution whole, as RL needs it.
+
+    limits: most tokens of each answer, where they differ; none of them above max_new_tokens.
+    """
 
     max_new_tokens: int = 48
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
     seed: int = 0
+    limits: tuple[int, ...] = ()
+
+    def lengths(self, rows: int) -> Tensor:
+        """Most tokens of each of `rows` answers, (rows,)."""
+        if self.limits and (len(self.limits) != rows or not 1 <= min(self.limits) <= max(self.limits)):
+            raise ValueError(f"{len(self.limits)} limits for {rows} answers, expected one above 0 each")
+        return torch.tensor(self.limits or [self.max_new_tokens] * rows).clamp(max=self.max_new_tokens)
 
 
 @dataclass(frozen=True)
@@ -95,19 +105,23 @@ class TransformersSampler:
         language = self.model.backbone.language
         rows = len(prompts.lengths) * copies
         numbers = uniforms(rows, sampling.max_new_tokens, sampling.seed)
+        lengths = sampling.lengths(rows)
         answers: list[list[int]] = [[] for _ in range(rows)]
         attention = language.config._attn_implementation
         language.set_attn_implementation("sdpa")
         try:
             with speaking(self.model, self.adapter):
                 for copy in range(copies):
-                    answers[copy::copies] = self._once(prompts, sampling, end_id, numbers[copy::copies])
+                    mine = slice(copy, None, copies)
+                    answers[mine] = self._once(prompts, sampling, end_id, numbers[mine], lengths[mine])
         finally:
             language.set_attn_implementation(attention)
         return finish(answers, end_id)
 
-    def _once(self, prompts: Packed, sampling: Sampling, end_id: int, numbers: Tensor) -> list[list[int]]:
-        """One answer to each prompt, drawn with the numbers (B, steps)."""
+    def _once(
+        self, prompts: Packed, sampling: Sampling, end_id: int, numbers: Tensor, lengths: Tensor
+    ) -> list[list[int]]:
+        """One answer of at most `lengths` (B,) tokens to each prompt, drawn with the numbers (B, steps)."""
         backbone = self.model.backbone
         given, mask = left_padded(backbone, prompts)
         positions = given.get("position_ids")
@@ -121,8 +135,8 @@ class TransformersSampler:
             token = choose(output.logits[:, -1].float().cpu(), numbers[:, step], sampling)
             for row in alive.nonzero()[:, 0].tolist():
                 answers[row].append(int(token[row]))
-            alive &= token != end_id
-            if not bool(alive.any()) or step + 1 == sampling.max_new_tokens:
+            alive &= (token != end_id) & (step + 1 < lengths)
+            if not bool(alive.any()):
                 break
             mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
             following = {}
@@ -184,6 +198,7 @@ class DecoderSampler:
         """Prefill each prompt once, then decode; rows that ended leave the batch."""
         rows = len(prompts.lengths) * copies
         steps = uniforms(rows, sampling.max_new_tokens, sampling.seed)
+        lengths = sampling.lengths(rows)
         answers: list[list[int]] = [[] for _ in range(rows)]
         logits = self.decoder.prefill(prompts, copies, sampling.max_new_tokens)
         row_of = torch.arange(rows)  # which answer each row of the cache writes
@@ -192,8 +207,8 @@ class DecoderSampler:
             token = choose(logits, steps[row_of, step].to(logits.device), sampling).cpu()
             for row, value in zip(row_of.tolist(), token.tolist(), strict=True):
                 answers[row].append(value)
-            open_rows &= token != end_id
-            if not bool(open_rows.any()) or step + 1 == sampling.max_new_tokens:
+            open_rows &= (token != end_id) & (step + 1 < lengths[row_of])
+            if not bool(open_rows.any()):
                 break
             # compacting copies the cache, so it waits until a quarter of the rows has ended;
             # until then ended rows ride along, and `_until` cuts what they say
@@ -201,7 +216,8 @@ class DecoderSampler:
                 self.decoder.keep(open_rows.nonzero()[:, 0])
                 row_of, token, open_rows = row_of[open_rows], token[open_rows], open_rows[open_rows]
             logits = self.decoder.step(token)
-        return finish([_until(answer, end_id) for answer in answers], end_id)
+        cut = [answer[:limit] for answer, limit in zip(answers, lengths.tolist(), strict=True)]
+        return finish([_until(answer, end_id) for answer in cut], end_id)
 
 
 def _until(answer: Sequence[int], end_id: int) -> list[int]:
