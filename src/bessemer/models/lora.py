@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA) as additive hooks: the base model's modules, names and weights stay untouched.
+"""Low-rank adapters (LoRA) in the forward of linear layers: the base's modules, names and weights stay untouched.
 
 `y = W x + (alpha / r) B A x` with A Gaussian and B zero (Hu et al. 2021, arXiv 2106.09685, section 4.1), so that a new
 adapter changes nothing. Many named adapters live on one backbone; which one speaks is a single attribute that only
@@ -68,6 +68,36 @@ class LoraFactors(nn.Module):
         return self.scale * (self.up[index].detach() @ self.down[index].detach())
 
 
+class _LoraLinear(torch.autograd.Function):
+    """y = W x + b + u (d x) over rows, in one node: the low-rank parts are added in place, and W gets no gradient.
+
+    x (N, in); weight (out, in) and bias (out,), frozen; down (r, in) and up (out, r) float32; the scale is put on up.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: float
+    ) -> Tensor:
+        narrow, wide = down.to(x.dtype), (up * scale).to(x.dtype)
+        low = x @ narrow.T
+        output = functional.linear(x, weight, bias)
+        output.addmm_(low, wide.T)
+        ctx.save_for_backward(x, weight, low, narrow, wide)
+        ctx.scale = scale
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, None, None, Tensor | None, Tensor | None, None]:
+        x, weight, low, narrow, wide = ctx.saved_tensors
+        gradient = gradients[0]
+        needs_x, _, _, needs_down, needs_up, _ = ctx.needs_input_grad
+        d_low = gradient @ wide
+        d_x = (gradient @ weight).addmm_(d_low, narrow) if needs_x else None
+        d_down = (d_low.T @ x).float() if needs_down else None
+        d_up = (gradient.T @ low).float().mul_(ctx.scale) if needs_up else None
+        return d_x, None, None, d_down, d_up, None
+
+
 class Lora(nn.Module):
     """Named adapters on one backbone. Final.
 
@@ -82,25 +112,27 @@ class Lora(nn.Module):
         self.shapes: dict[str, tuple[int, int]] = {}
         self.adapters = nn.ModuleDict()
         self.active: str | None = None
-        self._handles = []
+        self._layers: list[nn.Linear] = []
         for index, name in enumerate(names):
             layer = model.get_submodule(name)
             assert isinstance(layer, nn.Linear)
             self._device = layer.weight.device
             self.shapes[name] = (layer.in_features, layer.out_features)
-            self._handles.append(layer.register_forward_hook(self._hook(index)))
+            self._layers.append(layer)
+            layer.forward = self._forward(index, layer)  # type: ignore[method-assign]
 
-    def _hook(self, index: int) -> Any:
-        def add_update(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def _forward(self, index: int, layer: nn.Linear) -> Any:
+        def forward(x: Tensor) -> Tensor:
             if self.active is None:
-                return output
+                return functional.linear(x, layer.weight, layer.bias)
             factors = self.adapters[self.active]
             assert isinstance(factors, LoraFactors)
-            x = inputs[0].to(output.dtype)
-            low = functional.linear(x, factors.down[index].to(x.dtype))
-            return output + functional.linear(low, (factors.up[index] * factors.scale).to(x.dtype))
+            rows = x.to(layer.weight.dtype).reshape(-1, layer.in_features)
+            down, up = factors.down[index], factors.up[index]
+            output: Tensor = _LoraLinear.apply(rows, layer.weight, layer.bias, down, up, factors.scale)
+            return output.view(*x.shape[:-1], layer.out_features)
 
-        return add_update
+        return forward
 
     def add(self, name: str, rank: int, alpha: float, seed: int = 0) -> LoraFactors:
         """Add an adapter that changes nothing yet (B is zero)."""
@@ -116,9 +148,9 @@ class Lora(nn.Module):
         return factors
 
     def remove(self) -> None:
-        """Take the hooks off the model: adapters are forgotten."""
-        for handle in self._handles:
-            handle.remove()
+        """Give the layers their own forward back: adapters are forgotten."""
+        for layer in self._layers:
+            del layer.forward
 
     def factors(self, name: str) -> LoraFactors:
         factors = self.adapters[name]

@@ -94,6 +94,34 @@ class Tower(nn.Module):
         text = json.dumps(preprocessing, indent=2) + "\n"
         (directory / "preprocessor_config.json").write_text(text, encoding="utf-8")
 
+    def learnable(self, frozen_blocks: int, depthwise: bool) -> dict[str, nn.Parameter]:
+        """Put the tower into training, freeze what is not to learn, and return the rest by name.
+
+        frozen_blocks: the stem and so many of the first blocks stay as they are, running statistics too. depthwise:
+        whether the weights of depthwise convolutions learn. On a CPU their gradient costs more than everything else
+        together, and they hold a hundredth of the weights.
+        """
+        self.train()
+        for part in self._front(frozen_blocks) if frozen_blocks else []:
+            part.requires_grad_(False).eval()
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
+                module.weight.requires_grad_(depthwise and module.weight.requires_grad)
+                if max(module.stride) > 1:
+                    _in_float32(module)
+        return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+    def _front(self, count: int) -> list[nn.Module]:
+        """What comes before the blocks, and the first `count` of them."""
+        front: list[nn.Module] = []
+        for name, part in self.network.named_children():
+            if name in ("blocks", "stages") and isinstance(part, nn.Sequential | nn.ModuleList):
+                if not 0 < count < len(part):
+                    raise UserError(f"frozen_blocks={count}, expected 0 to {len(part) - 1} for this tower")
+                return [*front, *part[:count]]
+            front.append(part)
+        raise UserError(f"frozen_blocks={count}, expected 0: this tower has no blocks in a row")
+
     def forward(self, pixels: Tensor) -> Tensor:
         """Feature map (B, C, h, w) of pixels (B, 3, H, W)."""
         if self.library == "timm":
@@ -108,6 +136,17 @@ class Tower(nn.Module):
         tokens = features[:, skip:]
         side = int(tokens.shape[1] ** 0.5)
         return tokens.transpose(1, 2).reshape(len(tokens), -1, side, side)
+
+
+def _in_float32(module: nn.Conv2d) -> None:
+    """Leave autocast for this layer: oneDNN's bf16 gradient of a strided depthwise convolution is six times slower."""
+
+    def forward(x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return type(module).forward(module, x.float())
+
+    if module.weight.device.type == "cpu":
+        module.forward = forward  # type: ignore[assignment, method-assign]
 
 
 def _huggingface_settings(directory: Path, config: Any) -> dict[str, object]:

@@ -55,6 +55,10 @@ class Config:
     """AdamW's decay of matrices."""
     warmup_ratio: float = 0.1
     """Share of the steps over which the rate rises."""
+    frozen_blocks: int = 0
+    """First blocks of the tower, with its stem, that stay as they are: they see edges and textures."""
+    depthwise: bool = False
+    """Let depthwise convolutions learn too; on a CPU a step then takes four times as long."""
     flips: bool = True
     """Train on mirrored and upside-down views as well."""
     dropout: float = 0.2
@@ -129,10 +133,11 @@ def run(config: Config) -> Path:
         total = torch.stack([loss.sum for loss in losses.values()]).sum()
         return Loss(total, batch.weights.sum(), metrics)
 
-    tower = {f"tower.{name}": p for name, p in classifier.tower.named_parameters()}
+    classifier.train()
+    learnable = classifier.tower.learnable(config.frozen_blocks, config.depthwise)
+    tower = {f"tower.{name}": p for name, p in learnable.items()}
     heads = {f"heads.{name}": p for name, p in classifier.heads.named_parameters()}
     rate, decay = config.learning_rate, config.weight_decay
-    classifier.train()
     fit(
         run,
         [Group(tower, rate * config.tower_rate, decay), Group(heads, rate, decay)],
