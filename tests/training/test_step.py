@@ -273,6 +273,7 @@ for _ in range(3):
     result = optimiser_step(optimiser, trained, batches, loss_of, 0.05, mesh)
 numbers = torch.cat([p.detach().flatten() for p in trained]).tolist()
 print(json.dumps([result.loss, result.gradient_norm, result.metrics["nll"], result.metrics["loss/odd"], *numbers]))
+mesh.barrier()  # nobody leaves while another still needs the store
 """
 
 

@@ -41,7 +41,7 @@ def run(config: Config) -> Path:
     try:
         adapter = ADAPTER if model.lora is not None else None
         made = temporary / "model"  # a directory of its own: only its owner may enter a temporary one
-        save_model(model, made, adapter=adapter, merge=adapter is not None)
+        save_model(model, made, adapter=adapter, merge=True)
         publish(made, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
