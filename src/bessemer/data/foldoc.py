@@ -53,6 +53,7 @@ _ABBREVIATED = re.compile(
 )
 # Several meanings, mere pointers, addresses, references to books, emphasis, what is left out.
 _UNPLAIN = re.compile(r"^\d+\.\s|^(?:See|Compare|Or|An? \w+ for|The same as)\b|://|www\.|@|[][{}<>|\\]|__|\.\.\.")
+# Not what dictd says of the dictionary itself: 00-database-info.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9 .+/'-]{1,59}")
 
 
@@ -102,10 +103,9 @@ def _articles(index: Path, data: bytes) -> Iterator[str]:
         if not line:
             continue
         try:
-            word, place = _place(line)
-            start, size = place
+            start, size = place = _place(line)
             need(start + size <= len(data), f"bytes {start} to {start + size}", f"an end within {len(data)}")
-            if word.startswith("00") or place in seen:  # what dictd says of the dictionary; another name of an article
+            if place in seen:  # another name of an article
                 continue
             seen.add(place)
             taken += size
@@ -116,11 +116,11 @@ def _articles(index: Path, data: bytes) -> Iterator[str]:
     need(seen, f"{shown(index)}: no article", "dictd's index")
 
 
-def _place(line: bytes) -> tuple[str, tuple[int, int]]:
-    """(headword, (offset, length)) of a line of the index."""
+def _place(line: bytes) -> tuple[int, int]:
+    """(offset, length) in a line of the index."""
     fields = _text(line).split("\t")
     need(len(fields) in (3, 4), f"{len(fields)} fields ({shown(fields[0], 40)})", "headword, offset and length")
-    return fields[0], (_number(fields[1]), _number(fields[2]))
+    return _number(fields[1]), _number(fields[2])
 
 
 def _text(raw: bytes) -> str:
