@@ -11,6 +11,7 @@ FAKES = {
     "source": Stage("fake_source", "writes a file"),
     "train": Stage("fake_train", "walks at random"),
     "ask": Stage("fake_ask", "asks", in_recipe=False),
+    "sum": Stage("fake_sum", "counts", in_recipe=False),
 }
 
 if __name__ == "__main__":

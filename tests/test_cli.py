@@ -145,6 +145,28 @@ def test_positional_words_and_flags_of_a_tool(
     assert capsys.readouterr().out == printed + "\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "printed"),
+    [
+        (["a", "b", "c"], "a: ['b', 'c']"),
+        (
+            ["a", "--", "b=1, c", "[d", "7", "null", "盒\U0001f600\x7f"],
+            "a: ['b=1, c', '[d', '7', 'null', '盒\U0001f600\\x7f']",
+        ),
+        (["a"], "a: ['none']"),
+        (["things=b,c", "--first", "a"], "a: ['b', 'c']"),
+        ([], ": ['none']"),
+    ],
+)
+def test_a_last_positional_list_takes_all_remaining_words(
+    capsys: pytest.CaptureFixture[str], words: list[str], printed: str
+) -> None:
+    assert main(["sum", *words]) == 0
+    assert capsys.readouterr().out == printed + "\n"
+    assert main(["sum", "--help"]) == 0
+    assert capsys.readouterr().out.startswith("usage: bessemer sum [RECIPE] [first] [things ...] [key=value")
+
+
 def test_a_defect_exits_with_1_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "walk.yaml", "train.fail_at=2"]) == 1
     error = capsys.readouterr().err.splitlines()[-1]

@@ -131,6 +131,15 @@ def test_the_class_says_where_to_write_only_without_a_recipe() -> None:
     assert load(Placed, {"name": "solar"}, "ppo").output_dir == "runs/solar/ppo"
 
 
+def test_where_to_write_may_be_nowhere() -> None:
+    @dataclass
+    class Shown:
+        output_dir: str | None = None
+
+    assert load(Shown, {"name": "solar"}, "compare") == load(Shown, {}, "compare") == Shown()
+    assert load(Shown, {}, "compare", ["output_dir=there"]).output_dir == "there"
+
+
 def test_a_section_named_like_a_field_is_not_its_value() -> None:
     recipe = {**RECIPE, "reward": {"learning_rate": 1.0}}
     assert load(Config, recipe, "ppo").reward == "runs/solar/reward"

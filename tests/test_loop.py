@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from bessemer import interrupts
+from bessemer.config import read_recipe
 from bessemer.errors import Defect, Stopped, UserError
 from bessemer.loop import check_recipe, plan, run_recipe, single
 from bessemer.run import read_manifest
@@ -24,6 +25,7 @@ stages: [source, train, shuffled]
 seed: 5
 shuffled: {stage: train, learning_rate: -1}
 """
+SHIPPED = sorted((Path(__file__).parents[1] / "recipes").rglob("*.yaml"))
 
 
 @pytest.fixture(autouse=True)
@@ -261,3 +263,12 @@ def test_the_shipped_table() -> None:
     for verb, stage in STAGES.items():
         assert verb.isidentifier() or verb == "import"
         assert isinstance(stage, Stage) and stage.summary
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_recipe_that_is_shipped_is_one(path: Path) -> None:
+    for name in ("tiny-model", "tiny-tower", "photographs"):  # what the tiny ones expect in the current folder
+        Path(name).mkdir()
+    recipe = read_recipe(path)
+    check_recipe(recipe)
+    assert [section.name for section in plan(recipe)] == recipe["stages"]

@@ -14,7 +14,9 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
+
+import yaml
 
 from . import __version__, interrupts
 from .config import canonical, help_text, read_recipe
@@ -137,10 +139,7 @@ def _stage(verb: str, words: list[str]) -> None:
         if recipe:
             raise UserError(f"a recipe and --from, expected one of them: bessemer {verb} --from DIR")
         recipe = {verb: _replayed(Path(replayed), verb, field_types(config_class))}
-    if len(places) > len(positional):
-        excess = places[len(positional)]
-        raise UserError(f"{excess!r} is one word too many, expected key=value (bessemer {verb} --help)")
-    overrides = found.overrides + [f"{name}={text}" for name, text in zip(positional, places, strict=False)]
+    overrides = found.overrides + _placed(verb, config_class, positional, places)
     from .loop import run_section, single  # see _run
 
     section = single(verb, recipe, overrides)
@@ -152,9 +151,31 @@ def _stage(verb: str, words: list[str]) -> None:
     print(section.directory)
 
 
+def _gathers(config_class: type, positional: Sequence[str]) -> bool:
+    """Whether the last positional field is a list, which takes all the words that remain."""
+    return bool(positional) and get_origin(plain_type(field_types(config_class)[positional[-1]])[0]) is list
+
+
+def _placed(verb: str, config_class: type, positional: Sequence[str], places: Sequence[str]) -> list[str]:
+    """The words that stand alone, as overrides of the positional fields."""
+    single = positional
+    gathered: list[str] = []
+    if _gathers(config_class, positional):
+        single = positional[:-1]
+        words = list(places[len(single) :])
+        # As YAML, so that a comma or a bracket in a file's name stays one.
+        text = yaml.safe_dump(words, default_flow_style=True, width=float("inf")).strip()
+        gathered = [f"{positional[-1]}={text}"] if words else []
+    elif len(places) > len(positional):
+        excess = places[len(positional)]
+        raise UserError(f"{excess!r} is one word too many, expected key=value (bessemer {verb} --help)")
+    return [f"{name}={text}" for name, text in zip(single, places, strict=False)] + gathered
+
+
 def _stage_help(verb: str, config_class: type, positional: Sequence[str]) -> str:
     stage = STAGES[verb]
-    places = "".join(f" [{name}]" for name in positional)
+    gathers = _gathers(config_class, positional)
+    places = "".join(f" [{name}{' ...' if gathers and name == positional[-1] else ''}]" for name in positional)
     options = f" [--force]\n       bessemer {verb} --from DIR [key=value ...]" if stage.in_recipe else ""
     return (
         f"usage: bessemer {verb} [RECIPE]{places} [key=value | --key value ...]{options}\n\n"

@@ -184,7 +184,7 @@ def load(cls: type[T], recipe: Mapping[str, Any], section: str, overrides: Seque
             value = fields.coerce({tail: named[key]} if dot else named[key], kinds[head], f"{section}.{key}")
             before = values.get(head, getattr(defaults, head)) if dot else None
             values[head] = {**(before or {}), **value} if dot else value
-    if "output_dir" in kinds and not values.get("output_dir"):
+    if "output_dir" in kinds and not plain_type(kinds["output_dir"])[1] and not values.get("output_dir"):
         own = "" if recipe.get("name") else str(getattr(defaults, "output_dir", ""))
         values["output_dir"] = own or section_directory(recipe, section)
     names = sections(recipe)

@@ -8,11 +8,13 @@ import pytest
 from PIL import Image
 
 from bessemer.data.dataset import Dataset
+from bessemer.data.foldoc import LICENCE
 from bessemer.data.records import Conversation, Example, Ranking, read_records, write_records
 from bessemer.errors import UserError
 from bessemer.stages.importing import Config, run
 from bessemer.tasks.judge import judge
 from bessemer.tasks.wordings import load_wordings
+from data.test_foldoc import dictionary
 from tasks.task_samples import HELMETS
 
 THIRDS = ("0.0", "0.3333333333333333", "0.6666666666666666", "1.0")
@@ -245,6 +247,21 @@ def test_pydocs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [len(dataset.prompts(name)) for name in ("rank", "ppo", "heldout")] == [30, 50, 20]
     assert "format: pydocs" in capsys.readouterr().out
     assert not (out / "wordings.yaml").exists()
+
+
+def test_foldoc(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = {(f"term{i}",): f"Term{i}\n\n   The definition of term {i} in words.\n\n" for i in range(80)}
+    folder = dictionary(tmp_path / "dictd", words)
+    out = run(config(tmp_path, source="foldoc", data=str(folder), bank_prompts=8, ppo_prompts=20))
+    dataset = Dataset(out)
+    # 80: a quarter measured on, a quarter asked in two wordings, a tenth for validation, the rest learnt.
+    assert [len(dataset.conversations(part)) for part in ("train", "val", "test")] == [32, 8, 20]
+    assert [len(dataset.prompts(name)) for name in ("rank", "ppo", "heldout")] == [8, 20, 20]
+    assert "format: foldoc" in capsys.readouterr().out
+    facts = json.loads((out / "manifest.json").read_bytes())["facts"]
+    assert (facts["dataset"], facts["split"], facts["licences"]) == ("foldoc", "own", [LICENCE])
+    with pytest.raises(UserError, match="apt install dict-foldoc"):
+        run(config(tmp_path / "b", source="foldoc", data=str(tmp_path)))
 
 
 def test_records_written_here_can_be_imported_again(tmp_path: Path) -> None:

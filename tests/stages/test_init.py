@@ -51,6 +51,7 @@ def test_the_recipe_is_a_plan_of_the_whole_loop(folder: Path) -> None:
         and evaluate.student == "runs/parts/distill"
         and evaluate.base == "runs/parts/align"
     )
+    assert evaluate.heldout_prompts == 200
     assert Path(sections[0].config.data) == folder.resolve()
 
 
@@ -89,6 +90,7 @@ def test_a_table_of_several_labels(
     assert wordings.attributes["grade"].ordered and "dialogue" in wordings.tasks
     printed = capsys.readouterr().out
     assert "no value of helmet reads like 'nothing is wrong'" in printed
+    assert "name it as `safe` (and the other as `positive`) in" in printed and "name it as `safe` in" in printed
 
 
 def test_nothing_is_overwritten_unasked(folder: Path) -> None:

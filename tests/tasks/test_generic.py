@@ -18,6 +18,8 @@ LABELS: list[tuple[dict[str, list[str]], tuple[str, ...]]] = [
     ({"class": ["crack", "good"]}, ()),
     ({"class": ["helmet", "no_helmet"]}, ()),
     ({"class": ["airplane", "automobile", "bird", "cat", "deer"]}, ()),
+    ({"class": ["ankle_boot", "bag", "shirt", "sneaker", "t-shirt", "trousers"]}, ()),
+    ({"class": [f"kind_{letter}" for letter in "abcdefghijklm"]}, ()),
     ({"crack_seen": ["no_crack", "crack"]}, ()),
     ({"crack_seen": ["crack", "scratch", "dent"]}, ()),
     ({"helmet": ["yes", "no"], "vest": ["0", "1"]}, ()),
@@ -47,6 +49,20 @@ def test_any_labels_give_wordings_that_load_and_are_true(
         assert (scores["clarity"] or 0) >= 0.8
         # a bare decline, without what could be done, is meant to score less
         assert (scores["helpfulness"] or 0) >= (0.6 if prompt.task == "unanswerable" else 0.99)
+
+
+def test_questions_list_the_values_when_they_are_few() -> None:
+    for name, first, second in (
+        ("class", "Which class is this", "What is the class"),
+        ("类别", "类别是哪一种", "图中的类别是什么"),
+    ):
+        few, many = ([f"kind {letter}" for letter in "abcdefghijklm"[:count]] for count in (12, 13))
+        listed, bare = (default_wordings({name: values}).tasks[name].questions for values in (few, many))
+        assert listed is not None and bare is not None
+        comma, mark = (", ", "?") if name == "class" else ("，", "？")
+        assert listed.bank[0] == f"{first}{comma}{', '.join(few)}{mark}"
+        assert (bare.bank[0], bare.train[0]) == (f"{first}{mark}", f"{second}{mark}")
+        assert [len(part) for part in (bare.train, bare.bank, bare.test)] == [3, 2, 2]
 
 
 def test_two_values_with_a_good_one_give_yes_or_no() -> None:

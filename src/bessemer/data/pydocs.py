@@ -12,16 +12,15 @@ import importlib
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 from ..errors import UserError
+from .definitions import Definition, Definitions, define, first_sentences
 from .mixture import permutation
-from .records import Conversation, Document, Message, Prompt
-from .references import text_facts
+from .records import Document
 
-__all__ = ["MODULES", "Entry", "pydocs_conversations", "pydocs_documents", "pydocs_prompts", "read_pydocs"]
+__all__ = ["MODULES", "pydocs_documents", "read_pydocs"]
 
 MODULES = (
     "abc", "argparse", "array", "ast", "asyncio", "base64", "bdb", "binascii", "bisect", "builtins",
@@ -46,9 +45,6 @@ MODULES = (
     "wsgiref.headers", "wsgiref.simple_server", "xml.dom", "xml.etree.ElementTree", "xml.sax",
     "xmlrpc.client", "zipapp", "zipfile", "zipimport", "zlib", "zoneinfo",
 )  # fmt: skip
-Part = Literal["train", "val", "bank", "test"]
-TASK = "pydocs"
-
 _QUESTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "function": {
         "train": ("What does {name} do in Python?", "Explain Python's {name}.", "What is {name} for?"),
@@ -70,59 +66,35 @@ _QUESTIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "test": ("Which purpose has the module {name}?", "Describe the module {name} in one sentence."),
     },
 }
-_MIN_WORDS, _MAX_WORDS = 4, 40
-_SENTENCE = re.compile(r"[.!](?=\s|$)")
-_ABBREVIATED = re.compile(r"\b(?:e\.g|i\.e|etc|vs|cf|fig|no)\.$", re.IGNORECASE)
 _EMPTY_WORDS = re.compile(
     r"^(?:Initialize self|Return repr|Return str|See |Alias |Create and return a new object|Helper for)"
 )
 _MARKUP = re.compile(r">>>|->|::|\||_{3}|-{3}|={3}|\*\*|:\w+:`|[\x00-\x08\x0b-\x1f\x7f]")
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One documented object: dotted name, "function" | "class" | "module", the first sentence or two of its
-    docstring, its part."""
-
-    name: str
-    kind: str
-    answer: str
-    part: Part
-
-
 def read_pydocs(
     seed: int = 0, test: float = 0.15, bank: float = 0.25, val: float = 0.05, modules: Sequence[str] = MODULES
-) -> list[Entry]:
-    """Every usable docstring of the modules, by name, each object in one part only; no answer stands twice.
+) -> Definitions:
+    """Every usable docstring of the modules as a definition: dotted name, "function" | "class" | "module", the
+    first sentence or two.
 
     Raises:
         UserError: this Python keeps no docstrings (-OO), or shares that leave nothing to train on.
     """
-    if not (min(test, bank, val) >= 0 and test + bank + val < 1):
-        raise UserError(f"shares test={test}, bank={bank}, val={val}, expected 0 or more each and less than 1 in all")
-    found: dict[str, tuple[str, str]] = {}
-    answers: set[str] = set()
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", DeprecationWarning
         )  # reading the docstring of a deprecated object is no use of it
         documented = sorted(_documented(modules))
-    for name, kind, doc in documented:
-        answer = _first_sentences(doc)
-        if answer and name not in found and answer.casefold() not in answers:
-            answers.add(answer.casefold())
-            found[name] = (kind, answer)
-    if len(found) < 20:
+    found = [
+        Definition(name, kind, answer, tuple(name.split(".")))
+        for name, kind, doc in documented
+        if (answer := _first_sentences(doc))
+    ]
+    made = define("pydocs", found, _QUESTIONS, seed, test, bank, val)
+    if len(made.entries) < 20:
         raise UserError("the standard library has no docstrings here, expected a Python that was not started with -OO")
-    names = list(found)
-    order = permutation(len(names), "pydocs", seed)
-    parts: dict[str, Part] = {}
-    ends = [round(share * len(names)) for share in (test, test + bank, test + bank + val)]
-    for place, index in enumerate(order):
-        parts[names[index]] = (
-            "test" if place < ends[0] else "bank" if place < ends[1] else "val" if place < ends[2] else "train"
-        )
-    return [Entry(name, kind, answer, parts[name]) for name, (kind, answer) in found.items()]
+    return made
 
 
 def _documented(modules: Sequence[str]) -> Iterator[tuple[str, str, str]]:
@@ -162,72 +134,8 @@ def _first_sentences(doc: str) -> str | None:
     # Builtins begin with their signature: "sorted(iterable) -> list".
     while paragraphs and re.match(r"^[\w.]+\(.*\)?\s*(?:->.*)?$", paragraphs[0]) and not paragraphs[0].endswith("."):
         paragraphs.pop(0)
-    if not paragraphs or not paragraphs[0]:
-        return None
-    sentences: list[str] = []
-    rest = paragraphs[0]
-    while rest and len(sentences) < 2:
-        end = next((m.end() for m in _SENTENCE.finditer(rest) if not _ABBREVIATED.search(rest[: m.end()])), len(rest))
-        sentences.append(rest[:end])
-        rest = rest[end:].strip()
-    text = sentences[0]
-    if len(sentences) > 1 and len(" ".join(sentences).split()) <= 25:
-        text = " ".join(sentences)
-    text = text.replace("``", "").replace("`", "'")
-    if not text.endswith((".", "!")):
-        text += "."
-    usable = text[:1].isupper() and _MIN_WORDS <= len(text.split()) <= _MAX_WORDS and text.isprintable()
-    return text if usable and not _MARKUP.search(text) and not _EMPTY_WORDS.match(text) else None
-
-
-def _question(entry: Entry, wording: str, seed: int, turn: int = 0) -> str:
-    options = _QUESTIONS[entry.kind][wording]
-    first = permutation(len(options), "question", seed, entry.name, wording)[0]
-    return options[(first + turn) % len(options)].replace("{name}", entry.name)
-
-
-def pydocs_conversations(
-    entries: Sequence[Entry], part: Part, seed: int = 0, system: str | None = None
-) -> list[Conversation]:
-    """Question and answer on each object of a part, in the wordings to learn from."""
-    opening = (Message("system", system),) if system else ()
-    return [
-        Conversation(
-            f"pydocs:{entry.name}",
-            (*opening, Message("user", _question(entry, "train", seed)), Message("assistant", entry.answer)),
-            TASK,
-            facts={"kind": "text", "reference": entry.answer},
-            provenance={"dataset": "pydocs", "object": entry.name},
-        )
-        for entry in entries
-        if entry.part == part
-    ]
-
-
-def pydocs_prompts(
-    entries: Sequence[Entry],
-    part: Literal["bank", "test"],
-    seed: int = 0,
-    system: str | None = None,
-    limit: int | None = None,
-    rounds: int = 1,
-) -> list[Prompt]:
-    """Questions on the objects of a part, in that part's wordings and a shuffled order; another wording each
-    round.
-
-    The facts are those of `references.text_facts`.
-    """
-    opening = (Message("system", system),) if system else ()
-    mine = [entry for entry in entries if entry.part == part]
-    made: list[Prompt] = []
-    for turn in range(rounds):
-        for index in permutation(len(mine), "prompts", seed, part, turn):
-            entry = mine[index]
-            facts = text_facts(entry.answer, TASK, entry.name.split("."))
-            messages = (*opening, Message("user", _question(entry, part, seed, turn)))
-            origin = {"dataset": "pydocs", "object": entry.name}
-            made.append(Prompt(f"pydocs:{entry.name}:{part}{turn}", messages, TASK, None, facts, origin))
-    return made[:limit]
+    text = first_sentences(paragraphs[0]) if paragraphs else None
+    return text if text and not _MARKUP.search(text) and not _EMPTY_WORDS.match(text) else None
 
 
 def pydocs_documents(count: int = 40, low: int = 70, high: int = 150) -> list[Document]:

@@ -165,8 +165,8 @@ def attach_vision(model: Model, tower: Tower, image_grid: int, hidden: int = 0) 
 def save_model(model: Model, directory: Path, *, adapter: str | None = None, merge: bool = False) -> None:
     """Write a model's parts as plain directories.
 
-    adapter: name of the adapter to save beside the untouched base; with `merge` it is added into the base instead, which
-    is then written anew in the type of the activations.
+    adapter: name of the adapter to save beside the untouched base; with `merge` it is added into the base instead,
+    which is then written anew in the type of the activations.
     """
     directory.mkdir(parents=True, exist_ok=True)
     language = directory / "language"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from bessemer.errors import UserError
 
-__all__ = ["MODEL", "SCHEMA", "SCHEMA_VERSION", "validate"]
+__all__ = ["MODEL", "SCHEMA", "SCHEMA_VERSION", "check_schema", "validate"]
 
 SCHEMA_VERSION: Final = "1.0"
 SHOWN_PROBLEMS = 10
@@ -165,8 +166,8 @@ SCHEMA: dict[str, Any] = {
 
 
 def is_number(value: Any) -> bool:
-    """True for a finite int or float (a bool is neither)."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    """True for a finite float, or an int that could be one (a bool is neither)."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def is_interval(value: Any) -> bool:
@@ -227,19 +228,29 @@ def _not_finite(value: Any, where: str) -> Iterator[str]:
             yield from _not_finite(item, f"{where}[{i}]")
 
 
+def check_schema(value: Any, schema: Mapping[str, Any], what: str, maker: str, also: Sequence[str] = ()) -> None:
+    """Raise UserError listing what keeps `value` from being a document of `schema`.
+
+    Args:
+        what: what the document is called; `maker`: the verb that writes it.
+        also: problems that were found elsewhere.
+    """
+    if not isinstance(value, Mapping):
+        raise UserError(f"{what}: {type(value).__name__}, expected an object; write it with {maker}")
+    if value.get("schema_version") != SCHEMA_VERSION:
+        found = str(value.get("schema_version"))[:20]
+        raise UserError(f"{what}.schema_version: {found!r}, expected {SCHEMA_VERSION!r}; run {maker} again")
+    problems = list(dict.fromkeys([*_problems(value, schema, what), *_not_finite(value, what), *also]))
+    if problems:
+        more = f"\n... and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
+        raise UserError(f"not a valid {what}: " + "\n".join(problems[:SHOWN_PROBLEMS]) + more)
+
+
 def validate(report: Any) -> None:
     """Raise UserError listing what keeps `report` from being a report.json of this schema version."""
-    if not isinstance(report, Mapping):
-        raise UserError(f"report: {type(report).__name__}, expected an object; write it with evaluate")
-    if report.get("schema_version") != SCHEMA_VERSION:
-        found = str(report.get("schema_version"))[:20]
-        raise UserError(f"report.schema_version: {found!r}, expected {SCHEMA_VERSION!r}; run evaluate again")
-    problems = [*_problems(report, SCHEMA, "report"), *_not_finite(report, "report")]
-    if isinstance(report.get("models"), list):
-        names = [model.get("name") for model in report["models"] if isinstance(model, Mapping)]
-        twice = [name for place, name in enumerate(names) if name in names[:place]]
-        problems += [f"report.models: {name!r} twice, expected once" for name in twice]
-    if problems:
-        distinct = list(dict.fromkeys(problems))
-        more = f"\n... and {len(distinct) - SHOWN_PROBLEMS} more" if len(distinct) > SHOWN_PROBLEMS else ""
-        raise UserError("not a valid report: " + "\n".join(distinct[:SHOWN_PROBLEMS]) + more)
+    models = report.get("models") if isinstance(report, Mapping) else None
+    names = [model.get("name") for model in models if isinstance(model, Mapping)] if isinstance(models, list) else []
+    twice = [name for place, name in enumerate(names) if name in names[:place]]
+    check_schema(
+        report, SCHEMA, "report", "evaluate", [f"report.models: {name!r} twice, expected once" for name in twice]
+    )

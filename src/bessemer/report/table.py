@@ -10,7 +10,7 @@ from typing import Any
 from bessemer.data.paths import shown
 from bessemer.report.formats import DASH, decimal, percent, points, short, span
 
-__all__ = ["markdown_table", "terminal_table"]
+__all__ = ["markdown_cell", "markdown_grid", "markdown_table", "terminal_grid", "terminal_table"]
 
 Report = Mapping[str, Any]
 Column = tuple[str, Callable[[Mapping[str, Any]], str]]
@@ -62,12 +62,22 @@ def terminal_table(report: Report, width: int = 100) -> str:
     Beneath it what reinforcement learning gained, the control, and what the student kept. Control characters
     in names are shown, not sent to the terminal.
     """
-    names = [short(shown(model["name"]), NAME_WIDTH) for model in report["models"]]
+    names = [model["name"] for model in report["models"]]
+    columns = [(head, [show(model) for model in report["models"]]) for head, show in _columns(report)]
+    size = f"{report['n_test']} test cases, {report['n_heldout']} held-out prompts"
+    titles = [short(shown(text, 400), width) for text in (f"{report['dataset']}; {report['split']}", size)]
+    beneath = [part for line in _summary(report) for part in wrap(line, width)]
+    return "\n".join([*titles, *terminal_grid(names, columns, width), *beneath]) + "\n"
+
+
+def terminal_grid(names: Sequence[str], columns: Sequence[tuple[str, Sequence[str]]], width: int) -> list[str]:
+    """Lines of at most `width` cells: heads, a rule, a row a name; columns that do not fit are dropped from
+    the right."""
+    names = [short(shown(name), NAME_WIDTH) for name in names]
     first = max([len("model"), *map(_width, names)])
-    chosen: list[tuple[str, list[str], int]] = []
+    chosen: list[tuple[str, Sequence[str], int]] = []
     room = width - first
-    for head, show in _columns(report):
-        cells = [show(model) for model in report["models"]]
+    for head, cells in columns:
         own = max(map(_width, [head, *cells]))
         if own + 2 > room:
             break
@@ -78,31 +88,13 @@ def terminal_table(report: Report, width: int = 100) -> str:
         padded = [" " * (2 + own - _width(cell)) + cell for cell, (_, _, own) in zip(cells, chosen, strict=True)]
         return (name + " " * (first - _width(name)) + "".join(padded)).rstrip()
 
-    size = f"{report['n_test']} test cases, {report['n_heldout']} held-out prompts"
-    titles = [short(shown(text, 400), width) for text in (f"{report['dataset']}; {report['split']}", size)]
-    rows = [line(name, [cells[i] for _, cells, _ in chosen]) for i, name in enumerate(names)]
     head = line("model", [head for head, _, _ in chosen])
-    return (
-        "\n".join(
-            [
-                *titles,
-                head,
-                "-" * _width(head),
-                *rows,
-                *(part for line in _summary(report) for part in wrap(line, width)),
-            ]
-        )
-        + "\n"
-    )
+    return [head, "-" * _width(head), *(line(name, [c[i] for _, c, _ in chosen]) for i, name in enumerate(names))]
 
 
 def markdown_table(report: Report) -> str:
     """The models as a Markdown table with intervals, and the line that says on what."""
     base = report["roles"]["base"]
-
-    def cell(text: str) -> str:
-        escaped = shown(text, 200).replace("\\", "\\\\").replace("|", "\\|").replace("`", "\\`")
-        return escaped.replace("<", "&lt;").replace("[", "\\[").replace("*", "\\*").replace("_", "\\_")
 
     def accuracy(model: Mapping[str, Any]) -> str:
         ends = f" ({span(model['accuracy_interval'])})" if model["accuracy_interval"] else ""
@@ -121,14 +113,8 @@ def markdown_table(report: Report) -> str:
         "score": ("principle score", score),
     }
     columns = [detailed.get(head, (head, show)) for head, show in _columns(report) if head != "95 % interval"]
-    lines = [
-        "| model | " + " | ".join(cell(head) for head, _ in columns) + " |",
-        "| --- |" + " ---: |" * len(columns),
-        *(
-            f"| {cell(model['name'])} | " + " | ".join(show(model) for _, show in columns) + " |"
-            for model in report["models"]
-        ),
-    ]
+    heads = ["model", *(markdown_cell(head) for head, _ in columns)]
+    rows = [[markdown_cell(m["name"]), *(show(m) for _, show in columns)] for m in report["models"]]
     made = report["provenance"]
     told = [report["dataset"], report["split"], f"{report['n_test']} test cases", f"seed {report['seed']}"]
     told += [
@@ -136,4 +122,16 @@ def markdown_table(report: Report) -> str:
         ", ".join(str(v) for v in made["machine"].values() if v is not None),
         made["date"],
     ]
-    return "\n".join(lines) + "\n\n" + cell("; ".join(part for part in told if part)) + "\n"
+    return markdown_grid(heads, rows) + "\n" + markdown_cell("; ".join(part for part in told if part)) + "\n"
+
+
+def markdown_cell(text: str) -> str:
+    """`text` so that nothing in it is Markdown."""
+    escaped = shown(text, 200).replace("\\", "\\\\").replace("|", "\\|").replace("`", "\\`")
+    return escaped.replace("<", "&lt;").replace("[", "\\[").replace("*", "\\*").replace("_", "\\_")
+
+
+def markdown_grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of cells that are escaped already, the first column to the left."""
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)

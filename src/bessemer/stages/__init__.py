@@ -37,5 +37,6 @@ STAGES = {
     "predict": Stage("bessemer.stages.predict", "ask a model a question about an image", in_recipe=False),
     "init": Stage("bessemer.stages.init", "look at your folder of images and write a recipe for it", in_recipe=False),
     "bench": Stage("bessemer.stages.bench", "measure the speed of this machine, work by work", in_recipe=False),
+    "compare": Stage("bessemer.stages.compare", "what the reports of several seeds and splits say", in_recipe=False),
     "export": Stage("bessemer.stages.export", "merge a model into plain files for deployment", in_recipe=False),
 }

@@ -25,6 +25,7 @@ from bessemer.algos.masked import Loss
 from bessemer.algos.preference import soft_bradley_terry
 from bessemer.config import Artifact
 from bessemer.data.batches import TextBatch, pack, text_batch
+from bessemer.data.pydocs import read_pydocs
 from bessemer.data.readers import read_any
 from bessemer.data.records import Conversation, Message, Prompt, Ranking
 from bessemer.data.render import Rendered
@@ -319,9 +320,7 @@ def _text_batches(config: Config, model: Model) -> list[TextBatch]:
 
 def _records(config: Config) -> list[Conversation]:
     if not config.data:
-        from bessemer.data.pydocs import pydocs_conversations, read_pydocs  # imports the standard library
-
-        return pydocs_conversations(read_pydocs(config.seed), "train", config.seed)
+        return read_pydocs(config.seed).conversations("train", config.seed)
     found = read_any(Path(config.data)).records
     records = [record for record in found if isinstance(record, Conversation)]
     if not records:

@@ -18,11 +18,16 @@ from typing import Literal
 
 from bessemer.assets import resolve
 from bessemer.config import Artifact
-from bessemer.data.elpv import LICENCE, Protocol, read_elpv
+from bessemer.data.definitions import Definitions
+from bessemer.data.elpv import LICENCE as ELPV_LICENCE
+from bessemer.data.elpv import Protocol, read_elpv
 from bessemer.data.folders import examples_from, survey_folder
+from bessemer.data.foldoc import FOLDER as FOLDOC_FOLDER
+from bessemer.data.foldoc import LICENCE as FOLDOC_LICENCE
+from bessemer.data.foldoc import read_foldoc
 from bessemer.data.paths import shown
-from bessemer.data.pydocs import pydocs_conversations, pydocs_documents, pydocs_prompts, read_pydocs
-from bessemer.data.records import SPLITS, Conversation, Document, Example, Record, data_hash, write_records
+from bessemer.data.pydocs import pydocs_documents, read_pydocs
+from bessemer.data.records import SPLITS, Document, Example, Record, data_hash, write_records
 from bessemer.disk import write_atomic
 from bessemer.errors import UserError
 from bessemer.run import Run
@@ -35,15 +40,19 @@ from bessemer.tasks.wordings import Wordings, load_wordings
 
 __all__ = ["Config", "run"]
 
+_LICENCES = {"elpv": ELPV_LICENCE, "foldoc": FOLDOC_LICENCE}
+
 
 @dataclass
 class Config:
-    source: Literal["elpv", "folder", "records", "pydocs"] = "elpv"
+    source: Literal["elpv", "folder", "records", "pydocs", "foldoc"] = "elpv"
     """What to read: elpv (solar cells), folder (class sub-folders, or a CSV or TSV of labels), records (JSON
     lines of conversations, alpaca, sharegpt, prompt and completion, preferences, or our own), pydocs
-    (Python's documentation: text only, nothing to download)."""
+    (Python's documentation: text only, nothing to download), foldoc (a dictionary of computing: text only,
+    Debian's package dict-foldoc)."""
     data: Artifact = Artifact("")
-    """The folder or file; none for elpv (the asset of that name is obtained) and pydocs."""
+    """The folder or file; none for elpv (the asset of that name is obtained), pydocs and foldoc (where Debian
+    has it, /usr/share/dictd)."""
     wordings: Artifact = Artifact("")
     """YAML file of questions and answers; none: ours for elpv, generic ones for a folder."""
     scene: Literal["", "equipment", "environment", "personnel"] = ""
@@ -56,7 +65,7 @@ class Config:
     val_share: float = 0.1
     """Share of the rest that is kept for validation."""
     bank_share: float = 0.25
-    """For records and pydocs: share of the rest whose questions are for rank and ppo, not for sft."""
+    """For text: share of the rest whose questions are for rank and ppo, not for sft."""
     table: Artifact = Artifact("")
     """For a folder: the CSV or TSV of labels, if it is not the only one at its top."""
     image_column: str = ""
@@ -102,7 +111,7 @@ def run(config: Config) -> Path:
         "dataset": found.format.partition(",")[0],
         "split": config.split if config.source == "elpv" else "own",
     }
-    licences = [LICENCE] if config.source == "elpv" else []
+    licences = [_LICENCES[config.source]] if config.source in _LICENCES else []
     records = [record for records in found.files().values() for record in records]
     run.record(**facts, licences=licences, data_hash=data_hash(records))
     print(_summary(found))
@@ -111,8 +120,12 @@ def run(config: Config) -> Path:
 
 def _read(config: Config, run: Run) -> Imported:
     documents = pydocs_documents(config.general_documents) if config.general_documents else []
+    shares = (config.test_share, config.bank_share, config.val_share)
     if config.source == "pydocs":
-        return _pydocs(config, documents)
+        return _defined(config, read_pydocs(config.seed, *shares), documents)
+    if config.source == "foldoc":
+        folder = Path(config.data) if config.data else FOLDOC_FOLDER
+        return _defined(config, read_foldoc(folder, config.seed, *shares), documents)
     if config.source == "elpv":
         protocol: Protocol = "P1" if config.split == "p1" else "P2"
         root = resolve(config.data or "elpv")
@@ -214,16 +227,15 @@ def _records(config: Config, run: Run, documents: list[Document]) -> Imported:
     return _labelled(config, run, f"{shown(Path(config.data).name, 60)}, bessemer example", found, wordings, documents)
 
 
-def _pydocs(config: Config, documents: list[Document]) -> Imported:
-    entries = read_pydocs(config.seed, config.test_share, config.bank_share, config.val_share)
-    learned: dict[str, list[Conversation]] = {}
-    learned |= {part: pydocs_conversations(entries, part, config.seed) for part in SPLITS}
+def _defined(config: Config, entries: Definitions, documents: list[Document]) -> Imported:
+    """Conversations and prompts from definitions."""
+    learned = {str(part): entries.conversations(part, config.seed) for part in SPLITS}
     learned["train"] = learned["train"][: config.max_train or None]
     learned["test"] = learned["test"][: config.max_test or None]
-    bank = pydocs_prompts(entries, "bank", config.seed, limit=config.bank_prompts + config.ppo_prompts, rounds=2)
-    heldout = pydocs_prompts(entries, "test", config.seed, limit=config.heldout_prompts or None)
+    bank = entries.prompts("bank", config.seed, limit=config.bank_prompts + config.ppo_prompts, rounds=2)
+    heldout = entries.prompts("test", config.seed, limit=config.heldout_prompts or None)
     asked = {"rank": bank[: config.bank_prompts], "ppo": bank[config.bank_prompts :], "heldout": heldout}
-    return Imported("pydocs", [], learned, asked, documents)
+    return Imported(entries.dataset, [], learned, asked, documents)
 
 
 def _summary(found: Imported) -> str:

@@ -127,6 +127,7 @@ evaluate:
   rank: rank
   reward: reward
   lineage: [import, tower, align, sft, rank, reward, ppo, distill]
+  heldout_prompts: 200 # of the questions on test photographs that are answered in sentences; 0: all, which takes long
 """
 
 
@@ -134,9 +135,10 @@ def _next_steps(survey: Survey, recipe: Path, wordings: Path) -> str:
     lines = [f"wrote {recipe} and {wordings}"]
     for attribute in survey.attributes:
         if good_value(attribute.values) is None:
+            positive = " (and the other as `positive`)" if len(attribute.values) == 2 else ""
             lines.append(
-                f"note: no value of {shown(attribute.name, 40)} reads like 'nothing is wrong': set `safe` "
-                f"(and `positive` of two) in {wordings.name}, so that a danger called safe is harmful"
+                f"note: no value of {shown(attribute.name, 40)} reads like 'nothing is wrong'; if one of them means "
+                f"that, name it as `safe`{positive} in {wordings.name}, so that a danger called safe is harmful"
             )
     lines += [f"look at the questions in {wordings.name}, then: bessemer run {recipe}"]
     return "\n".join(lines)

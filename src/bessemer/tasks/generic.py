@@ -22,6 +22,7 @@ _GOOD = frozenset((
     "undamaged", "佩戴", "佩戴安全帽", "合格", "合规", "安全", "完好", "完整", "已佩戴", "无",
     "无异常", "无缺陷", "正常", "没有缺陷", "良好", "规范", "通过",
 ))  # fmt: skip
+_LISTED = 12  # a question that lists more values than this is longer than its photograph
 _NAMELESS = frozenset({"class", "label", "category", "target", "类别", "标签", "分类"})
 _NO, _YES = frozenset({"no", "false", "0", "n", "否"}), frozenset({"yes", "true", "1", "y", "是"})
 
@@ -41,8 +42,8 @@ def default_wordings(
 
     attributes: name -> at least two values. Two values of which one reads like "good" give a yes/no question
     whose yes is the other one; yes and no themselves give a yes/no question; anything else the choice among
-    the values. `ordered` names attributes whose values are in order, from harmless to grave. Chinese is
-    written where a name or value is Chinese.
+    the values, which the questions list when they are few. `ordered` names attributes whose values are in
+    order, from harmless to grave. Chinese is written where a name or value is Chinese.
     """
     everything = [*attributes, *(value for values in attributes.values() for value in values)]
     language = "zh" if any(re.search(f"[{CJK}]", text) for text in everything) else "en"
@@ -131,9 +132,12 @@ def _task(name: str, spoken: str, attribute: Attribute, kind: str, texts: Mappin
     options = ", ".join(map(_spoken, attribute.values))
     good = _spoken(attribute.values[0])
     found = questions_of(entries["questions"])
-    questions = Questions(
-        *(_filled(part, spoken, options=options, good=good) for part in (found.train, found.bank, found.test))
-    )
+    few = len(attribute.values) <= _LISTED
+    asked = [
+        tuple(text if few else re.sub(r"[,，]\s*{options}", "", text) for text in part)
+        for part in (found.train, found.bank, found.test)
+    ]
+    questions = Questions(*(_filled(part, spoken, options=options, good=good) for part in asked))
     # A name that holds a value ("crack seen": crack) would be read as that value: such answers are left out.
     inside = any(_spoken(value) in spoken for value in attribute.values) and kind != "flag"
     if kind == "choice":
