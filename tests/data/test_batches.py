@@ -82,3 +82,18 @@ def test_no_mask_comes_from_token_ids() -> None:
     rows = response_rows(packed, prompt_length, response_length)
     _, mask = pad_rows(packed.ids[rows + 1].float(), response_length)
     assert rows.tolist() == [1, 2, 3] and mask.tolist() == [[True, True, True]]
+
+
+def test_equal_inputs_have_equal_identities() -> None:
+    """Tokens by their ids; places of an image by what is seen there, whatever stands in the ids."""
+    sight = Rendered((5, 0, 0, 6), (False,) * 4, (1, 2), (IMAGE,))
+    features = torch.tensor([[[1.0], [2.0]], [[3.0], [2.0]], [[1.0], [2.0]]], dtype=torch.float16)
+    found = pack([sight, sight, ASKED, sight], {"features": features}).identities()
+    first, second, third = found[:4], found[4:8], found[15:19]
+    assert first == third and first[0] == second[0] == 5 and first[3] == second[3] == 6
+    assert len({*first[1:3], *second[1:3]}) == 4 and max(*first[1:3], *second[1:3]) < 0
+    assert found[8:15] == list(ASKED.ids)
+    # of several inputs all have to be equal
+    sizes = torch.tensor([[1], [1], [2]])
+    mixed = pack([sight, sight, sight], {"features": features[[0, 0, 0]], "sizes": sizes}).identities()
+    assert mixed[:4] == mixed[4:8] != mixed[8:]

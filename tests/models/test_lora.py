@@ -247,3 +247,30 @@ def test_adapters_of_other_models_are_refused(tmp_path: Path) -> None:
     _with_config(directory, r=4)
     with pytest.raises(UserError, match="fits no adapted layer of this model"):
         narrow.load("b", directory)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("shape", [(5,), (2, 5)])
+def test_one_node_is_the_plain_sum(bias: bool, shape: tuple[int, ...]) -> None:
+    """Values and gradients of W x + b + (alpha / r) B A x written out, in float64's stead by float32 autograd."""
+    generator = torch.Generator().manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(6, 4, bias=bias)).requires_grad_(False)
+    lora = Lora(model)
+    _taught(lora, rank=3, alpha=6.0)
+    lora.active = "a"
+    factors = lora.factors("a")
+    x = torch.randn(*shape, 6, generator=generator, requires_grad=True)
+    weight = torch.randn(*shape, 4, generator=generator)
+    ours = torch.autograd.grad((model(x) * weight).sum(), [x, factors.down[0], factors.up[0]])
+    plain = (
+        torch.nn.functional.linear(x, model[0].weight, model[0].bias) + 2.0 * (x @ factors.down[0].T) @ factors.up[0].T
+    )
+    assert_close(model(x), plain, atol=1e-6, rtol=0)
+    theirs = torch.autograd.grad((plain * weight).sum(), [x, factors.down[0], factors.up[0]])
+    for mine, other in zip(ours, theirs, strict=True):
+        assert_close(mine, other, atol=1e-5, rtol=1e-5)
+    assert model[0].weight.grad is None
+    lora.active = None
+    assert torch.equal(model(x), torch.nn.functional.linear(x, model[0].weight, model[0].bias))
+    lora.remove()
+    assert "forward" not in vars(model[0])

@@ -100,3 +100,61 @@ def test_a_projector_comes_back(tmp_path: Path) -> None:
     projector.save(tmp_path)
     assert_close(Projector.load(tmp_path)(features), projector(features), atol=1e-6, rtol=0)
     assert projector(features.half()).dtype == torch.float32
+
+
+def _tower(tmp_path: Path) -> Tower:
+    return Tower.load(tiny.vision_tower(tmp_path / "tower"))
+
+
+@pytest.mark.parametrize("depthwise", [False, True])
+@pytest.mark.parametrize("frozen", [0, 2])
+def test_what_is_frozen_stays_and_the_rest_learns(tmp_path: Path, frozen: int, depthwise: bool) -> None:
+    """Weights and running statistics, after steps at a great rate."""
+    tower = _tower(tmp_path)
+    blocks = [f"network.blocks.{n}." for n in range(frozen)] + ["network.conv_stem.", "network.bn1."] * bool(frozen)
+    spatial = {
+        f"{name}.weight" for name, m in tower.named_modules()
+        if isinstance(m, torch.nn.Conv2d) and m.groups == m.in_channels > 1
+    }  # fmt: skip
+    assert len(spatial) >= 3
+    before = {name: tensor.clone() for name, tensor in tower.state_dict().items()}
+    learnable = tower.learnable(frozen, depthwise)
+    optimiser = torch.optim.SGD(learnable.values(), lr=0.1)
+    for _ in range(2):
+        optimiser.zero_grad()
+        tower(PIXELS).square().mean().backward()
+        optimiser.step()
+    for name, tensor in tower.state_dict().items():
+        still = name.startswith(tuple(blocks)) or (name in spatial and not depthwise)
+        assert torch.equal(tensor, before[name]) == still, name
+    assert set(learnable) == {
+        name for name, _ in tower.named_parameters()
+        if not name.startswith(tuple(blocks)) and (depthwise or name not in spatial)
+    }  # fmt: skip
+
+
+def test_a_strided_depthwise_layer_is_the_same_outside_autocast(tmp_path: Path) -> None:
+    plain, mended = _tower(tmp_path), _tower(tmp_path)
+    mended.learnable(0, True)
+    strided = [
+        (name, module) for name, module in mended.named_modules()
+        if isinstance(module, torch.nn.Conv2d) and module.groups == module.in_channels > 1 and max(module.stride) > 1
+    ]  # fmt: skip
+    assert strided
+    for name, module in strided:
+        x = torch.randn(2, module.in_channels, 9, 9)
+        assert torch.equal(module(x), plain.get_submodule(name)(x))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert module(x.bfloat16()).dtype == torch.float32
+            assert plain.get_submodule(name)(x).dtype == torch.bfloat16
+
+
+def test_more_blocks_than_there_are_cannot_be_frozen(tmp_path: Path) -> None:
+    for count in (-1, 99):
+        with pytest.raises(UserError, match=f"frozen_blocks={count}, expected 0 to "):
+            _tower(tmp_path).learnable(count, True)
+    clip = CLIPVisionModel(CLIPVisionConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+                                            num_attention_heads=2, image_size=16, patch_size=4))  # fmt: skip
+    clip.save_pretrained(tmp_path / "clip")
+    with pytest.raises(UserError, match="this tower has no blocks in a row"):
+        Tower.load(tmp_path / "clip").learnable(1, True)

@@ -307,3 +307,16 @@ def test_the_right_sampler_is_found(tmp_path: Path) -> None:
     after = sampler.sample(pack(PROMPTS), Sampling(6, 0.0), -1)
     assert after != before
     assert after == TransformersSampler(model, ADAPTER).sample(pack(PROMPTS), Sampling(6, 0.0), -1)
+
+
+def test_each_answer_has_its_own_limit(tmp_path: Path) -> None:
+    """What is said up to there is what would have been said without one."""
+    model = tiny.text_model(tmp_path)
+    limits = tuple(1 + 3 * n % 8 for n in range(len(PROMPTS)))
+    for sampler in (DecoderSampler(model, None), TransformersSampler(model)):
+        whole = sampler.sample(pack(PROMPTS), Sampling(8, 1.0, seed=4), -1).answers
+        cut = sampler.sample(pack(PROMPTS), Sampling(8, 1.0, seed=4, limits=limits), -1)
+        assert cut.answers == tuple(answer[:limit] for answer, limit in zip(whole, limits, strict=True))
+        assert not any(cut.ended)
+        with pytest.raises(ValueError, match="1 limits for"):
+            sampler.sample(pack(PROMPTS), Sampling(8, limits=(3,)), -1)
