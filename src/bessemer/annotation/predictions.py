@@ -62,11 +62,11 @@ def import_predictions(
     def plan(db: sqlite3.Connection, time: str) -> tuple[list[Edit], list[int]]:
         edits, ids = [], []
         number = db.execute("SELECT coalesce(max(id), 0) FROM predictions").fetchone()[0]
-        for image, annotations in items:
+        for image, proposed in items:
             known = db.execute("SELECT 1 FROM images WHERE id = ?", (image,)).fetchone()
             need(known, f"no image {shown(image, 40)}", "the id of an image of the project")
             rows = []
-            for annotation in annotations:
+            for annotation in proposed:
                 number += 1
                 mine = replace(annotation, source="prediction", model_version=model_version)
                 rows.append({"id": number, "annotation": encode_annotation(mine)})
@@ -86,7 +86,10 @@ def predictions(project: Project, image: int, annotator: str, model_version: str
             "WHERE p.image = ? AND p.current AND ? IN ('', p.model_version) ORDER BY p.id",
             (annotator, image, model_version),
         ).fetchall()
-    return [Prediction(*row[:4], decode_annotation(json.loads(row[4])), *row[5:]) for row in rows]
+    return [
+        Prediction(id, of, model, score, decode_annotation(json.loads(body)), decision, became)
+        for id, of, model, score, body, decision, became in rows
+    ]
 
 
 def decision_edits(db: sqlite3.Connection, image: int, annotator: str, decisions: Sequence[Decision]) -> list[Edit]:

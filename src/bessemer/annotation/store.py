@@ -31,7 +31,7 @@ from .log import BEGINNING, Edit, EditLog, Position, Record, read_log, seal, set
 from .shapes import check_text
 from .tables import FORMAT, SCHEMA_VERSION, apply, create_tables, position_of
 
-__all__ = ["Plan", "Project", "create_project", "open_project"]
+__all__ = ["Plan", "Project", "create_project", "open_project", "utc_now"]
 
 R = TypeVar("R")
 # Looks at the database as it stands and says what to log and what to answer; runs in the writer's transaction. It is
@@ -47,7 +47,8 @@ class _Request(Generic[R]):
     done: bool = False
 
 
-def _now() -> str:
+def utc_now() -> str:
+    """The time in ISO 8601, UTC, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -60,7 +61,7 @@ def create_project(directory: Path, name: str) -> Project:
     check_text(name, "the name of the project", 200, empty=False)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UserError(f"{directory} exists and is not an empty directory, expected a new place; open it instead?")
-    line, _ = seal(Edit("create", {"format": FORMAT, "name": name}), _now(), BEGINNING)
+    line, _ = seal(Edit("create", {"format": FORMAT, "name": name}), utc_now(), BEGINNING)
     write_atomic(directory / "edits.log", line)
     return open_project(directory)
 
@@ -262,7 +263,7 @@ class Project:
         return b"".join(lines), position
 
     def _plan_one(self, request: _Request[Any], position: Position) -> tuple[list[bytes], Position]:
-        time = _now()
+        time = utc_now()
         edits, request.answer = request.plan(self._db, time)
         lines: list[bytes] = []
         for edit in edits:
