@@ -107,19 +107,18 @@ def _match(project: Project, annotations: AnnotationSet) -> dict[str, int]:
         rows = db.execute("SELECT id, name, sha256, width, height FROM images ORDER BY id").fetchall()
     keys: dict[tuple[str, ...], list[tuple[int, int, int]]] = {}
     for id, name, sha256, width, height in rows:
-        for key in (("both", name, sha256), ("sha", sha256), ("name", name), ("file", PurePosixPath(name).name)):
+        file = PurePosixPath(name).name
+        own: list[tuple[str, ...]] = [("both", name, sha256), ("sha", sha256), ("name", name), ("file", file)]
+        for key in own:
             keys.setdefault(key, []).append((id, width, height))
     matched: dict[str, int] = {}
     taken: dict[int, str] = {}
     for image in annotations.images:
-        hashes: list[tuple[str, ...]] = []
+        file = PurePosixPath(image.name.replace("\\", "/")).name
+        candidates: list[tuple[str, ...]] = [("name", image.name), ("file", file)]
         if image.sha256:
-            hashes = [("both", image.name, image.sha256), ("sha", image.sha256)]
-        by_name: list[tuple[str, ...]] = [
-            ("name", image.name),
-            ("file", PurePosixPath(image.name.replace("\\", "/")).name),
-        ]
-        for key in (*hashes, *by_name):
+            candidates = [("both", image.name, image.sha256), ("sha", image.sha256), *candidates]
+        for key in candidates:
             found = keys.get(key, [])
             if found and (key[0] != "file" or len(found) == 1):
                 id, width, height = found[0]

@@ -158,8 +158,10 @@ class Annotation:
         check_text(self.text, "the text", MAX_TEXT)
         for name in ("author", "created", "updated", "source", "model_version"):
             check_text(getattr(self, name), name, MAX_NAME)
-        ok = self.shape is None or isinstance(self.shape, Shape)
-        need(ok, f"shape {shown(self.shape, 40)!r}", "a box, rotated box, polygon, mask, point or none")
+        if self.shape is not None and not isinstance(self.shape, Shape):
+            raise UserError(
+                f"shape {shown(self.shape, 40)!r}, expected a box, rotated box, polygon, mask, point or none"
+            )
         if self.scene is not None:
             choice(self.scene, SCENES, "scene")
         if self.state is not None:
@@ -313,7 +315,8 @@ def check_json(value: object, what: str, depth: int = 0) -> None:
 
 
 def _check_object(value: object, what: str) -> None:
-    need(isinstance(value, dict), f"{what} is {shown(value, 40)!r}", "an object")
+    if not isinstance(value, dict):
+        raise UserError(f"{what} is {shown(value, 40)!r}, expected an object")
     check_json(value, what)
 
 

@@ -220,10 +220,9 @@ class Project:
         return [request.answer for request in requests]  # type: ignore[misc]
 
     def _work_off(self, batch: list[_Request[Any]]) -> None:
-        need_open = self._closed
         logged = False
         try:
-            need(not need_open, f"the project is {need_open}", "an open one; open it again")
+            need(not self._closed, f"the project is {self._closed}", "an open one; open it again")
             self._db.execute("BEGIN IMMEDIATE")
             lines, position = self._plan_all(batch)
             if lines:
@@ -232,7 +231,7 @@ class Project:
             self._db.execute("COMMIT")
             self._position = position
         except BaseException as error:
-            if self._db.in_transaction:
+            if self._closed != "closed" and self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             if logged or not isinstance(error, UserError):
                 # The log has what the database has not, or its end is unknown: opening again sets that right.

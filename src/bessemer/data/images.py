@@ -103,7 +103,7 @@ def inspect_image(path: Path, max_pixels: int = MAX_PIXELS) -> ImageFacts:
     image = _open(data, shown(path), max_pixels)
     format, mode, (width, height) = _format(image), image.mode, image.size
     recorded = _orientation(image)
-    image.draft("RGB", (width // 8, height // 8))
+    image.draft("RGB", (max(1, width // 8), max(1, height // 8)))
     _decode(image, shown(path))
     if _orientation(image) in (5, 6, 7, 8):
         width, height = height, width
