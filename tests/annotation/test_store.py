@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from bessemer.annotation.documents import Saved, document, document_at, history, save, submit
 from bessemer.annotation.listing import progress
+from bessemer.annotation.log import BEGINNING, Edit, read_log, seal
 from bessemer.annotation.shapes import Annotation
 from bessemer.annotation.store import Project, create_project, open_project
 from bessemer.errors import UserError
@@ -223,6 +225,23 @@ def test_lost_and_moved_lines_are_detected(project: Project) -> None:
         forget_database(project.directory)
 
 
+def test_a_line_of_another_log_is_detected(project: Project) -> None:
+    """Whole and with the right number but behind another line, and behind the right line with another number."""
+    save(project, 1, "ann", 0, note("a"))
+    save(project, 1, "ann", 1, note("b"))
+    project.close()
+    log = project.directory / "edits.log"
+    lines = log.read_bytes().splitlines(keepends=True)
+    *_, before, last = read_log(log)
+    edit = Edit(last.op, last.data)
+    for position in (replace(before.after, chain="0" * 64), replace(before.after, seq=before.seq + 1)):
+        foreign, _ = seal(edit, last.time, position)
+        forget_database(project.directory)
+        log.write_bytes(b"".join(lines[:-1]) + foreign)
+        with pytest.raises(UserError, match=f"line {last.seq} .* is damaged"):
+            open_project(project.directory)
+
+
 @pytest.mark.parametrize("end", [b'{"sha256":"12', b"\0" * 600, b'{"sha256":"12' + b"\0" * 512 + b'"}\n{}\n'])
 def test_a_torn_end_is_set_aside(project: Project, end: bytes, capsys: pytest.CaptureFixture[str]) -> None:
     save(project, 1, "ann", 0, note("a"))
@@ -266,8 +285,6 @@ def test_what_cannot_be_opened(project: Project, tmp_path: Path) -> None:
 
 
 def test_a_newer_log_is_refused(project: Project) -> None:
-    from bessemer.annotation.log import BEGINNING, Edit, seal
-
     project.close()
     forget_database(project.directory)
     first, record = seal(Edit("create", {"format": 2, "name": "x"}), "now", BEGINNING)
