@@ -249,6 +249,9 @@ def test_orientation(tmp_path: Path, format: str, orientation: int) -> None:
     assert np.abs(found - np.array([[0, 40], [90, 140], [190, 250]])).max() <= (2 if format == "JPEG" else 0)
     facts = inspect_image(path)
     assert (facts.width, facts.height, facts.format) == (32, 48, format)
+    assert facts.orientation == orientation  # Pillow turns TIFFs itself and says 1 then
+    path.write_bytes(_bytes(_noise(7, 5), format))
+    assert inspect_image(path).width == 7  # narrower than the eighth that JPEGs are decoded at
 
 
 def test_damaged_metadata_leave_the_picture_usable() -> None:

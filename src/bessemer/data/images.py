@@ -60,13 +60,14 @@ _header_lock = threading.Lock()
 @dataclass(frozen=True)
 class ImageFacts:
     """What is known of a readable image file: size in pixels as seen upright, format, Pillow's mode, hash of
-    its bytes."""
+    its bytes, EXIF orientation (1 to 8) as the file records it."""
 
     width: int
     height: int
     format: str
     mode: str
     sha256: str
+    orientation: int = 1
 
 
 def load_image(image: ImageRef | Path, root: Path | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -101,11 +102,12 @@ def inspect_image(path: Path, max_pixels: int = MAX_PIXELS) -> ImageFacts:
     data = _read(path)
     image = _open(data, shown(path), max_pixels)
     format, mode, (width, height) = _format(image), image.mode, image.size
-    image.draft("RGB", (width // 8, height // 8))
+    recorded = _orientation(image)
+    image.draft("RGB", (max(1, width // 8), max(1, height // 8)))
     _decode(image, shown(path))
     if _orientation(image) in (5, 6, 7, 8):
         width, height = height, width
-    return ImageFacts(width, height, format, mode, _sha256(data))
+    return ImageFacts(width, height, format, mode, _sha256(data), recorded if 1 <= recorded <= 8 else 1)
 
 
 def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:

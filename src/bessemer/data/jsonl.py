@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..checkpoint import write_atomic
+from ..disk import write_atomic
 from ..errors import UserError
 from .paths import shown
 

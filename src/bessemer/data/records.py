@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..checkpoint import write_atomic
+from ..disk import write_atomic
 from ..errors import UserError
 from .jsonl import Row, read_rows, to_line
 from .paths import shown

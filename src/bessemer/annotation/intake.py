@@ -1,0 +1,142 @@
+"""Photographs of a folder, and annotations of other tools, into a project."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from ..data.images import MAX_PIXELS, inspect_image
+from ..data.paths import shown
+from ..data.schema import need
+from ..errors import UserError
+from .documents import Conflict, check_annotator, label_set, save_all, save_labels
+from .listing import add_images
+from .shapes import AnnotatedImage, AnnotationSet, State
+from .store import Project
+
+__all__ = ["Added", "Imported", "add_folder", "import_annotations"]
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class Added:
+    """ids: of the images in the order of their names. refused: name -> why a file was left out. twice: names whose
+    bytes another name has too."""
+
+    ids: tuple[int, ...]
+    refused: dict[str, str]
+    twice: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Imported:
+    """saved: image names that were taken over; absent: names that no image of the project matches; conflicts: names
+    that have a newer document of the annotator already, which was left as it is (the import is kept beside it)."""
+
+    saved: tuple[str, ...]
+    absent: tuple[str, ...]
+    conflicts: tuple[str, ...]
+
+
+def add_folder(project: Project, folder: Path, max_pixels: int = MAX_PIXELS) -> Added:
+    """Register every readable photograph under a folder by its relative name; nothing is copied or changed, links are
+    not followed.
+
+    Raises:
+        UserError: no such folder; no readable photograph in it; see `listing.add_images`.
+    """
+    need(folder.is_dir(), f"{shown(folder)} is not a folder", "a folder of photographs")
+    images: list[AnnotatedImage] = []
+    refused: dict[str, str] = {}
+    for name in sorted(_names(folder)):
+        try:
+            facts = inspect_image(folder / name, max_pixels)
+            size = (facts.width, facts.height)
+            images.append(AnnotatedImage(name, *size, sha256=facts.sha256, exif_orientation=facts.orientation))
+        except UserError as error:
+            refused[shown(name, 1_000)] = str(error)
+    first = next(iter(refused.values()), "the folder has none")
+    need(images, f"no readable photograph in {shown(folder)} ({first})", f"one of {', '.join(SUFFIXES)}")
+    hashes = Counter(image.sha256 for image in images)
+    twice = tuple(image.name for image in images if hashes[image.sha256] > 1)
+    return Added(tuple(add_images(project, folder, images)), refused, twice)
+
+
+def _names(folder: Path) -> Iterator[str]:
+    for where, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            path = Path(where) / name
+            if path.suffix.lower() in SUFFIXES and not name.startswith(".") and not path.is_symlink():
+                yield path.relative_to(folder).as_posix()
+
+
+def import_annotations(
+    project: Project, annotations: AnnotationSet, annotator: str, state: State = "doing"
+) -> Imported:
+    """Save a set's annotations as the work of `annotator`, authors and times as they are, and add its labels to the
+    label set.
+
+    An image is matched by its sha256 and name, then sha256, then name, then by a file name that only one image has.
+    Sizes must agree. Images without annotations are saved too: nothing to see is an answer.
+
+    Raises:
+        UserError: another size than the project's image.
+    """
+    check_annotator(annotator)
+    matched = _match(project, annotations)
+    found = [image for image in annotations.images if image.name in matched]
+    _add_labels(project, annotations, annotator)
+    # Based on nothing: a document that is there already is a conflict.
+    items = [(matched[image.name], annotator, 0, image.annotations) for image in found]
+    answers = save_all(project, items, state=state)
+    late = {image.name for image, answer in zip(found, answers, strict=True) if isinstance(answer, Conflict)}
+    return Imported(
+        tuple(image.name for image in found if image.name not in late),
+        tuple(image.name for image in annotations.images if image.name not in matched),
+        tuple(image.name for image in found if image.name in late),
+    )
+
+
+def _match(project: Project, annotations: AnnotationSet) -> dict[str, int]:
+    with project.read() as db:
+        rows = db.execute("SELECT id, name, sha256, width, height FROM images ORDER BY id").fetchall()
+    keys: dict[tuple[str, ...], list[tuple[int, int, int]]] = {}
+    for id, name, sha256, width, height in rows:
+        file = PurePosixPath(name).name
+        own: list[tuple[str, ...]] = [("both", name, sha256), ("sha", sha256), ("name", name), ("file", file)]
+        for key in own:
+            keys.setdefault(key, []).append((id, width, height))
+    matched: dict[str, int] = {}
+    taken: dict[int, str] = {}
+    for image in annotations.images:
+        file = PurePosixPath(image.name.replace("\\", "/")).name
+        candidates: list[tuple[str, ...]] = [("name", image.name), ("file", file)]
+        if image.sha256:
+            candidates = [("both", image.name, image.sha256), ("sha", image.sha256), *candidates]
+        for key in candidates:
+            found = keys.get(key, [])
+            if found and (key[0] != "file" or len(found) == 1):
+                id, width, height = found[0]
+                size = f"{image.width} x {image.height}"
+                need((image.width, image.height) == (width, height), f"{image.name} of {size}", f"{width} x {height}")
+                other = taken.setdefault(id, image.name)
+                need(other == image.name, f"{other} and {image.name} are the same image", "annotations once")
+                matched[image.name] = id
+                break
+    return matched
+
+
+def _add_labels(project: Project, annotations: AnnotationSet, author: str) -> None:
+    """Append the labels that the project does not have."""
+    while True:
+        current = label_set(project)
+        known = {label.name: label for label in current.labels}
+        for label in annotations.labels:
+            known.setdefault(label.name, label)
+        if save_labels(project, current.version, tuple(known.values()), author)[1]:
+            return
