@@ -140,7 +140,10 @@ def test_a_process_that_was_faster_wins(index: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     "name", ["sft", "a/b/c", "../x", "http://example.org/x", "org/../x", "-x/y", "org/name extra", "x\0y"]
 )
-def test_what_is_neither_asset_nor_directory_nor_hub_id(name: str) -> None:
+def test_what_is_neither_asset_nor_directory_nor_hub_id(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # nobody made anything of these names here or beside it
     assert not is_plausible(name)
     with pytest.raises(UserError, match="expected a directory, an asset"):
         resolve(name)
