@@ -27,8 +27,8 @@ from .paths import resolve_path, shown
 from .schema import ImageRef
 
 __all__ = [
-    "FORMATS", "MAX_PIXELS", "ImageFacts", "decode_image", "image_ref", "inspect_image", "load_image",
-    "to_pixels",
+    "FORMATS", "MAX_BYTES", "MAX_PIXELS", "ImageFacts", "decode_image", "image_facts", "image_ref",
+    "inspect_image", "load_image", "to_pixels",
 ]  # fmt: skip
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
@@ -99,13 +99,18 @@ def image_ref(path: Path, root: Path | None = None) -> ImageRef:
 def inspect_image(path: Path, max_pixels: int = MAX_PIXELS) -> ImageFacts:
     """Read and decode a file only to learn whether that works; JPEGs at an eighth of their size, which is
     quick and finds cut files all the same. Raises UserError as `load_image`."""
-    data = _read(path)
-    image = _open(data, shown(path), max_pixels)
+    return image_facts(_read(path), shown(path), max_pixels)
+
+
+def image_facts(data: bytes, name: str, max_pixels: int = MAX_PIXELS, decode: bool = True) -> ImageFacts:
+    """The same of the bytes of a file; without `decode` by the header alone, and a file cut short passes."""
+    image = _open(data, name, max_pixels)
     format, mode, (width, height) = _format(image), image.mode, image.size
     recorded = _orientation(image)
-    image.draft("RGB", (max(1, width // 8), max(1, height // 8)))
-    _decode(image, shown(path))
-    if _orientation(image) in (5, 6, 7, 8):
+    if decode:
+        image.draft("RGB", (max(1, width // 8), max(1, height // 8)))
+        _decode(image, name)
+    if recorded in (5, 6, 7, 8) and format != "TIFF":  # Pillow gives a TIFF's size upright from the start
         width, height = height, width
     return ImageFacts(width, height, format, mode, _sha256(data), recorded if 1 <= recorded <= 8 else 1)
 

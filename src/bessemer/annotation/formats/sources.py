@@ -1,0 +1,185 @@
+"""Folders, files and zip archives from outside, read member by member and never unpacked; JSON and XML from them.
+
+Names within come from a listing, so a name that a file mentions is looked up, never joined to a path: `..`, drives
+and links lead nowhere. An archive is checked whole before a byte of it is used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ...data.paths import shown
+from ...data.schema import need
+from ...errors import UserError
+
+__all__ = ["MAX_ANNOTATION_BYTES", "Source", "open_source", "parse_json"]
+
+MAX_FILES = 1_000_000
+MAX_ANNOTATION_BYTES = 512 * 2**20  # of one annotation file
+MAX_TOTAL = 16 * 2**30
+MAX_RATIO = 200  # of data to compressed data, above a megabyte; JSON of one repeated word reaches 100
+MAX_DEPTH = 64
+FLAT = 1 << 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """What was given: a folder, one file, or a zip archive. names: its files, sorted, `/` between folders."""
+
+    place: Path
+    names: tuple[str, ...]
+    archive: zipfile.ZipFile | None = None
+
+    def shown(self, name: str) -> str:
+        """The file for a message."""
+        return shown(self.place / name if self.place.is_dir() or self.archive else self.place)
+
+    def read(self, name: str, limit: int = MAX_ANNOTATION_BYTES) -> bytes:
+        """The bytes of a file of the listing. Raises UserError: more than `limit`, unreadable, damaged."""
+        assert name in self.names
+        try:
+            if self.archive is not None:
+                need(self.archive.getinfo(name).file_size <= limit, f"{self.shown(name)}: too large", f"{limit} bytes")
+                with self.archive.open(name) as file:
+                    data = file.read(limit + 1)
+            else:
+                path = self.place / name if self.place.is_dir() else self.place
+                # A link that was put there since the listing is not followed; a pipe would never end.
+                descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+                with open(descriptor, "rb") as file:
+                    need(stat.S_ISREG(os.fstat(descriptor).st_mode), f"{self.shown(name)}: no file", "a plain one")
+                    data = file.read(limit + 1)
+        except (OSError, zipfile.BadZipFile, EOFError, ValueError, RuntimeError) as error:
+            raise UserError(f"{self.shown(name)}: cannot be read ({shown(error)}), expected a sound file") from error
+        except Exception as error:  # zlib, lzma and bz2 have errors of their own
+            raise UserError(f"{self.shown(name)}: damaged ({shown(error)}), expected a sound file") from error
+        need(len(data) <= limit, f"{self.shown(name)}: more than {limit} bytes", "a smaller file")
+        return data
+
+    def text(self, name: str) -> str:
+        """A UTF-8 file, with or without a byte order mark."""
+        try:
+            return self.read(name).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{self.shown(name)}: byte {error.start} is not UTF-8, expected UTF-8 text") from error
+
+    def json(self, name: str) -> Any:
+        """The value of a JSON file, see `parse_json`."""
+        return parse_json(self.text(name), self.shown(name))
+
+
+@contextmanager
+def open_source(path: Path) -> Iterator[Source]:
+    """The source at a path: what the user named, so this one path is followed as it is.
+
+    Raises:
+        UserError: nothing there; an archive that is damaged, or that could not be unpacked safely.
+    """
+    if path.is_dir():
+        yield Source(path, tuple(sorted(_walk(path))))
+        return
+    need(path.is_file(), f"{shown(path)} is not there", "a folder, a file or a zip archive")
+    if not zipfile.is_zipfile(path):
+        need(path.suffix.lower() != ".zip", f"{shown(path)} is no zip archive", "a sound one")
+        resolved = path.resolve()
+        yield Source(resolved, (resolved.name,))
+        return
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"{shown(path)} cannot be read ({shown(error)}), expected a sound zip archive") from error
+    with archive:
+        yield Source(path, _checked(path, archive.infolist()), archive)
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    count = 0
+    for where, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            path = Path(where) / name
+            count += 1
+            need(count <= MAX_FILES, f"{shown(folder)} holds more than {MAX_FILES} files", "a smaller folder")
+            if not name.startswith(".") and stat.S_ISREG(path.lstat().st_mode):
+                yield path.relative_to(folder).as_posix()
+
+
+def _checked(path: Path, entries: list[zipfile.ZipInfo]) -> tuple[str, ...]:
+    """The names of an archive's files. Sizes are as the archive claims; `zipfile` reads no byte more than that."""
+    need(len(entries) <= MAX_FILES, f"{shown(path)} holds {len(entries)} files", f"at most {MAX_FILES}")
+    total, seen, names = 0, set[str](), []
+    for entry in entries:
+        name, kind = entry.filename, stat.S_IFMT(entry.external_attr >> 16)
+        what = f"{shown(path)} holds {ascii(name)[:80]}"
+        parts = name.rstrip("/").split("/")
+        plain = name.isprintable() and not set(name) & set('\\:"<>|?*') and not {"", ".", ".."} & set(parts)
+        need(plain, what, "names inside the archive alone; nothing was used")
+        need(len(name) <= 1_000 and len(parts) <= 64, what, "shorter names")
+        need(kind in (0, stat.S_IFREG, stat.S_IFDIR), f"{what}, a link or device", "plain files")
+        need(name.rstrip("/").casefold() not in seen, f"{what} twice (or but for case)", "every name once")
+        seen.add(name.rstrip("/").casefold())
+        need(not entry.flag_bits & 1, f"{what}, encrypted", "files without a password")
+        total += entry.file_size
+        need(total <= MAX_TOTAL, f"{shown(path)} unpacks to more than {MAX_TOTAL} bytes", "a smaller archive")
+        dense = entry.file_size > FLAT and entry.file_size > MAX_RATIO * max(1, entry.compress_size)
+        need(not dense, f"{what} of {entry.file_size} bytes in {entry.compress_size}", f"a ratio below {MAX_RATIO}")
+        if not entry.is_dir():
+            names.append(name)
+    files = {name.casefold() for name in names}
+    for name in names:
+        clash = any(str(folder).casefold() in files for folder in PurePosixPath(name).parents)
+        need(not clash, f"{shown(path)} holds {ascii(name)[:80]} inside another file", "files in folders")
+    return tuple(sorted(n for n in names if not any(part.startswith(".") for part in n.split("/"))))
+
+
+def parse_json(text: str, where: str) -> Any:
+    """A JSON value, strictly: no NaN, no key twice, at most 64 levels.
+
+    Raises:
+        UserError: "where:line: what, expected what".
+    """
+    try:
+        value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_once)
+    except RecursionError as error:
+        raise UserError(f"{where}: nested more than {MAX_DEPTH} levels, expected a flatter file") from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}:{error.lineno}: broken JSON ({error.msg}), expected a sound JSON file") from error
+    except (ValueError, UserError) as error:
+        raise UserError(f"{where}: {shown(error, 200)}, expected sound JSON") from error
+    _check_depth(value, where)
+    return value
+
+
+def _check_depth(value: Any, where: str) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        inner: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                inner.extend(v for v in item.values() if isinstance(v, dict | list))
+            elif isinstance(item, list):
+                inner.extend(v for v in item if isinstance(v, dict | list))
+        if not inner:
+            return
+        level = inner
+    raise UserError(f"{where}: nested more than {MAX_DEPTH} levels, expected a flatter file")
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"key {shown(next(n for n in names if names.count(n) > 1))!r} twice in one object")
+    return row
