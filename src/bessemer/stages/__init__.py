@@ -35,5 +35,8 @@ STAGES = {
     "evaluate": Stage("bessemer.stages.evaluate", "every model beside its baselines, in report.json and report.html"),
     "predict": Stage("bessemer.stages.predict", "ask a model a question about an image", in_recipe=False),
     "init": Stage("bessemer.stages.init", "look at your folder of images and write a recipe for it", in_recipe=False),
+    "data": Stage(
+        "bessemer.stages.data", "annotations of other tools: import, export, convert, check", in_recipe=False
+    ),
     "export": Stage("bessemer.stages.export", "merge a model into plain files for deployment", in_recipe=False),
 }

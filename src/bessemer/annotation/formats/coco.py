@@ -126,13 +126,16 @@ class _Set:
             label = None
             if row.get("category_id") is not None:
                 ok = isinstance(row["category_id"], int | float | str) and row["category_id"] in categories
+                # Datumaro gives captions the id of a category that is not there.
+                ok = ok or "caption" in row
                 need(ok, f"{where}: category_id {row['category_id']!r}", "the id of a category of the file")
-                label = categories[row["category_id"]]
+                label = categories.get(row["category_id"])
             try:
                 annotation = _annotation(row, label, self.frames[name], taken.setdefault(name, set()))
             except UserError as error:
                 raise UserError(f"{where}: {error}") from error
-            raw = {"file": file, "left": leftover(row, _made(annotation, self.frames[name], row.get("category_id")))}
+            category = row.get("category_id") if label is not None else None
+            raw = {"file": file, "left": leftover(row, _made(annotation, self.frames[name], category))}
             self.annotations[name].append(replace(annotation, raw={NAME: raw}))
 
 

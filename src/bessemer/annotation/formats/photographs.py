@@ -103,12 +103,15 @@ class Photographs:
         paths, as long as that fits only one photograph and one key."""
         wanted = list(dict.fromkeys(keys))
         found = {key: key for key in wanted if key in self._files}
-        taken = set(found.values())
-        ends: dict[str, list[str]] = {}
-        for key in wanted:
-            if key not in found and (end := self._end(key, taken)) is not None:
-                ends.setdefault(end, []).append(key)
-        found |= {claims[0]: name for name, claims in ends.items() if len(claims) == 1}
+        more = found
+        while more:  # what is found leaves fewer for the others
+            taken = set(found.values())
+            ends: dict[str, list[str]] = {}
+            for key in wanted:
+                if key not in found and (end := self._end(key, taken)) is not None:
+                    ends.setdefault(end, []).append(key)
+            more = {claims[0]: name for name, claims in ends.items() if len(claims) == 1}
+            found |= more
         return {key: self.facts(name) for key, name in found.items()}
 
     def _end(self, key: str, taken: set[str]) -> str | None:

@@ -21,7 +21,7 @@ from ...data.paths import shown
 from ...data.schema import need
 from ...disk import publish, unwritable
 from ...errors import UserError
-from ..shapes import AnnotationSet
+from ..shapes import AnnotatedImage, AnnotationSet
 from .choices import Choices, Reading
 from .coco import is_coco, read_coco, write_coco
 from .cvat import is_cvat, read_cvat, write_cvat
@@ -43,13 +43,14 @@ MAX_LOOKED = 50  # files of a suffix that `detect` opens
 @dataclass(frozen=True)
 class Format:
     """One format. key: of its leftovers in `raw`. holds: beyond annotations, "color" and "definitions" of labels.
-    write: yields (name, JSON value, text or bytes) of each file."""
+    write: yields (name, JSON value, text or bytes) of each file. photographs: where they go if they are copied."""
 
     name: str
     summary: str
     key: str
     read: Callable[[Reading], AnnotationSet]
     write: Writer
+    photographs: str = "images/"
     holds: frozenset[str] = frozenset()
 
 
@@ -57,20 +58,20 @@ FORMATS = {
     format.name: format
     for format in (
         Format("coco", "one JSON file: boxes, polygons, masks, captions", "coco", read_coco, write_coco),
-        Format("labelme", "a JSON file an image", "labelme", read_labelme, write_labelme),
+        Format("labelme", "a JSON file an image", "labelme", read_labelme, write_labelme, ""),
         Format(
             "x-anylabeling", "labelme's files with rotated boxes", "labelme", read_labelme,
-            partial(write_labelme, dialect="x-anylabeling"),
+            partial(write_labelme, dialect="x-anylabeling"), "",
         ),
         Format("yolo", "a text file an image and data.yaml: detect, segment or obb", "yolo", read_yolo, write_yolo),
-        Format("voc", "Pascal VOC: an XML file an image, boxes alone", "voc", read_voc, write_voc),
+        Format("voc", "Pascal VOC: an XML file an image, boxes alone", "voc", read_voc, write_voc, "JPEGImages/"),
         Format(
             "label-studio", "one JSON file of tasks", "label_studio", read_label_studio, write_label_studio,
-            frozenset(("color",)),
+            holds=frozenset(("color",)),
         ),
         Format(
             "cvat", "CVAT for images 1.1: one XML file", "cvat", read_cvat, write_cvat,
-            frozenset(("color", "definitions")),
+            holds=frozenset(("color", "definitions")),
         ),
     )
 }  # fmt: skip
@@ -126,8 +127,17 @@ def read(
     return annotations, Notes(name, {"frame": choices.frame, **reading.made}, remarks)
 
 
-def write(annotations: AnnotationSet, directory: Path, format: str, choices: Choices | None = None) -> LossReport:
+def write(
+    annotations: AnnotationSet,
+    directory: Path,
+    format: str,
+    choices: Choices | None = None,
+    photograph: Callable[[AnnotatedImage], bytes] | None = None,
+) -> LossReport:
     """Write a set into a new directory, wholly or not at all; what the format cannot hold is in the report.
+
+    Args:
+        photograph: the bytes of an image's file; with it the photographs are written too, where the format has them.
 
     Raises:
         UserError: a directory with something in it; a place that cannot be written.
@@ -147,9 +157,12 @@ def write(annotations: AnnotationSet, directory: Path, format: str, choices: Cho
         made.mkdir()
         for name, content in entry.write(annotations, choices or Choices(), losses):
             suffix = PurePosixPath(name).suffix
-            target = made / safe_name(name.removesuffix(suffix), suffix, taken)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(_bytes(content))
+            _put(made / safe_name(name.removesuffix(suffix), suffix, taken), _bytes(content))
+        for image in annotations.images if photograph is not None else ():
+            under = "" if entry.name == "yolo" and "images/" in image.name else entry.photographs
+            assert photograph is not None
+            name = safe_name(under + image.name, PurePosixPath(image.name).suffix, taken)
+            _put(made / name, photograph(image))
         publish(made, directory)
     except OSError as error:
         raise unwritable(directory, error) from error
@@ -157,6 +170,11 @@ def write(annotations: AnnotationSet, directory: Path, format: str, choices: Cho
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
     return losses.report(annotations, len(taken))
+
+
+def _put(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
 
 
 def _bytes(content: Any) -> bytes:

@@ -67,6 +67,12 @@ def read_voc(reading: Reading) -> AnnotationSet:
         }  # fmt: skip
         key = photograph.name if photograph else keys[file]
         images.append(reading.photographs.image(key, photograph, frame, annotations, {NAME: raw}))
+    used = {image.name for image in images}
+    for name in reading.photographs.names:  # those with nothing on them have no file
+        if name not in used and "JPEGImages" in PurePosixPath(name).parts:
+            photograph = reading.photographs.facts(name)
+            frame = reading.photographs.frame_of(photograph, None, name)
+            images.append(reading.photographs.image(name, photograph, frame, [], {NAME: {"file": None}}))
     return AnnotationSet(tuple(images), tuple(labels.values()))
 
 
@@ -87,7 +93,7 @@ def _key(file: str, root: Element) -> str:
     """The folders of the XML file (without a leading Annotations) and the file name that it states."""
     folder = [part for part in PurePosixPath(file).parent.parts if part.lower() != "annotations"]
     stated = key_of(root.value("filename") or PurePosixPath(file).stem)
-    return "/".join([*folder, stated])
+    return stated if "/" in stated else "/".join([*folder, stated])
 
 
 def _size(root: Element, where: str) -> tuple[int, int] | None:
@@ -166,6 +172,8 @@ def write_voc(annotations: AnnotationSet, choices: Choices, losses: Losses) -> I
         stored = choices.frame == "stored" or (choices.frame == "auto" and raw.get("stored") is True)
         frame = FrameOf(image.width, image.height, image.exif_orientation, stored and image.exif_orientation != 1)
         base = int(choices.voc_base) if choices.voc_base != "auto" else (0 if raw.get("base") == 0 else 1)
+        if "file" in raw and raw["file"] is None and not image.annotations:
+            continue  # nothing on it, and it had no file
         own = isinstance(raw.get("file"), str)
         name = safe_name(raw["file"].removesuffix(".xml") if own else f"Annotations/{image.name}", ".xml", taken)
         if not own and PurePosixPath(name).stem != PurePosixPath(key_of(image.name)).stem:
