@@ -103,7 +103,7 @@ class Photographs:
         paths, as long as that fits only one photograph and one key."""
         wanted = list(dict.fromkeys(keys))
         found = {key: key for key in wanted if key in self._files}
-        more = found
+        more = {"": ""}
         while more:  # what is found leaves fewer for the others
             taken = set(found.values())
             ends: dict[str, list[str]] = {}
@@ -173,7 +173,7 @@ def key_of(text: str, folder: str = "") -> str:
     query = re.search(r"\?(?:.*&)?d=([^&]*)", plain)  # Label Studio's local files
     if query:
         plain = unquote(query[1])
-    address = re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/*", plain)
+    address = re.match(r"(?:[A-Za-z]:|file:|[A-Za-z][A-Za-z0-9+.-]*://)/*", plain)
     absolute = bool(address) or plain.startswith("/")
     plain = plain[address.end() :] if address else plain
     parts: list[str] = [] if absolute else [part for part in folder.split("/") if part]

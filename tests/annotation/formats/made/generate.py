@@ -88,7 +88,8 @@ def datumaro(folder: Path) -> None:
     polygon = dm.Polygon([1, 1, 20.5, 2.25, 18, 25], label=0, id=1, attributes={"severity": "high"})
     ring = dm.Mask(bitmap(30, 40), label=1, id=2)
     box = dm.Bbox(3.5, 4, 10.25, 8, label=1, id=3, attributes={"occluded": True})
-    items = [item("a", [polygon, box]), item("sub/a", [box]), item("empty", []), item("c", [ring])]
+    second = dm.Bbox(3.5, 4, 10.25, 8, label=1, id=4)
+    items = [item("a", [polygon, box]), item("sub/a", [second]), item("empty", []), item("c", [ring])]
     dataset = dm.Dataset.from_iterable(items, categories=["裂纹", "dirt"])
     captions = dm.Dataset.from_iterable([item("a", [dm.Caption("一块板 with a crack", id=5)])])
     dataset.export(str(folder / "coco"), "coco_instances", save_media=True)
