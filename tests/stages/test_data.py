@@ -30,7 +30,12 @@ def tasks(tmp_path: Path) -> Path:
     folder = tmp_path / "tasks"
     for name in ("a.jpg", "b.jpg"):
         photograph(folder / "photos" / name, 40, 30)
-    ranker = {"type": "ranker", "from_name": "clarity", "to_name": "items", "value": {"ranker": {"clarity": ["y", "x"]}}}
+    ranker = {
+        "type": "ranker",
+        "from_name": "clarity",
+        "to_name": "items",
+        "value": {"ranker": {"clarity": ["y", "x"]}},
+    }
     pair = {"type": "pairwise", "from_name": "better", "to_name": "text1,text2", "value": {"selected": "right"}}
     items = [{"id": "x", "title": "X", "body": "one"}, {"id": "y", "body": "two"}, {"id": "z", "body": "three"}]
     rows = [
@@ -46,7 +51,9 @@ def tasks(tmp_path: Path) -> Path:
     return folder
 
 
-def test_from_label_studio_into_a_project_and_out(tmp_path: Path, tasks: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_from_label_studio_into_a_project_and_out(
+    tmp_path: Path, tasks: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     target = tmp_path / "project"
     run(Config("import", str(tasks), str(target)))
     with open_project(target) as project:
@@ -96,9 +103,14 @@ def test_convert_and_check(tmp_path: Path, tasks: Path, capsys: pytest.CaptureFi
     assert len((out / "labels" / "photos" / "a.txt").read_text().splitlines()) == 3
     run(Config("check", str(out), report=str(tmp_path / "found.json")))
     found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
-    assert found["images"] == 2 and found["images_without_annotations"] == 1 and found["labels"] == {"裂纹": 1, "dirt": 2}
+    assert (
+        found["images"] == 2 and found["images_without_annotations"] == 1 and found["labels"] == {"裂纹": 1, "dirt": 2}
+    )
     assert "images without annotations: 1" in capsys.readouterr().out
-    for wrong in (Config("convert", str(tasks), str(tmp_path / "x")), Config("export", "nowhere", str(tmp_path / "y"), to="voc")):
+    for wrong in (
+        Config("convert", str(tasks), str(tmp_path / "x")),
+        Config("export", "nowhere", str(tmp_path / "y"), to="voc"),
+    ):
         with pytest.raises(UserError, match="expected"):
             run(wrong)
     with pytest.raises(UserError, match="expected an action"):
@@ -108,12 +120,17 @@ def test_convert_and_check(tmp_path: Path, tasks: Path, capsys: pytest.CaptureFi
 def test_check_finds_what_is_wrong(tmp_path: Path) -> None:
     photograph(tmp_path / "images" / "a.jpg", 40, 30)
     (tmp_path / "labels").mkdir()
-    (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 0.1 0.1\n0 0.5 0.5 0.1 0.1\n0 0.9 0.5 0.9 0.1\n0 0.5 0.5 0 0.1\n")
+    (tmp_path / "labels" / "a.txt").write_text(
+        "0 0.5 0.5 0.1 0.1\n0 0.5 0.5 0.1 0.1\n0 0.9 0.5 0.9 0.1\n0 0.5 0.5 0 0.1\n"
+    )
     run(Config("check", str(tmp_path), report=str(tmp_path / "found.json")))
     wrong = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))["wrong"]
-    assert {name: len(places) for name, places in wrong.items()} == {"outside": 1, "empty": 1, "twice": 1, "unlisted": 0} | {
-        name: len(places) for name, places in wrong.items() if name == "unlisted"
-    }
+    assert {name: len(places) for name, places in wrong.items()} == {
+        "outside": 1,
+        "empty": 1,
+        "twice": 1,
+        "unlisted": 0,
+    } | {name: len(places) for name, places in wrong.items() if name == "unlisted"}
 
 
 def test_rankings_to_label_studio_and_back(tmp_path: Path, tasks: Path) -> None:

@@ -39,7 +39,11 @@ def naming(format: str, name: str, folder: Path) -> None:
     """A file of a format whose every path-like field says `name`."""
     folder.mkdir()
     box = Box(1, 1, 5, 5)
-    write(AnnotationSet((AnnotatedImage("harmless.jpg", 40, 30, annotations=(Annotation("1", "a", box),)),)), folder / "x", format)
+    write(
+        AnnotationSet((AnnotatedImage("harmless.jpg", 40, 30, annotations=(Annotation("1", "a", box),)),)),
+        folder / "x",
+        format,
+    )
     for path in (folder / "x").rglob("*"):
         if path.is_file():
             text = path.read_text(encoding="utf-8")
@@ -66,13 +70,17 @@ def test_40_names_lead_nowhere_when_written(tmp_path: Path, format: str) -> None
     """Image names, and the file names that raw remembers."""
     raws = [{"file": name, "files": {name: {}}, "name": name} for name in TRAVERSALS]
     images = tuple(
-        AnnotatedImage(f"{name}", 40, 30, annotations=(Annotation("1", "a", Box(1, 1, 5, 5)),), raw={FORMATS[format].key: raw})
+        AnnotatedImage(
+            f"{name}", 40, 30, annotations=(Annotation("1", "a", Box(1, 1, 5, 5)),), raw={FORMATS[format].key: raw}
+        )
         for name, raw in zip(TRAVERSALS, raws, strict=True)
     )
     files = {name: {} for name in TRAVERSALS}
     (tmp_path / "a" / "b").mkdir(parents=True)
     for number, raw in enumerate(({}, {FORMATS[format].key: {"files": files, "file": "../../x.json"}})):
-        report = write(AnnotationSet(images, raw=raw), tmp_path / "a" / "b" / f"out{number}", format, photograph=lambda _: b"x")
+        report = write(
+            AnnotationSet(images, raw=raw), tmp_path / "a" / "b" / f"out{number}", format, photograph=lambda _: b"x"
+        )
         assert report.images == len(TRAVERSALS)
     outside = [path for path in tmp_path.rglob("*") if path.is_file() and not path.is_relative_to(tmp_path / "a" / "b")]
     assert outside == [] and sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == ["out0", "out1"]
@@ -159,7 +167,9 @@ def test_a_sound_archive_is_read(tmp_path: Path) -> None:
     assert notes.format == "coco" and found.images == read(made)[0].images and found.images[0].sha256
 
 
-BOMB = '<!DOCTYPE a [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]><annotation><object>&b;</object></annotation>'
+BOMB = (
+    '<!DOCTYPE a [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]><annotation><object>&b;</object></annotation>'
+)
 XML = {
     "laughs": BOMB.encode(),
     "external": b'<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><annotation><filename>&x;</filename></annotation>',
@@ -202,7 +212,13 @@ def test_json_that_means_harm(tmp_path: Path, kind: str, format: str) -> None:
 
 def test_yaml_that_means_harm(tmp_path: Path) -> None:
     photograph(tmp_path / "images" / "a.jpg", 8, 8)
-    for text in ("names: &a [x, *a]", "names: !!python/object/apply:os.system [id]", "names: [", "[1]", "names: {0: a, 7: b}"):
+    for text in (
+        "names: &a [x, *a]",
+        "names: !!python/object/apply:os.system [id]",
+        "names: [",
+        "[1]",
+        "names: {0: a, 7: b}",
+    ):
         (tmp_path / "data.yaml").write_text(text)
         with pytest.raises(UserError, match="expected"):
             read(tmp_path, "yolo")

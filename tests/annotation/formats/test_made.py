@@ -88,7 +88,9 @@ def test_the_same_format_says_the_same(tmp_path: Path, case: str) -> None:
     for name, top in expected.items():
         assert same(written[name], top), f"{name}:\n{written[name]}\n{top}"
     assert written.keys() == expected.keys()
-    again, _ = read(tmp_path / "out", format, MADE / images if images else MADE / case if (MADE / case).is_dir() else None)
+    again, _ = read(
+        tmp_path / "out", format, MADE / images if images else MADE / case if (MADE / case).is_dir() else None
+    )
     assert [image.annotations for image in again.images] == [image.annotations for image in found.images]
 
 
@@ -166,7 +168,11 @@ def test_what_was_changed_is_written_and_the_rest_kept(tmp_path: Path) -> None:
     rows = json.loads((tmp_path / "out" / "instances.json").read_text(encoding="utf-8"))["annotations"]
     before = json.loads((MADE / "pycocotools" / "instances.json").read_text(encoding="utf-8"))["annotations"]
     assert same(rows[:2], before[:2])
-    assert rows[2]["area"] == 16 and rows[2]["bbox"] == [0, 0, 4, 4] and rows[2]["segmentation"] == [[0, 0, 4, 0, 4, 4, 0, 4]]
+    assert (
+        rows[2]["area"] == 16
+        and rows[2]["bbox"] == [0, 0, 4, 4]
+        and rows[2]["segmentation"] == [[0, 0, 4, 0, 4, 4, 0, 4]]
+    )
     assert rows[2]["track_id"] == 4 and rows[2]["category_id"] == 7 and before[2]["area"] == 60.1
 
 

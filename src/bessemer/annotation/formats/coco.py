@@ -68,6 +68,7 @@ class _Set:
         self.labels: dict[str, Label] = {}
         self.annotations: dict[str, list[Annotation]] = {name: [] for name in rows}
         self.frames: dict[str, FrameOf] = {}
+        self.taken: dict[str, set[str]] = {}
 
     def read(self) -> AnnotationSet:
         """Images, categories, annotations."""
@@ -115,7 +116,6 @@ class _Set:
         return names
 
     def _annotations(self, file: str, top: dict[str, Any], categories: dict[Any, str]) -> None:
-        taken: dict[str, set[str]] = {}
         for number_, row in enumerate(listing(top["annotations"], file), 1):
             where = f"{self.reading.source.shown(file)}: annotation {number_}"
             row = row_of(row, where)
@@ -131,7 +131,7 @@ class _Set:
                 need(ok, f"{where}: category_id {row['category_id']!r}", "the id of a category of the file")
                 label = categories.get(row["category_id"])
             try:
-                annotation = _annotation(row, label, self.frames[name], taken.setdefault(name, set()))
+                annotation = _annotation(row, label, self.frames[name], self.taken.setdefault(name, set()))
             except UserError as error:
                 raise UserError(f"{where}: {error}") from error
             category = row.get("category_id") if label is not None else None

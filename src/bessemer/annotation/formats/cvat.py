@@ -21,6 +21,7 @@ from ..shapes import (
     Annotation,
     AnnotationSet,
     AttributeDefinition,
+    AttributeKind,
     Box,
     Label,
     Mask,
@@ -30,7 +31,7 @@ from ..shapes import (
     Shape,
 )
 from .choices import Choices, Reading
-from .cvat_labels import read_labels, write_labels
+from .cvat_labels import attribute_kinds, read_labels, write_labels
 from .fields import image_raw, joined, number, whole
 from .leftovers import leftover, restored
 from .photographs import FrameOf, key_of, unique_names
@@ -225,6 +226,7 @@ def write_cvat(annotations: AnnotationSet, choices: Choices, losses: Losses) -> 
     raw_set = raw_set if isinstance(raw_set, dict) else {}
     root = element_of("annotations", raw_set.get("rest") or {"version": [{"#": "1.1"}]})
     root.children.insert(1, write_labels(annotations, raw_set.get("meta")))
+    kinds = attribute_kinds(annotations)
     ids: set[str] = set()
     for image in annotations.images:
         raw = image_raw(image, NAME)
@@ -240,7 +242,7 @@ def write_cvat(annotations: AnnotationSet, choices: Choices, losses: Losses) -> 
         ids.add(tree["@id"])
         element = element_of("image", {"@id": tree.pop("@id"), **tree})
         for annotation in image.annotations:
-            if not _note(image, annotation, losses):
+            if not _note(image, annotation, kinds, losses):
                 continue
             tag, made = _made(annotation, frame)
             own = annotation.raw.get(NAME)
@@ -261,7 +263,9 @@ def write_cvat(annotations: AnnotationSet, choices: Choices, losses: Losses) -> 
     yield file, data
 
 
-def _note(image: AnnotatedImage, annotation: Annotation, losses: Losses) -> bool:
+def _note(
+    image: AnnotatedImage, annotation: Annotation, kinds: dict[str, dict[str, AttributeKind]], losses: Losses
+) -> bool:
     shape = annotation.shape
     if annotation.label is None and NAME not in annotation.raw:
         losses.add("shape", image, annotation, "without a label: it is not written")
@@ -271,7 +275,9 @@ def _note(image: AnnotatedImage, annotation: Annotation, losses: Losses) -> bool
         losses.add("parts", image, annotation, "parts or holes, joined to one ring by cuts of no width")
     if isinstance(shape, RotatedBox) and not shape.angle % 360:
         losses.add("kind", image, annotation, "a rotated box of angle 0, written as a box")
-    kinds = {type(value) for value in annotation.attributes.values()}
-    if kinds - {str, bool, int, float}:
-        losses.add("attributes", image, annotation, "values that are lists, objects or null are written as text")
+    own = kinds.get(annotation.label or "", {})
+    fits = {"checkbox": bool, "number": int | float}
+    bad = [n for n, value in annotation.attributes.items() if not isinstance(value, fits.get(own.get(n, "text"), str))]
+    if bad:
+        losses.add("attributes", image, annotation, f"{shown(', '.join(bad))}: written as text")
     return True

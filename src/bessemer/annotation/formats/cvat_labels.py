@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ..shapes import AnnotationSet, AttributeDefinition, AttributeKind, Label
 from .leftovers import leftover, restored
 from .xml import Element, element_of, to_tree
 
-__all__ = ["read_labels", "write_labels"]
+__all__ = ["attribute_kinds", "read_labels", "write_labels"]
 
 NAME = "cvat"
 _KINDS: dict[str, AttributeKind] = {
@@ -82,25 +83,30 @@ def write_labels(annotations: AnnotationSet, kept: Any) -> Element:
         meta.children.append(part)
     home = part.first("labels")
     assert home is not None
-    for label in (*annotations.labels, *_used(annotations)):
+    known = {label.name: label for label in annotations.labels}
+    for name, kinds in attribute_kinds(annotations).items():
+        label = known.get(name, Label(name))
+        have = {item.name for item in label.attributes}
+        more = tuple(AttributeDefinition(key, kind) for key, kind in kinds.items() if key not in have and key.strip())
         raw = label.raw.get(NAME)
-        tree = restored(_made(label), raw.get("left") if isinstance(raw, dict) else None)
-        home.children.append(element_of("label", tree))
+        made = _made(replace(label, attributes=(*label.attributes, *more)))
+        home.children.append(element_of("label", restored(made, raw.get("left") if isinstance(raw, dict) else None)))
     return meta
 
 
-def _used(annotations: AnnotationSet) -> list[Label]:
-    """Labels that annotations have and the set does not list, with attributes by the kinds of their values."""
-    known = {label.name for label in annotations.labels}
-    found: dict[str, dict[str, AttributeDefinition]] = {}
+def attribute_kinds(annotations: AnnotationSet) -> dict[str, dict[str, AttributeKind]]:
+    """label -> attribute -> kind: as the set defines it, else as all values of other sources agree, else text. Labels
+    in the order of the set, then of their use."""
+    found = {label.name: {item.name: item.kind for item in label.attributes} for label in annotations.labels}
+    defined = {(label, name) for label, kinds in found.items() for name in kinds}
     for image in annotations.images:
         for annotation in image.annotations:
-            if annotation.label is None or annotation.label in known:
+            if annotation.label is None:
                 continue
             own = found.setdefault(annotation.label, {})
-            for name, value in annotation.attributes.items():
+            for name, value in annotation.attributes.items() if NAME not in annotation.raw else ():
                 kind: AttributeKind = "text"
                 kind = "checkbox" if isinstance(value, bool) else "number" if isinstance(value, int | float) else kind
-                if name.strip():
-                    own.setdefault(name, AttributeDefinition(name, kind))
-    return [Label(name, attributes=tuple(own.values())) for name, own in found.items()]
+                if (annotation.label, name) not in defined and own.setdefault(name, kind) != kind:
+                    own[name] = "text"
+    return found

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from ...data.paths import shown
 from ...data.schema import need
@@ -62,12 +62,19 @@ def read_label_studio(reading: Reading) -> AnnotationSet:
     with_image = [(where, task, key) for (where, task), key in zip(tasks, image_keys, strict=True) if key]
     keys = unique_names(key_of(str(task["data"][key])) for _, task, key in with_image)
     found = reading.photographs.match(keys)
+    plain = {unquote(key): key for key in keys if key not in found and "%" in key}  # addresses are quoted
+    found |= {plain[key]: photograph for key, photograph in reading.photographs.match(plain).items()}
+    others = [task for (_, task), key in zip(tasks, image_keys, strict=True) if not key]
     images, labels = [], dict[str, Label]()
     for (where, task, image_key), key in zip(with_image, keys, strict=True):
         photograph = found.get(key)
         size = _size(task, where)
         if size is None and photograph is None:
-            reading.remarks.append(f"{where}: nothing is said of the size of {shown(key)}; it needs --images")
+            reading.remarks.append(
+                f"{where}: of unknown size, {shown(key)} stays in its task; name its folder (images)"
+            )
+            others.append(task)
+            continue
         frame = reading.photographs.frame_of(photograph, size, where)
         annotations, groups = _groups(task, where, frame, reading)
         rest = {name: value for name, value in task.items() if name not in GROUPS}
@@ -77,9 +84,8 @@ def read_label_studio(reading: Reading) -> AnnotationSet:
         for annotation in annotations:
             if annotation.label is not None:
                 labels.setdefault(annotation.label, Label(annotation.label))
-    others = [task for (_, task), key in zip(tasks, image_keys, strict=True) if not key]
-    if others:
-        reading.remarks.append(f"{len(others)} tasks without an image; they stay as they are")
+    if not all(image_keys):
+        reading.remarks.append(f"{image_keys.count('')} tasks without an image; they stay as they are")
     return AnnotationSet(tuple(images), tuple(labels.values()), {NAME: {"tasks": others}} if others else {})
 
 
@@ -106,6 +112,9 @@ def _size(task: dict[str, Any], where: str) -> tuple[int, int] | None:
         if row.get("original_width") is not None and row.get("original_height") is not None
     }
     need(len(sizes) <= 1, f"{where}: sizes {sorted(sizes)}", "one size of the image")
+    stated = [task["data"].get(key) for key in ("width", "height")]
+    if not sizes and all(type(value) is int and value > 0 for value in stated):
+        return stated[0], stated[1]
     return next(iter(sizes), None)
 
 
@@ -118,6 +127,10 @@ def _groups(
     for kind in GROUPS:
         for number, item in enumerate(listing(task.get(kind) or [], f"{where}: {kind}"), 1):
             place = f"{where}: {kind} {number}"
+            if isinstance(item, int):  # an export names predictions by their numbers alone
+                kept.append({"kind": kind, "bare": item})
+                reading.remarks.append(f"{place}: its number alone, no contents; it stays in its task")
+                continue
             group = row_of(item, place)
             regions: dict[str, list[dict[str, Any]]] = {}
             others: list[dict[str, Any]] = []
@@ -224,7 +237,7 @@ def write_label_studio(annotations: AnnotationSet, choices: Choices, losses: Los
         frame = FrameOf(image.width, image.height, image.exif_orientation, stored and image.exif_orientation != 1)
         groups = _write_groups(image, raw, frame, losses)
         task = raw.get("task")
-        task = dict(task) if isinstance(task, dict) else {"data": {"image": choices.image_prefix + quote(image.name)}}
+        task = dict(task) if isinstance(task, dict) else _task(image, frame, choices.image_prefix)
         for kind in GROUPS:
             own = [group for found, group in groups if found == kind]
             if own or kind == "annotations":
@@ -237,15 +250,21 @@ def write_label_studio(annotations: AnnotationSet, choices: Choices, losses: Los
     yield "label_config.xml", label_config(annotations)
 
 
-def _write_groups(
-    image: AnnotatedImage, raw: dict[str, Any], frame: FrameOf, losses: Losses
-) -> list[tuple[str, dict[str, Any]]]:
+def _task(image: AnnotatedImage, frame: FrameOf, prefix: str) -> dict[str, Any]:
+    """A new task; the size is said for images with nothing on them."""
+    name = prefix + quote(image.name) if prefix else image.name
+    return {"data": {"image": name, "width": frame.size[0], "height": frame.size[1]}}
+
+
+def _write_groups(image: AnnotatedImage, raw: dict[str, Any], frame: FrameOf, losses: Losses) -> list[tuple[str, Any]]:
     """(kind, group): those that were read, then one for every new author and model version."""
     kept = raw.get("groups")
     kept = [group for group in kept if isinstance(group, dict)] if isinstance(kept, list) else []
-    groups: list[tuple[str, dict[str, Any]]] = [
-        (str(g.get("kind")), {**(g.get("row") or {}), "result": []}) for g in kept
-    ]
+    groups: list[tuple[str, Any]] = []
+    for item in kept:
+        row = item.get("row")
+        group = item["bare"] if "bare" in item else {**(row if isinstance(row, dict) else {}), "result": []}
+        groups.append((str(item.get("kind")), group))
     new: dict[tuple[str, str], int] = {}
     for annotation in image.annotations:
         _note(image, annotation, losses)
@@ -253,7 +272,7 @@ def _write_groups(
         own = own if isinstance(own, dict) else {}
         index = own.get("group")
         kind = "predictions" if annotation.source == "prediction" else "annotations"
-        if not (isinstance(index, int) and 0 <= index < len(kept)):
+        if not (isinstance(index, int) and 0 <= index < len(kept) and "bare" not in kept[index]):
             key = (kind, annotation.model_version if kind == "predictions" else annotation.author)
             if key not in new:
                 new[key] = len(groups)
@@ -265,6 +284,8 @@ def _write_groups(
         group["result"] += [row for row in made.values() if isinstance(row, dict)]
     for (_, group), item in zip(groups, kept, strict=False):
         others = item.get("others")
+        if "bare" in item:
+            continue
         group["result"] += others if isinstance(others, list) else []
     return groups
 

@@ -150,4 +150,4 @@ def label_config(annotations: AnnotationSet) -> bytes:
         root.children.append(Element("Choices", {"name": name, "toName": "image"}, children=choices))
     root.children.append(Element("TextArea", {"name": "text", "toName": "image"}))
     root.children.append(Element("TextArea", {"name": "region-text", "toName": "image", "perRegion": "true"}))
-    return to_xml(root)[0]
+    return to_xml(root)[0].split(b"\n", 1)[1]  # Label Studio refuses the XML declaration

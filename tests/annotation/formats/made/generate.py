@@ -40,13 +40,40 @@ def labelme(folder: Path) -> None:
     mask = np.ones((5, 4), dtype=np.uint8)
     mask[1:3, 1:3] = 0
     shapes = [
-        {"label": "裂纹", "points": [[1.5, 2.25], [10, 2], [8, 30.125]], "shape_type": "polygon", "description": "at the edge", **common},
-        {"label": "dirt", "points": [[20.5, 10], [3, 4]], "shape_type": "rectangle", "description": "", **common, "flags": {"old": True}},
+        {
+            "label": "裂纹",
+            "points": [[1.5, 2.25], [10, 2], [8, 30.125]],
+            "shape_type": "polygon",
+            "description": "at the edge",
+            **common,
+        },
+        {
+            "label": "dirt",
+            "points": [[20.5, 10], [3, 4]],
+            "shape_type": "rectangle",
+            "description": "",
+            **common,
+            "flags": {"old": True},
+        },
         {"label": "dot", "points": [[7, 8.5]], "shape_type": "point", "description": None, **common, "group_id": 3},
         {"label": "spot", "points": [[15, 20], [15, 24]], "shape_type": "circle", "description": "", **common},
         {"label": "wire", "points": [[1, 1], [5, 9]], "shape_type": "line", "description": "", **common},
-        {"label": "tilted", "points": [[10, 10], [14, 13], [11, 17], [7, 14]], "shape_type": "oriented_rectangle", "description": "", **common},
-        {"label": "hole", "points": [[2, 30], [5, 34]], "shape_type": "mask", "description": "", **common, "mask": utils.img_arr_to_b64(mask), "my own key": [1, {"a": None}]},
+        {
+            "label": "tilted",
+            "points": [[10, 10], [14, 13], [11, 17], [7, 14]],
+            "shape_type": "oriented_rectangle",
+            "description": "",
+            **common,
+        },
+        {
+            "label": "hole",
+            "points": [[2, 30], [5, 34]],
+            "shape_type": "mask",
+            "description": "",
+            **common,
+            "mask": utils.img_arr_to_b64(mask),
+            "my own key": [1, {"a": None}],
+        },
     ]
     write_label_file(
         str(folder / "turned.json"), shapes=shapes, image_path="turned.jpg", image_height=40, image_width=30,
@@ -95,9 +122,13 @@ def datumaro(folder: Path) -> None:
     dataset.export(str(folder / "coco"), "coco_instances", save_media=True)
     captions.export(str(folder / "coco_captions"), "coco_captions", save_media=False)
     dataset.export(str(folder / "cvat"), "cvat", save_media=False)
-    boxes = dm.Dataset.from_iterable([item("a", [box]), item("sub/a", [box]), item("empty", [])], categories=["裂纹", "dirt"])
+    boxes = dm.Dataset.from_iterable(
+        [item("a", [box]), item("sub/a", [box]), item("empty", [])], categories=["裂纹", "dirt"]
+    )
     boxes.export(str(folder / "voc"), "voc_detection", save_media=True)
-    boxes = dm.Dataset.from_iterable([item("b", [box]), item("sub/a", [box]), item("empty", [])], categories=["裂纹", "dirt"])
+    boxes = dm.Dataset.from_iterable(
+        [item("b", [box]), item("sub/a", [box]), item("empty", [])], categories=["裂纹", "dirt"]
+    )
     other = dm.DatasetItem(id="v", subset="val", media=items[0].media, annotations=[box])
     boxes.put(other)
     boxes.export(str(folder / "yolo"), "yolo_ultralytics", save_media=True)
@@ -122,7 +153,9 @@ def supervision(folder: Path) -> None:
         )
         where = folder / kind
         dataset.as_coco(annotations_path=str(where / "coco" / "a.json"))
-        dataset.as_yolo(annotations_directory_path=str(where / "yolo" / "labels"), data_yaml_path=str(where / "yolo" / "data.yaml"))
+        dataset.as_yolo(
+            annotations_directory_path=str(where / "yolo" / "labels"), data_yaml_path=str(where / "yolo" / "data.yaml")
+        )
         if kind == "boxes":
             dataset.as_pascal_voc(annotations_directory_path=str(where / "voc"))
 
@@ -136,7 +169,10 @@ def label_studio_sdk(folder: Path) -> None:
     size = {"original_width": 40, "original_height": 30, "image_rotation": 0}
     value = {"format": "rle", "rle": [int(byte) for byte in packed], "brushlabels": ["crack"]}
     result = {"id": "b1", "type": "brushlabels", "from_name": "tag", "to_name": "image", **size, "value": value}
-    task = {"data": {"image": "/data/upload/1/0a1b2c3d-a.jpg"}, "annotations": [{"id": 9, "completed_by": 1, "result": [result]}]}
+    task = {
+        "data": {"image": "/data/upload/1/0a1b2c3d-a.jpg"},
+        "annotations": [{"id": 9, "completed_by": 1, "result": [result]}],
+    }
     (folder / "brush.json").write_text(json.dumps([task]))
     yolo = folder / "input"
     photograph(yolo / "images" / "a.jpg", 40, 30)
@@ -171,7 +207,10 @@ def pycocotools(folder: Path) -> None:
 
     array = np.asfortranarray(bitmap(30, 40).astype(np.uint8))
     packed = masks.encode(array)
-    plain = {"size": [30, 40], "counts": [int(run) for run in np.diff(np.flatnonzero(np.diff(array.T.reshape(-1), prepend=2, append=2)))]}
+    plain = {
+        "size": [30, 40],
+        "counts": [int(run) for run in np.diff(np.flatnonzero(np.diff(array.T.reshape(-1), prepend=2, append=2)))],
+    }
     compressed = {"size": packed["size"], "counts": packed["counts"].decode()}
     common = {"image_id": 900100284400, "area": float(masks.area(packed)), "bbox": masks.toBbox(packed).tolist()}
     annotations = [
