@@ -18,12 +18,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bessemer.annotation.formats.leftovers import same
 from bessemer.annotation.formats.table import read, write
 from bessemer.annotation.rle import mask_from_array
-from bessemer.annotation.shapes import AnnotatedImage, Annotation, AnnotationSet, Box, Label, Point, Polygon, RotatedBox
+from bessemer.annotation.shapes import (
+    AnnotatedImage,
+    Annotation,
+    AnnotationSet,
+    Box,
+    Label,
+    Mask,
+    Point,
+    Polygon,
+    RotatedBox,
+)
 from photographing import photographs
 
 EXECUTABLE = os.environ.get("BESSEMER_LABEL_STUDIO", "")
@@ -39,7 +50,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [EXECUTABLE, "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(port)]
-    command += ["--data-dir", str(folder), "--username", "a@b.cn", "--password", "only-for-tests-1", "--user-token", TOKEN]
+    command += ["--data-dir", str(folder), "--username", "a@b.cn", "--password", "only-for-tests-1"]
+    command += ["--user-token", TOKEN]
     environment = {
         "PATH": os.environ["PATH"], "HOME": str(folder), "COLLECT_ANALYTICS": "false", "LATEST_VERSION_CHECK": "false",
         "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true", "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "true",
@@ -74,8 +86,6 @@ def call(address: str, path: str, body: Any = None) -> Any:
 
 
 def drawn() -> AnnotationSet:
-    import numpy as np
-
     array = np.zeros((30, 40), dtype=bool)
     array[3:12, 5:20] = True
     array[6:8, 9:12] = False
@@ -119,11 +129,16 @@ def test_through_a_real_label_studio(server: str, tmp_path: Path) -> None:
                 assert getattr(back, name) == getattr(item, name), item.id
             assert type(back.shape) is type(item.shape)
             if item.shape is not None and not isinstance(item.shape, Polygon):
-                numbers = [value for value in vars(item.shape).values() if isinstance(value, float)]
-                assert [v for v in vars(back.shape).values() if isinstance(v, float)] == pytest.approx(numbers, abs=1e-6)
+                old_numbers, new_numbers = (
+                    [value for value in vars(shape).values() if isinstance(value, float)]
+                    for shape in (item.shape, back.shape)
+                )
+                assert new_numbers == pytest.approx(old_numbers, abs=1e-6)
+                assert not isinstance(item.shape, Mask) or back.shape == item.shape
             elif item.shape is not None:
                 assert isinstance(back.shape, Polygon)
-                assert back.shape.parts[0][0] == pytest.approx(item.shape.parts[0][0], abs=1e-6)
+                points = zip(back.shape.parts[0][0], item.shape.parts[0][0], strict=True)
+                assert all(one == pytest.approx(other, abs=1e-6) for one, other in points)
     write(after, tmp_path / "again", "label-studio")
     again = json.loads((tmp_path / "again" / "tasks.json").read_text(encoding="utf-8"))
     for task in again + exported:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,8 @@ def tasks(tmp_path: Path) -> Path:
             {"id": 2, "completed_by": 4, "result": [rectangle("r", "dirt", 20)], "was_cancelled": False},
         ], "predictions": [{"model_version": "m1", "score": 0.5, "result": [rectangle("p", "dirt", 30)]}]},
         {"id": 2, "data": {"image": "s3://bucket/photos/b.jpg"}, "annotations": []},
-        {"id": 3, "data": {"prompt": "Which?", "items": items}, "annotations": [{"completed_by": 4, "result": [ranker]}]},
+        {"id": 3, "data": {"prompt": "Which?", "items": items},
+         "annotations": [{"completed_by": 4, "result": [ranker]}]},
         {"id": 4, "data": {"text1": "A", "text2": "B"}, "annotations": [{"completed_by": 4, "result": [pair]}]},
     ]  # fmt: skip
     (folder / "tasks.json").write_text(json.dumps(rows), encoding="utf-8")
@@ -140,7 +142,5 @@ def test_rankings_to_label_studio_and_back(tmp_path: Path, tasks: Path) -> None:
     after, _ = read_rankings(tmp_path / "r.json")
     assert [(item.ranks, item.responses) for item in after] == [(item.ranks, item.responses) for item in before]
     assert {loss.kind for loss in losses} == {"author"}
-    from dataclasses import replace
-
     _, losses = write_rankings([replace(before[0], ranks={"clarity": (1, 1, None)})])
     assert any(loss.kind == "ties" for loss in losses)

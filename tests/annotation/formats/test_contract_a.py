@@ -104,7 +104,8 @@ def test_leftovers_by_definition(row: dict[str, Any], made: dict[str, Any], now:
     for key, value in now.items():
         if key not in made or not same(value, made[key]):
             assert key in written or key in row
-            if not (isinstance(value, dict) and isinstance(made.get(key), dict)) and not (key in row and key not in made):
+            merged = isinstance(value, dict) and isinstance(made.get(key), dict)
+            if not merged and not (key in row and key not in made):
                 assert same(written[key], value)
     for key, value in row.items():
         if key not in made and key not in now:

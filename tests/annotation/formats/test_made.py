@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def test_masks_of_every_tool_are_the_same(case: str) -> None:
 
 @pytest.mark.parametrize("case", ["supervision/boxes/coco", "supervision/boxes/yolo", "supervision/boxes/voc"])
 def test_boxes_of_supervision(case: str) -> None:
-    """(5, 3, 20, 12) and (1, 2, 9, 8) as corners, in three formats; its VOC counts the first pixel as 1, and so the last by its end."""
+    """(5, 3, 20, 12) and (1, 2, 9, 8) as corners, in three formats; its VOC counts pixels from 1."""
     found = {image.name: image.annotations for image in loaded(case).images}
     assert found["empty.jpg"] == ()
     boxes = [item.shape for item in found["a.jpg"]]
@@ -158,8 +159,6 @@ def test_images_of_one_name_are_kept_apart() -> None:
 
 def test_what_was_changed_is_written_and_the_rest_kept(tmp_path: Path) -> None:
     """A moved polygon gets a new area and box; iscrowd, track_id and the other annotations stay."""
-    from dataclasses import replace
-
     found = loaded("pycocotools")
     image = found.images[0]
     moved = replace(image.annotations[2], shape=Polygon(((((0, 0), (4, 0), (4, 4), (0, 4)),),)))

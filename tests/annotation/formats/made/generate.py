@@ -216,11 +216,15 @@ def pycocotools(folder: Path) -> None:
     annotations = [
         {"id": 1, "category_id": 90, "iscrowd": 0, "segmentation": compressed, **common},
         {"id": 2, "category_id": 90, "iscrowd": 1, "segmentation": plain, **common},
-        {"id": 3, "category_id": 7, "iscrowd": 0, "segmentation": [[1, 1, 9, 1, 9, 9.5], [20, 20, 25, 20, 25, 25]], "image_id": 900100284400, "area": 60.1, "bbox": [1, 1, 24, 24], "track_id": 4},
+        {"id": 3, "category_id": 7, "iscrowd": 0, "segmentation": [[1, 1, 9, 1, 9, 9.5], [20, 20, 25, 20, 25, 25]],
+         **common, "area": 60.1, "bbox": [1, 1, 24, 24], "track_id": 4},
     ]  # fmt: skip
     top = {
         "info": {"year": 2026, "who": "某"}, "licenses": [{"id": 1, "name": "x"}], "my key": None,
-        "images": [{"id": 9.001002844e11, "file_name": "d\\甲.jpg", "width": 40, "height": 30, "license": 1}, {"id": 5, "file_name": "none.jpg", "width": 8, "height": 8}],
+        "images": [
+            {"id": 9.001002844e11, "file_name": "d\\甲.jpg", "width": 40, "height": 30, "license": 1},
+            {"id": 5, "file_name": "none.jpg", "width": 8, "height": 8},
+        ],
         "categories": [{"id": 90, "name": "裂纹", "supercategory": "defect"}, {"id": 7.0, "name": "dirt"}],
         "annotations": annotations,
     }  # fmt: skip
