@@ -20,6 +20,7 @@ LAYERS = [
     {"cli"},
     {"loop"},
     {"stages"},
+    {"apps"},
     {"report"},
     {"rollout"},
     {"tasks"},

@@ -13,7 +13,7 @@ from source_tree import MODULES, imports, shown, tree
 
 ABSTRACT_BASES = {
     "Exception", "Protocol", "NamedTuple", "TypedDict", "Enum", "IntEnum", "StrEnum", "Generic", "ABC",
-    "nn.Module", "torch.nn.Module", "Module", "Function", "torch.autograd.Function", "autograd.Function",
+    "BaseHTTPRequestHandler", "nn.Module", "torch.nn.Module", "Module", "Function", "torch.autograd.Function", "autograd.Function",
 }  # fmt: skip
 BANNED_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "imp"}
 BANNED_CALLS = {

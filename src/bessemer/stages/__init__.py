@@ -33,6 +33,7 @@ STAGES = {
     "ppo": Stage("bessemer.stages.ppo", "improve the policy by reinforcement learning from that reward"),
     "distill": Stage("bessemer.stages.distill", "pour what the policy knows into a smaller student"),
     "evaluate": Stage("bessemer.stages.evaluate", "every model beside its baselines, in report.json and report.html"),
+    "annotate": Stage("bessemer.stages.annotate", "draw, describe, rank and review in your browser", in_recipe=False),
     "predict": Stage("bessemer.stages.predict", "ask a model a question about an image", in_recipe=False),
     "init": Stage("bessemer.stages.init", "look at your folder of images and write a recipe for it", in_recipe=False),
     "export": Stage("bessemer.stages.export", "merge a model into plain files for deployment", in_recipe=False),
