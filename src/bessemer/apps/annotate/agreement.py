@@ -4,8 +4,9 @@ somebody ranks first follows from where an answer stood or how long it is."""
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,12 +16,13 @@ import torch
 from ...algos.statistics import bootstrap_interval
 from ...annotation.geometry import bounding_box, iou
 from ...annotation.listing import AgreementItem
-from ...annotation.shapes import Annotation, Mask
+from ...annotation.shapes import Annotation, Mask, Point
 from ...data.records import Ranking
 from ...tasks.agreement import measure_agreement
 
 __all__ = ["Pairing", "class_agreement", "lean", "match_shapes", "ranking_agreement"]
 
+POINT_REACH = 0.02  # of the image's diagonal
 MATCH = 0.5  # IoU from which two shapes are the same thing
 SAMPLES = 300  # of a bootstrap
 MAX_CANDIDATES = 20_000  # pairs of overlapping boxes in an image up to which outlines are compared, not boxes
@@ -35,14 +37,22 @@ class Pairing:
     second_alone: tuple[int, ...]
 
 
-def match_shapes(first: Sequence[Annotation], second: Sequence[Annotation], threshold: float = MATCH) -> Pairing:
+def match_shapes(
+    first: Sequence[Annotation], second: Sequence[Annotation], reach: float = 0.0, threshold: float = MATCH
+) -> Pairing:
     """Match shapes by overlap, whatever their labels: the best pair first, down to `threshold`; of equal overlaps
-    those of the same label first."""
+    those of the same label first.
+
+    reach: the distance in pixels at which two points have nothing in common; at half of it they count 0.5.
+    """
     pairs = []
-    for i, j, box_overlap, exact in _candidates(first, second):
+    for i, j, box_overlap, exact in _candidates(first, second, reach):
         one, other = first[i].shape, second[j].shape
         assert one is not None and other is not None
-        found = iou(one, other) if exact else box_overlap
+        if isinstance(one, Point) and isinstance(other, Point) and reach > 0:
+            found = max(0.0, 1 - math.hypot(one.x - other.x, one.y - other.y) / reach)
+        else:
+            found = iou(one, other) if exact else box_overlap
         if found >= threshold:
             pairs.append((-found, first[i].label != second[j].label, i, j))
     matched: list[tuple[int, int, float]] = []
@@ -55,14 +65,18 @@ def match_shapes(first: Sequence[Annotation], second: Sequence[Annotation], thre
     return Pairing(tuple(matched), tuple(sorted(left)), tuple(sorted(right)))
 
 
-def _candidates(first: Sequence[Annotation], second: Sequence[Annotation]) -> Iterable[tuple[int, int, float, bool]]:
+def _candidates(
+    first: Sequence[Annotation], second: Sequence[Annotation], reach: float
+) -> Iterator[tuple[int, int, float, bool]]:
     """(index, index, IoU of the bounding boxes, whether there is time for the outlines) of what touches at all."""
     if not first or not second:
         return
     a, b = _boxes(first), _boxes(second)
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    touching = np.argwhere((high >= low).all(axis=2))
+    # Only two points may be apart: their boxes have no size.
+    points = (a[:, None, :2] == a[:, None, 2:]).all(axis=2) & (b[None, :, :2] == b[None, :, 2:]).all(axis=2)
+    touching = np.argwhere(np.where(points, (low - high <= reach).all(axis=2), (high >= low).all(axis=2)))
     for i, j in touching.tolist():
         common = float(np.prod(high[i, j] - low[i, j]))
         total = float(np.prod(a[i, 2:] - a[i, :2]) + np.prod(b[j, 2:] - b[j, :2])) - common
@@ -105,12 +119,13 @@ def class_agreement(items: Iterable[AgreementItem]) -> dict[str, Any]:
     images = 0
     for item in items:
         images += 1
+        reach = POINT_REACH * math.hypot(item.width, item.height)
         agreed: Counter[str] = Counter()
         said: Counter[str] = Counter()
         for one, other in itertools.combinations(item.documents.values(), 2):
             first, second = ([a for a in each if a.shape is not None] for each in (one, other))
             said.update(annotation.label or "" for annotation in (*first, *second))
-            for i, j, overlap in match_shapes(first, second).matched:
+            for i, j, overlap in match_shapes(first, second, reach).matched:
                 names = (first[i].label or "", second[j].label or "")
                 if names[0] == names[1]:
                     agreed[names[0]] += 2

@@ -62,7 +62,10 @@ def enter(desk: Desk, request: Request) -> Response:
     if cookie is None:
         raise Refusal(401, "this link is of an earlier start; take the newest one from the terminal")
     value = f"{cookie_name(desk)}={cookie}; HttpOnly; SameSite=Strict; Path=/; Max-Age={MAX_AGE}"
-    page = b'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url=/"><title>bessemer</title>'
+    page = (
+        b'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url=/"><title>bessemer</title>'
+        b'<link rel="icon" href="/static/icon.svg" type="image/svg+xml">'
+    )
     return Response(page, "text/html; charset=utf-8", headers={"Set-Cookie": value})
 
 

@@ -2,6 +2,7 @@
 
 import { el } from "./dom.js";
 
+const LITTLE = 0.3; // share in common below which two texts are simply different, and nothing is marked
 const LIMIT = 1500; // words of a text; longer ones are shown plain
 
 /** Words, single Chinese characters, and what is between them. */
@@ -36,6 +37,9 @@ export function marked(text, other) {
   const [own, theirs] = [words(text), words(other)];
   if (own.length > LIMIT || theirs.length > LIMIT) return [text];
   const same = common(own, theirs);
+  const said = own.filter((word) => word.trim());
+  const shared = own.filter((word, index) => same[index] && word.trim());
+  if (shared.length < said.length * LITTLE) return [text];
   const nodes = [];
   let run = "";
   let differs = false;

@@ -108,12 +108,12 @@ export class Drawing {
       button("left", withKey(t("key.image.previous"), "image.previous"), () => this.act("image.previous"), "", "quiet"),
       button("right", withKey(t("key.image.next"), "image.next"), () => this.act("image.next"), "", "quiet"),
       el("span", { class: "image-name", title: image.name }, image.name), el("span", { class: "muted nowrap" }, `${image.width} × ${image.height}`, place >= 0 ? ` · ${place + 1} / ${this.list.total}` : ""),
-      el("span", { class: "state" }, el("span", { class: `dot ${doc.state}` }), t(`state.${doc.state}`)), state,
-      doc.conflicts ? el("span", { class: "chip" }, t("history.lateCount", doc.conflicts)) : null,
+      app.reviewing ? null : [el("span", { class: "state" }, el("span", { class: `dot ${doc.state}` }), t(`state.${doc.state}`)), state],
+      doc.conflicts && !app.reviewing ? el("span", { class: "chip" }, t("history.lateCount", doc.conflicts)) : null,
       el("span", { class: "push" }),
       draws ? button("undo", withKey(t("key.edit.undo"), "edit.undo"), () => this.act("edit.undo"), "", "quiet") : null,
       draws ? button("redo", withKey(t("key.edit.redo"), "edit.redo"), () => this.act("edit.redo"), "", "quiet") : null,
-      button("history", withKey(t("history.title"), "history.show"), () => this.act("history.show"), "", "quiet"),
+      app.reviewing ? null : button("history", withKey(t("history.title"), "history.show"), () => this.act("history.show"), "", "quiet"),
       draws ? button("check", withKey(t("key.image.submit"), "image.submit"), () => this.act("image.submit"), t("submit"), "primary") : null);
   }
 

@@ -220,11 +220,11 @@ export class Ranking {
 
   card(answer, place) {
     const text = this.turn.responses[answer];
-    const against = this.turn.responses[this.turn.shown_order[place === this.answer ? (place ? place - 1 : 1) : this.answer]];
+    const against = this.turn.responses[this.turn.shown_order[this.answer]];
     const chosen = place === this.answer;
     return el("article", { class: chosen ? "answer chosen" : "answer", data: { place }, on: { click: () => { this.answer = place; this.draw(); } } },
       el("header", {}, el("span", { class: "letter" }, LETTERS[place]), el("span", { class: "muted" }, t("rank.characters", [...text].length))),
-      el("div", { class: "answer-text" }, this.diff ? marked(text, against) : text));
+      el("div", { class: "answer-text" }, this.diff && !chosen ? marked(text, against) : text));
   }
 
   columnOf(name, column) {

@@ -1,0 +1,118 @@
+"""An annotation project with photographs, predictions, questions and several people's work, for tests of the page."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+from bessemer.annotation.documents import review, save, save_labels, submit
+from bessemer.annotation.intake import add_folder
+from bessemer.annotation.predictions import import_predictions
+from bessemer.annotation.rankings import RankingTask, add_ranking_tasks, ranking_turn, save_ranking
+from bessemer.annotation.shapes import Annotation, AttributeDefinition, Box, Label, Point, Polygon, RotatedBox
+from bessemer.annotation.store import Project, create_project
+from bessemer.data.images import image_ref
+from bessemer.data.records import Message, Prompt
+
+LABELS = (
+    Label("crack", attributes=(AttributeDefinition("depth", "select", ("shallow", "deep")), AttributeDefinition("sure", "checkbox"))),
+    Label("inactive area"), Label("finger interruption"), Label("材料缺陷"), Label("busbar"),
+)  # fmt: skip
+PRINCIPLES = ("truthfulness", "helpfulness", "harmlessness", "fluency", "clarity")
+ANSWERS = (
+    "A crack runs from the upper left busbar to the lower edge; the area beside it is dark, so it no longer carries "
+    "current. Take the module out of the string and plan its replacement.",
+    "A crack runs from the upper left busbar to the centre. The cell still works; look again in a year.",
+    "The cell is fine. There are no defects, no cracks and no inactive areas, and nothing has to be done about it at "
+    "all, neither today nor in the coming years.",
+    "There is crack in cell, dark area is there also, module replace.",
+)
+
+
+def cell(seed: int, size: int = 640) -> Image.Image:
+    """Something like an electroluminescence photograph of a solar cell."""
+    draw_of = random.Random(seed)
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:size, 0:size] / size
+    light = 150 + 55 * np.sin(2.4 * x + seed) * np.cos(1.7 * y) + rng.normal(0, 9, (size, size))
+    image = Image.fromarray(np.clip(light, 0, 255).astype(np.uint8))
+    draw = ImageDraw.Draw(image)
+    for k in range(1, 4):
+        draw.rectangle([0, k * size // 4 - 5, size, k * size // 4 + 5], fill=58)
+    for k in range(0, size, 13):
+        draw.line([k, 0, k, size], fill=int(118 + 30 * np.sin(k / 60)), width=1)
+    points = [(draw_of.randint(40, 200), draw_of.randint(30, 150))]
+    while points[-1][1] < size - 120 and len(points) < 14:
+        points.append((points[-1][0] + draw_of.randint(-15, 55), points[-1][1] + draw_of.randint(20, 60)))
+    draw.line(points, fill=25, width=4)
+    left = size // 2 + draw_of.randint(0, 120)
+    draw.polygon([(left, 210), (left + 160, 175), (left + 190, 330), (left + 30, 350)], fill=46)
+    return image.filter(ImageFilter.GaussianBlur(1.1)).convert("RGB")
+
+
+def polygon(*points: tuple[float, float]) -> Polygon:
+    return Polygon(((tuple(points),),))
+
+
+def shapes_of(shift: float) -> list[Annotation]:
+    """What a careful person draws on such a photograph, moved by some pixels."""
+    s = shift
+    return [
+        Annotation("a", "crack", RotatedBox(210 + s, 240, 360, 60 + s / 2, 62), attributes={"depth": "deep"}),
+        Annotation("b", "inactive area", polygon((370 + s, 212), (530, 178 + s), (555, 328), (400, 350 + s))),
+        Annotation("c", "busbar", Box(2, 152 + s, 630, 16)),
+        Annotation("d", "材料缺陷", Point(90 + s, 520)),
+        Annotation("e", text="A crack from the upper left; a dark area that carries no current. 裂纹。"),
+        Annotation("f", scene="equipment"),
+    ]
+
+
+def make_photographs(folder: Path, count: int = 8) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        cell(number).save(folder / f"cell-{number + 1:03d}.png")
+
+
+def make_project(directory: Path, folder: Path, count: int = 8) -> Project:
+    """An open project: images 1 to `count`, predictions on 1, 2 and 4, three questions."""
+    make_photographs(folder, count)
+    project = create_project(directory, "roof-east")
+    add_folder(project, folder)
+    save_labels(project, 0, LABELS, "ann")
+    proposed = [
+        Annotation("p", "crack", RotatedBox(205, 236, 350, 52, 61), score=0.91),
+        Annotation("q", "inactive area", polygon((372, 215), (528, 180), (548, 325), (405, 346)), score=0.58),
+        Annotation("r", "finger interruption", Box(300, 420, 90, 44), score=0.34),
+    ]
+    for image in (1, 2, 4):
+        import_predictions(project, "detector-3", [(image, proposed)])
+    ask = "What is wrong with this cell, and what should be done?"
+    tasks = []
+    for number in (1, 2, 3):
+        reference = image_ref(folder / f"cell-{number:03d}.png", folder)
+        prompt = Prompt(f"roof-east/{number}", (Message("user", ask, (reference,)),))
+        tasks.append(RankingTask(prompt.id, prompt, ANSWERS, (True,) * 4, PRINCIPLES))
+    add_ranking_tasks(project, tasks)
+    return project
+
+
+def work_of_many(project: Project) -> None:
+    """Finished work of two more people on images 5 to 8, one review, rankings of two people."""
+    for image in (5, 6, 7, 8):
+        for person, shift in (("bo", 0.0), ("chen", 4.0 * (image - 4))):
+            drawn = shapes_of(shift)
+            if person == "chen" and image == 6:
+                drawn[1] = Annotation("b", "finger interruption", drawn[1].shape)
+            save(project, image, person, 0, drawn)
+            submit(project, image, person, 1)
+    review(project, 5, "bo", 1, "dora", "accepted", "good")
+    review(project, 6, "chen", 1, "dora", "rejected", "the dark area is one region, not an interruption")
+    for number, (one, other) in enumerate([((1, 2, 4, 3), (1, 2, 4, 3)), ((1, 2, 4, 4), (2, 1, 4, 3)), ((1, 3, 4, 2), (1, 2, 4, 3))]):
+        for person, ranks in (("bo", one), ("chen", other)):
+            task = f"roof-east/{number + 1}"
+            turn = ranking_turn(project, task, person)
+            every = dict.fromkeys(PRINCIPLES, ranks) | {"fluency": (1, 1, 2, 4)}
+            save_ranking(project, task, person, 0, every, turn.shown_order)
