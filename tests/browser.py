@@ -77,6 +77,10 @@ class Browser:
         pointer = {"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}, "actions": steps}
         self.call("POST", "/actions", {"actions": [pointer]})
 
+    def hover(self, point: tuple[float, float]) -> None:
+        pointer = {"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}, "actions": [_move(point)]}
+        self.call("POST", "/actions", {"actions": [pointer]})
+
     def screenshot(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(base64.b64decode(self.call("GET", "/screenshot")))

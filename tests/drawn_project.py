@@ -110,7 +110,9 @@ def work_of_many(project: Project) -> None:
             submit(project, image, person, 1)
     review(project, 5, "bo", 1, "dora", "accepted", "good")
     review(project, 6, "chen", 1, "dora", "rejected", "the dark area is one region, not an interruption")
-    for number, (one, other) in enumerate([((1, 2, 4, 3), (1, 2, 4, 3)), ((1, 2, 4, 4), (2, 1, 4, 3)), ((1, 3, 4, 2), (1, 2, 4, 3))]):
+    for number, (one, other) in enumerate(
+        [((1, 2, 4, 3), (1, 2, 4, 3)), ((1, 2, 4, 4), (2, 1, 4, 3)), ((1, 3, 4, 2), (1, 2, 4, 3))]
+    ):
         for person, ranks in (("bo", one), ("chen", other)):
             task = f"roof-east/{number + 1}"
             turn = ranking_turn(project, task, person)

@@ -51,7 +51,9 @@ def answers(path: Path) -> Path:
     return path
 
 
-def test_a_folder_of_photographs_becomes_a_project_beside_it(photographs: Path, stopped: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_of_photographs_becomes_a_project_beside_it(
+    photographs: Path, stopped: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = Config(str(photographs), labels=["crack", "spill"], answers=str(answers(photographs.parent / "r.jsonl")), annotators=["ann", "bo"], reviewers=["dora"], open_browser=False)  # fmt: skip
     before = sorted(photographs.iterdir())
     directory = run(config)
@@ -70,7 +72,9 @@ def test_a_folder_of_photographs_becomes_a_project_beside_it(photographs: Path, 
         assert [id for id, _ in ranking_tasks(project, "ann")] == ["q"]
 
 
-def test_photographs_are_added_to_a_project(photographs: Path, tmp_path: Path, stopped: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_photographs_are_added_to_a_project(
+    photographs: Path, tmp_path: Path, stopped: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = Config(str(tmp_path / "p"), str(photographs), open_browser=False)
     run(config)
     Image.new("RGB", (40, 30), "red").save(photographs / "c.png")
@@ -92,13 +96,17 @@ def test_photographs_are_added_to_a_project(photographs: Path, tmp_path: Path, s
         ({"reviewers": ["x" * 201]}, "at most 200"),
     ],
 )
-def test_refusals(photographs: Path, monkeypatch: pytest.MonkeyPatch, stopped: None, change: dict[str, object], message: str) -> None:
+def test_refusals(
+    photographs: Path, monkeypatch: pytest.MonkeyPatch, stopped: None, change: dict[str, object], message: str
+) -> None:
     monkeypatch.chdir(photographs.parent)
     with pytest.raises(UserError, match=message):
         run(Config(**{"project": str(photographs), "open_browser": False, **change}))  # type: ignore[arg-type]
 
 
-def test_an_exposed_server_says_so(photographs: Path, stopped: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_exposed_server_says_so(
+    photographs: Path, stopped: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(annotate, "is_loopback", lambda host: False)
     run(Config(str(photographs), expose=True, open_browser=False))
     assert "WARNING: other machines can reach this server" in capsys.readouterr().out
@@ -115,7 +123,7 @@ def test_the_browser_is_opened_without_the_token_on_a_command_line(photographs: 
 
     monkeypatch.setattr(annotate.webbrowser, "open", opened)
     run(Config(str(photographs)))
-    (address, text, mode), = seen
+    ((address, text, mode),) = seen
     assert address.startswith("file://") and "token" not in address and "/enter?token=" in text and mode == 0o600
     assert list((state / "bessemer").glob("*.html")) == []
 

@@ -82,8 +82,8 @@ def predictions(project: Project, image: int, annotator: str, model_version: str
     """The newest predictions of an image, of one model version or of all, with the annotator's own decisions."""
     with project.read() as db:
         rows = db.execute(
-            "SELECT p.id, p.image, p.model_version, p.score, p.body, nullif(d.decision, 'open'), coalesce(d.annotation, '') "
-            "FROM predictions p LEFT JOIN decisions d ON d.prediction = p.id AND d.annotator = ? "
+            "SELECT p.id, p.image, p.model_version, p.score, p.body, nullif(d.decision, 'open'), "
+            "coalesce(d.annotation, '') FROM predictions p LEFT JOIN decisions d ON d.prediction = p.id AND d.annotator = ? "
             "WHERE p.image = ? AND p.current AND ? IN ('', p.model_version) ORDER BY p.id",
             (annotator, image, model_version),
         ).fetchall()
@@ -117,12 +117,11 @@ def decide(project: Project, image: int, annotator: str, decision: Decision) -> 
 
 
 def decision_counts(project: Project, model_version: str) -> dict[str, int]:
-    """How many of a model version's predictions were accepted, edited, rejected and opened again, over all
-    annotators."""
+    """How many of a model version's predictions were accepted, edited and rejected, over all annotators."""
     with project.read() as db:
         rows = db.execute(
             "SELECT d.decision, count(*) FROM decisions d JOIN predictions p ON p.id = d.prediction "
-            "WHERE p.model_version = ? GROUP BY d.decision",
+            "WHERE p.model_version = ? AND d.decision <> 'open' GROUP BY d.decision",
             (model_version,),
         ).fetchall()
-    return {**dict.fromkeys(DECISIONS, 0), **dict(rows)}
+    return {**dict.fromkeys(DECISIONS[:3], 0), **dict(rows)}

@@ -132,6 +132,8 @@ def _own_name() -> str:
 
 def _opened(directory: Path, folder: Path | None) -> Project:
     """The project, with the photographs of the folder in it."""
+    if folder is not None and not folder.is_dir():
+        raise UserError(f"{shown(folder)} is not a folder, expected a folder of photographs")
     if (directory / "edits.log").is_file():
         project = open_project(directory)
     elif folder is None:

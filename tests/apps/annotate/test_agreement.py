@@ -30,7 +30,8 @@ def test_of_equal_overlaps_the_same_label_goes_first() -> None:
 
 
 def test_kinds_are_compared_by_their_outlines_and_points_by_distance() -> None:
-    triangle = Annotation("t", "x", Polygon((((0.0, 0.0), (10.0, 0.0), (0.0, 10.0)),),))
+    corners = ((0.0, 0.0), (10.0, 0.0), (0.0, 10.0))
+    triangle = Annotation("t", "x", Polygon(((corners,),)))
     assert match_shapes([triangle], [box("b", "x", 0)]).matched[0][2] == pytest.approx(0.5)
     assert match_shapes([triangle], [box("b", "x", 1)]).matched == ()
     one, other = Annotation("p", "x", Point(5, 5)), Annotation("p", "x", Point(8, 9))
@@ -56,7 +57,9 @@ def test_class_agreement_by_hand() -> None:
     assert found["mistaken"] == [{"labels": ["x", "y"], "count": 1}] and found["scene"]["share"] is None
 
 
-def ranking(id: str, order: tuple[int, ...], ranks: tuple[int | None, ...], texts: tuple[str, ...] = ("a", "bb", "ccc")) -> Ranking:
+def ranking(
+    id: str, order: tuple[int, ...], ranks: tuple[int | None, ...], texts: tuple[str, ...] = ("a", "bb", "ccc")
+) -> Ranking:
     prompt = Prompt(id, (Message("user", "?"),))
     return Ranking(id, prompt, texts, (True,) * 3, {"clarity": ranks}, "ann", order)
 

@@ -41,7 +41,9 @@ def test_nobody_sees_anything_without_a_cookie(server: Server, stranger: Client)
     assert stranger.get("/nothing").status == 401  # what there is and what not is not said either
 
 
-@pytest.mark.parametrize("cookie", ["bessemer_0=", "bessemer_{port}=", "bessemer_{port}=x", "bessemer_{port}=" + "é" * 9])
+@pytest.mark.parametrize(
+    "cookie", ["bessemer_0=", "bessemer_{port}=", "bessemer_{port}=x", "bessemer_{port}=" + "é" * 9]
+)
 def test_other_cookies_do_not_let_in(server: Server, stranger: Client, cookie: str) -> None:
     stranger.cookie = cookie.format(port=server.port)
     assert stranger.get("/api/session").status == 401
@@ -116,19 +118,29 @@ def test_a_change_comes_from_the_page(ann: Client, headers: dict[str, Any], stat
 
 
 def test_a_page_of_another_site_reaches_no_picture(ann: Client) -> None:
-    found = ann.send("GET", "/api/images/1/preview", headers={"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"})
+    found = ann.send(
+        "GET", "/api/images/1/preview", headers={"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
+    )
     assert found.status == 403
 
 
 def test_every_response_carries_the_policy(server: Server, ann: Client, stranger: Client) -> None:
     for client in (ann, stranger):
-        for path in ("/", "/static/main.js", "/api/images/1", "/api/images/1/preview", "/health", "/nothing", "/enter?token=x"):
+        for path in (
+            "/",
+            "/static/main.js",
+            "/api/images/1",
+            "/api/images/1/preview",
+            "/health",
+            "/nothing",
+            "/enter?token=x",
+        ):
             headers = client.get(path).headers
             policy = dict(part.strip().split(" ", 1) for part in headers["Content-Security-Policy"].split(";"))
             assert policy["default-src"] == "'none'" and policy["script-src"] == "'self'" == policy["style-src"]
             assert "unsafe" not in headers["Content-Security-Policy"]
             assert headers["X-Content-Type-Options"] == "nosniff" and headers["Referrer-Policy"] == "no-referrer"
-            assert headers["Server"] == "bessemer "
+            assert headers["Server"] == "bessemer"
             if path != "/" and not path.startswith("/static"):
                 assert headers["Cache-Control"] == "no-store"
 

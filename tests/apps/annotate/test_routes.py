@@ -24,7 +24,10 @@ def box(id: str = "1", **more: Any) -> dict[str, Any]:
 
 
 def test_a_document_is_saved_submitted_taken_back_and_restored(ann: Client) -> None:
-    assert ann.post("/api/images/1/save", {"version": 0, "annotations": [box()]}).json == {"version": 1, "state": "doing"}
+    assert ann.post("/api/images/1/save", {"version": 0, "annotations": [box()]}).json == {
+        "version": 1,
+        "state": "doing",
+    }
     shown = ann.get("/api/images/1").json
     assert shown["image"] == {"id": 1, "name": "cell-001.png", "width": 640, "height": 640}
     own = shown["document"]["annotations"][0]
@@ -61,7 +64,9 @@ def test_annotators_are_blind_to_each_other(project: Project, ann: Client, bo: C
     save(project, 1, "bo", 0, shapes_of(0))
     submit(project, 1, "bo", 1)
     bo.post("/api/labels", {"version": 1, "labels": [{"name": "new"}]})
-    shown = json.dumps([ann.get(p).json for p in ("/api/images/1", "/api/images", "/api/progress", "/api/images/1/history")])
+    shown = json.dumps(
+        [ann.get(p).json for p in ("/api/images/1", "/api/images", "/api/progress", "/api/images/1/history")]
+    )
     assert "bo" not in re.findall(r'"(\w+)"', shown) and "busbar" not in shown and '"version": 1' not in shown
     assert ann.get("/api/images?label=busbar").json["total"] == 0
     assert ann.get("/api/images?text=carries").json["total"] == 0
@@ -72,7 +77,10 @@ def test_annotators_are_blind_to_each_other(project: Project, ann: Client, bo: C
 
 
 def test_the_list_is_filtered_ordered_and_paged(ann: Client) -> None:
-    ann.post("/api/images/3/save", {"version": 0, "annotations": [box(text="裂纹 here"), {"id": "s", "scene": "environment"}]})
+    ann.post(
+        "/api/images/3/save",
+        {"version": 0, "annotations": [box(text="裂纹 here"), {"id": "s", "scene": "environment"}]},
+    )
 
     def ids(query: str) -> list[int]:
         return [row["id"] for row in ann.get(f"/api/images?{query}").json["images"]]
@@ -103,7 +111,13 @@ def test_predictions_are_apart_and_decisions_are_kept(ann: Client, bo: Client) -
     assert [p["decision"] for p in ann.get("/api/images/1").json["predictions"]] == ["accept", "reject", None]
     assert [p["decision"] for p in bo.get("/api/images/1").json["predictions"]] == [None] * 3
     assert ann.get("/api/progress").json["undecided"] == 7
-    for bad in ({"prediction": 999, "kind": "accept"}, {"prediction": a, "kind": "like"}, {"prediction": a}, 1, {"x": 1}):
+    for bad in (
+        {"prediction": 999, "kind": "accept"},
+        {"prediction": a, "kind": "like"},
+        {"prediction": a},
+        1,
+        {"x": 1},
+    ):
         body = {"version": 1, "annotations": [], "decisions": [bad]}
         assert ann.post("/api/images/1/save", body).status in (400, 422)
 
@@ -121,7 +135,9 @@ def test_labels_are_versioned(ann: Client, bo: Client) -> None:
 def test_a_ranking_with_ties_is_stored_as_it_was_shown(project: Project, ann: Client) -> None:
     assert [task["version"] for task in ann.get("/api/rankings").json["tasks"]] == [0, 0, 0]
     turn = ann.get("/api/rankings/1").json
-    assert turn["principles"] == list(PRINCIPLES) and turn["images"] == [1] and sorted(turn["shown_order"]) == [0, 1, 2, 3]
+    assert (
+        turn["principles"] == list(PRINCIPLES) and turn["images"] == [1] and sorted(turn["shown_order"]) == [0, 1, 2, 3]
+    )
     ranks = {"truthfulness": [1, 1, 3, None], "clarity": [4, 3, 2, 1]}
     body = {"version": 0, "ranks": ranks, "shown_order": turn["shown_order"]}
     assert ann.post("/api/rankings/1/save", body).json == {"version": 1}
@@ -193,5 +209,3 @@ def test_the_page_is_whole(server: Server, ann: Client) -> None:
         todo |= {f"/static/{name}" for name in re.findall(r'from "\./([\w.]+)"', found.data.decode())} - seen
     served = {path for path in map("/".join, server.routes) if path.startswith("/static/")}
     assert seen == served
-
-

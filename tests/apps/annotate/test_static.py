@@ -62,7 +62,7 @@ def test_every_text_is_there_in_both_languages() -> None:
     assert {name for name in unused if not name.startswith(dynamic)} == set()
     for name, (english, chinese) in strings.items():
         assert english and chinese
-        assert re.findall(r"\{\d\}", english).sort() == re.findall(r"\{\d\}", chinese).sort()
+        assert sorted(re.findall(r"\{\d\}", english)) == sorted(re.findall(r"\{\d\}", chinese))
         if not name.endswith(".keys") and name != "key.view.full":
             assert re.search(r"[\u4e00-\u9fff]|IoU", chinese), name
 

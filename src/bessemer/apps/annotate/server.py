@@ -208,7 +208,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     server_version = "bessemer"
-    sys_version = ""
 
     def __init__(self, connection: _Connection, address: Any, server: Server) -> None:
         self._own = connection
@@ -324,6 +323,10 @@ class _Handler(BaseHTTPRequestHandler):
         """What the standard library refuses by itself (a head that is too long or none), in our form."""
         self.close_connection = True
         self._send(answer({"error": message or "a request that cannot be read"}, code))
+
+    def version_string(self) -> str:
+        """No versions."""
+        return self.server_version
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: what is refused and what fails is logged by us, without tokens."""

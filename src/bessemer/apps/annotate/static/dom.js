@@ -82,12 +82,13 @@ export function button(name, title, handler, word = "", kind = "") {
 export function dialog(title, body, actions = [], { wide = false, must = false } = {}) {
   const before = document.activeElement;
   const box = el("dialog", { class: wide ? "dialog wide" : "dialog", "aria-label": title });
-  const close = () => { box.close(); box.remove(); if (before?.isConnected) before.focus(); };
+  const close = () => { must = false; box.close(); box.remove(); if (before?.isConnected) before.focus(); };
   fill(box,
     el("header", {}, el("h2", {}, title), must ? null : button("cross", "Esc", close, "", "quiet")),
     el("div", { class: "dialog-body" }, body),
     actions.length ? el("footer", {}, actions) : null);
   box.addEventListener("cancel", (event) => { event.preventDefault(); if (!must) close(); });
+  box.addEventListener("close", () => { if (must && box.isConnected) box.showModal(); });
   box.addEventListener("keydown", (event) => event.stopPropagation());
   document.body.append(box);
   box.showModal();

@@ -285,7 +285,7 @@ export class Drawing {
         this.step(event.key === "ArrowDown" ? 1 : -1);
         return true;
       }
-      return false;
+      return event.altKey; // else the browser would leave the page
     }
     if (!action) return false;
     if (action === "draw.place" && event.target instanceof HTMLButtonElement) return false;

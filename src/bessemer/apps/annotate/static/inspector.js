@@ -159,7 +159,7 @@ export class Inspector {
 
   attribute(attribute, annotation, set) {
     const { name, kind = "text", options = [] } = attribute;
-    const value = annotation.attributes?.[name] ?? attribute.default ?? (kind === "checkbox" ? false : "");
+    const value = (Object.hasOwn(annotation.attributes ?? {}, name) ? annotation.attributes[name] : null) ?? attribute.default ?? (kind === "checkbox" ? false : "");
     const take = (next) => set({ attributes: { ...(this.doc.byId.get(annotation.id).attributes ?? {}), [name]: next } });
     const common = { class: "field", disabled: this.doc.readOnly, "aria-label": name };
     let field;

@@ -35,12 +35,14 @@ const DEFAULTS = Object.assign({}, ...Object.values(GROUPS));
 let custom = setting("keys", {});
 let table = new Map();
 
+const CODES = { Period: ".", Comma: "," }; // with Alt, a Mac makes other signs of the keys
+
 /** The name of a pressed key: modifiers in a fixed order, then the key; a shifted sign is the sign alone. */
 export function nameOf(event) {
   let key = event.key === " " ? "Space" : event.key;
   const letter = key.length === 1 && key.toLowerCase() !== key.toUpperCase();
   if (letter) key = key.toLowerCase();
-  if (event.altKey && /^(Key|Digit)/.test(event.code)) key = event.code.replace(/^(Key|Digit)/, "").toLowerCase(); // Alt makes other signs on a Mac
+  if (event.altKey) key = CODES[event.code] ?? (/^(Key|Digit)/.test(event.code) ? event.code.replace(/^(Key|Digit)/, "").toLowerCase() : key);
   const shift = event.shiftKey && (letter || key.length > 1 || event.ctrlKey || event.altKey);
   return `${event.ctrlKey || event.metaKey ? "Ctrl+" : ""}${event.altKey ? "Alt+" : ""}${shift ? "Shift+" : ""}${key}`;
 }

@@ -52,15 +52,15 @@ export class Ranking {
     const turn = await get(`/api/rankings/${number}`);
     if (this.number !== number) return;
     this.turn = turn;
-    this.ranks = {};
+    this.ranks = Object.create(null); // names of principles come from outside
     this.skipped = new Set();
     for (const principle of turn.principles) {
-      const saved = turn.ranks[principle];
+      const saved = Object.hasOwn(turn.ranks, principle) ? turn.ranks[principle] : undefined;
       this.ranks[principle] = saved ? saved.map((rank) => rank ?? "cannot") : turn.responses.map(() => null);
       if (!saved && turn.version) this.skipped.add(principle);
     }
     const draft = await drafts.get(`rank/${turn.id}`);
-    if (draft && draft.version === turn.version && turn.principles.every((name) => draft.ranks[name]?.length === turn.responses.length)) {
+    if (draft && draft.version === turn.version && turn.principles.every((name) => Object.hasOwn(draft.ranks, name) && draft.ranks[name].length === turn.responses.length)) {
       this.ranks = draft.ranks;
       this.skipped = new Set(draft.skipped);
     }
@@ -176,7 +176,7 @@ export class Ranking {
   conflict(theirs) {
     const row = (name) => el("tr", {}, el("td", {}, principleName(name)),
       el("td", {}, this.skipped.has(name) ? t("rank.skipped") : this.ranks[name].map((rank) => (rank === "cannot" ? "?" : rank)).join(" ")),
-      el("td", {}, theirs.ranks[name] ? theirs.ranks[name].map((rank) => rank ?? "?").join(" ") : t("rank.skipped")));
+      el("td", {}, Object.hasOwn(theirs.ranks, name) ? theirs.ranks[name].map((rank) => rank ?? "?").join(" ") : t("rank.skipped")));
     const body = el("div", {}, el("p", {}, t("rank.conflict")), el("table", { class: "table" },
       el("thead", {}, el("tr", {}, el("th", {}, ""), el("th", {}, t("conflict.here")), el("th", {}, t("conflict.there")))), el("tbody", {}, this.turn.principles.map(row))));
     const close = dialog(t("conflict.title"), body, [

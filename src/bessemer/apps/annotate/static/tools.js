@@ -1,7 +1,8 @@
 // What the pointer and the arrow keys do on the canvas: select and change, draw, pan and zoom (also while drawing).
 
-import { app, emit } from "./state.js";
+import { emit } from "./state.js";
 import { bounds, boxFrom, contains, dragged, grown, moved, rotatedFrom, withoutVertex, withRing } from "./shapes.js";
+import { sketch } from "./sketch.js";
 
 const REACH = 7; // screen pixels within which something is hit
 const DRAG = 3; // screen pixels from which a press is a drag
@@ -367,67 +368,7 @@ export class Tools {
 
   mark() {
     const busy = this.tool !== "select" || this.gesture?.kind === "marquee";
-    this.view.overlay = busy ? (context) => this.paint(context) : null;
+    this.view.overlay = busy ? (context) => sketch(context, this) : null;
     this.view.redraw("active");
-  }
-
-  paint(context) {
-    const { view } = this;
-    const line = 1.5 / view.scale;
-    context.lineWidth = line;
-    if (this.gesture?.kind === "marquee") {
-      if (!this.gesture.moved || !this.cursor) return;
-      const frame = boxFrom(view.toImage(this.gesture.from), this.cursor);
-      context.setLineDash([4 / view.scale, 3 / view.scale]);
-      context.strokeStyle = "#ffffff";
-      context.strokeRect(frame.x, frame.y, frame.width, frame.height);
-      context.setLineDash([]);
-      return;
-    }
-    if (!this.cursor) return;
-    const here = this.clamp(this.cursor);
-    this.crosshair(context, here, line);
-    context.strokeStyle = "#ffffff";
-    context.fillStyle = "rgba(255,255,255,.12)";
-    const drawn = this.gesture?.kind === "box" && this.gesture.moved ? [this.clamp(this.gesture.start)] : this.points;
-    if (!drawn.length) return;
-    context.beginPath();
-    if (this.tool === "box") {
-      const frame = boxFrom(drawn[0], here);
-      context.rect(frame.x, frame.y, frame.width, frame.height);
-      context.fill();
-    } else {
-      drawn.forEach(([x, y], index) => (index ? context.lineTo(x, y) : context.moveTo(x, y)));
-      context.lineTo(...here);
-      if (this.tool === "rotated" && drawn.length === 2) {
-        const { cx, cy } = rotatedFrom(...drawn, here);
-        context.moveTo(...drawn[0]);
-        context.lineTo(2 * cx - drawn[1][0], 2 * cy - drawn[1][1]);
-        context.lineTo(2 * cx - drawn[0][0], 2 * cy - drawn[0][1]);
-        context.lineTo(...drawn[1]);
-      } else if (this.tool === "polygon") context.fill();
-    }
-    context.stroke();
-    const r = 3.5 / view.scale;
-    for (const [x, y] of this.tool === "box" ? [] : drawn) {
-      context.beginPath();
-      context.arc(x, y, r, 0, 7);
-      context.fillStyle = "#ffffff";
-      context.fill();
-    }
-  }
-
-  crosshair(context, [x, y], line) {
-    const { width, height } = this.doc.image;
-    context.save();
-    context.lineWidth = line / 1.5;
-    context.strokeStyle = this.keyed ? "#f2a33c" : "rgba(255,255,255,.35)";
-    context.beginPath();
-    context.moveTo(0, y);
-    context.lineTo(width, y);
-    context.moveTo(x, 0);
-    context.lineTo(x, height);
-    context.stroke();
-    context.restore();
   }
 }
