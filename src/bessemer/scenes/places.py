@@ -153,7 +153,7 @@ def finish_light(image: Image.Image, chance: Chance, difficulty: float) -> Image
     pixels = np.asarray(image).astype(np.float32)
     uneven = smooth_noise(chance, 3, 3, height, width) - 0.5
     light = 1 + uneven * (0.25 + 0.75 * difficulty)
-    if chance.flag(0.2 + 0.4 * difficulty):
+    if chance.flag(0.1 + 0.25 * difficulty):
         light *= _bars(chance, height, width)
     exposure = float(np.exp(chance.between(-0.75, 0.4) * difficulty))
     cast = [1 + chance.between(-0.16, 0.16) * (0.3 + difficulty) for _ in range(3)]

@@ -4,7 +4,8 @@
     no vest               vests cover less than 30 % of the trunk
     in marked zone        the feet are inside the outline of a zone
     near vehicle          the feet are less than 2 m, on the floor, from what a vehicle stands on
-    climbing without rope the feet are more than 0.5 m up a ladder or scaffold and no rope ends at the trunk
+    climbing without rope the feet are more than 0.7 m up a ladder or scaffold and no rope ends at the trunk (up it, not
+                          behind it: at its distance from the camera the trunk is long enough for a grown person's)
     spill, smoke, fire    there is one
     blocked exit          a crate stands less than 1.5 m before an exit and takes more than 25 % of its width
     missing extinguisher  no extinguisher has its centre in the place below its sign
@@ -26,7 +27,7 @@ from .camera import Camera
 
 __all__ = ["RULES", "Case", "Verdict", "camera_of", "judge_scene", "rule_scene"]
 
-NEAR_VEHICLE, NEAR_EXIT, CLIMBED = 2.0, 1.5, 0.5  # metres
+NEAR_VEHICLE, NEAR_EXIT, CLIMBED, TRUNK = 2.0, 1.5, 0.7, 0.53  # metres
 COVERED, HEAD_SEEN, TORSO_SEEN, PLACE_SEEN, ACROSS = 0.3, 0.5, 0.5, 0.6, 0.25  # shares
 
 
@@ -124,6 +125,8 @@ def _no_vest(found: _Found, camera: Camera) -> list[Case]:
         size, worn, covered = area(torso), [], 0.0
         for vest in found.get("vest", ()):
             assert vest.shape is not None
+            if iou(_box(vest), bounding_box(torso)) == 0:
+                continue
             overlap = iou(vest.shape, torso)
             common = overlap * (area(vest.shape) + size) / (1 + overlap)
             if common > 0.1 * size:
@@ -143,14 +146,18 @@ def _feet(person: Annotation) -> Pair:
 
 
 def _climbed(person: Annotation, found: _Found, camera: Camera) -> str | None:
-    """The ladder or scaffold on which the person's feet are more than half a metre up."""
+    """The ladder or scaffold that the person is on. Somebody on the floor behind it may be seen at the same height,
+    but is further away and so looks smaller than anybody on it could be."""
     x, y = _feet(person)
+    a, b, c, d = _ring(person, "torso")
+    trunk = (math.dist(a, d) + math.dist(b, c)) / 2
     for ladder in found.get("ladder", ()):
         ring = _ring(ladder, "outline")
         left, right = min(a for a, _ in ring), max(a for a, _ in ring)
         top, foot = min(b for _, b in ring), max(b for _, b in ring)
         metre = camera.scale(camera.ground(0.0, foot)[1])
-        if left - 0.1 * metre <= x <= right + 0.1 * metre and top <= y < foot - CLIMBED * metre:
+        up = left - 0.1 * metre <= x <= right + 0.1 * metre and top <= y < foot - CLIMBED * metre
+        if up and trunk >= TRUNK * metre:
             return ladder.id
     return None
 
