@@ -13,19 +13,31 @@ __all__ = ["captions"]
 _NUMBERS = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 _CHINESE = ("没有", "一", "两", "三", "四", "五", "六", "七", "八", "九")
 _PLACES = {"warehouse": "仓库", "corridor": "走廊", "building site": "工地", "yard": "院子"}
-# rule -> (of one person or thing, of several, in Chinese after the number)
+# rule -> (of one person or thing, of several)
 _BROKEN = {
-    "no helmet": ("{} person wears no helmet.", "{} people wear no helmet.", "{}人没有戴安全帽。"),
-    "no vest": ("{} person wears no vest.", "{} people wear no vest.", "{}人没有穿反光背心。"),
-    "in marked zone": ("{} person stands in the marked zone.", "{} people stand in the marked zone.", "{}人站在警戒区内。"),
-    "near vehicle": ("{} person is too close to a vehicle.", "{} people are too close to a vehicle.", "{}人离车辆太近。"),
-    "climbing without rope": ("{} person climbs without a rope.", "{} people climb without a rope.", "{}人登高没有系安全绳。"),
-    "spill": ("Liquid has been spilt on the floor.", "Liquid has been spilt on the floor.", "地面有泄漏的液体。"),
-    "smoke": ("Dark smoke rises.", "Dark smoke rises.", "有黑烟冒出。"),
-    "fire": ("Something is on fire.", "Something is on fire.", "有东西着火了。"),
-    "blocked exit": ("The emergency exit is blocked.", "The emergency exits are blocked.", "安全出口被堵住。"),
-    "missing extinguisher": ("The extinguisher is missing.", "Extinguishers are missing.", "灭火器不在原位。"),
-}  # fmt: skip
+    "no helmet": ("{} person wears no helmet.", "{} people wear no helmet."),
+    "no vest": ("{} person wears no vest.", "{} people wear no vest."),
+    "in marked zone": ("{} person stands in the marked zone.", "{} people stand in the marked zone."),
+    "near vehicle": ("{} person is too close to a vehicle.", "{} people are too close to a vehicle."),
+    "climbing without rope": ("{} person climbs without a rope.", "{} people climb without a rope."),
+    "spill": ("Liquid has been spilt on the floor.", "Liquid has been spilt on the floor."),
+    "smoke": ("Dark smoke rises.", "Dark smoke rises."),
+    "fire": ("Something is on fire.", "Something is on fire."),
+    "blocked exit": ("The emergency exit is blocked.", "The emergency exits are blocked."),
+    "missing extinguisher": ("The extinguisher is missing.", "Extinguishers are missing."),
+}
+_BROKEN_CHINESE = {
+    "no helmet": "{}人没有戴安全帽。",
+    "no vest": "{}人没有穿反光背心。",
+    "in marked zone": "{}人站在警戒区内。",
+    "near vehicle": "{}人离车辆太近。",
+    "climbing without rope": "{}人登高没有系安全绳。",
+    "spill": "地面有泄漏的液体。",
+    "smoke": "有黑烟冒出。",
+    "fire": "有东西着火了。",
+    "blocked exit": "安全出口被堵住。",
+    "missing extinguisher": "灭火器不在原位。",
+}
 
 
 def captions(image: AnnotatedImage, verdicts: Sequence[Verdict], place: str) -> tuple[Annotation, ...]:
@@ -35,9 +47,8 @@ def captions(image: AnnotatedImage, verdicts: Sequence[Verdict], place: str) -> 
     for verdict in verdicts:
         number = min(9, sum(case.broken is True for case in verdict.cases))
         if number:
-            one, several, spoken = _BROKEN[verdict.rule]
-            english.append((one if number == 1 else several).format(_NUMBERS[number]))
-            chinese.append(spoken.format(_CHINESE[number]))
+            english.append(_BROKEN[verdict.rule][number > 1].format(_NUMBERS[number]))
+            chinese.append(_BROKEN_CHINESE[verdict.rule].format(_CHINESE[number]))
     if len(english) == 1 and all(verdict.broken is False for verdict in verdicts):
         english.append("No hazard and no violation can be seen.")
         chinese.append("没有看到隐患和违规。")

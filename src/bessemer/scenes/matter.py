@@ -75,7 +75,9 @@ def draw_fire(picture: Picture, x: float, depth: float, up: float, high: float) 
     scale = camera.scale(depth)
     wide = high * chance.between(0.55, 1.0)
     column, row = camera.project(x, up, depth)
-    canvas.soft_ellipse((column, row - 0.4 * high * scale), 1.7 * wide * scale, 1.3 * high * scale, (255, 130, 30), 0.35)
+    canvas.soft_ellipse(
+        (column, row - 0.4 * high * scale), 1.7 * wide * scale, 1.3 * high * scale, (255, 130, 30), 0.35
+    )
     piece = picture.start("fire", "fire")
     rows, columns = max(12, round(SCALE * high * scale)), max(10, round(SCALE * wide * scale))
     y = np.linspace(0, 1, rows, dtype=np.float32)[:, None]  # 0 the tip, 1 the foot

@@ -205,7 +205,9 @@ def _head(body: _Body, piece: Piece, scale: float) -> None:
         canvas.ellipse(visor, 0.6 * across, 0.1 * down, lit(person.helmet, 0.8))
         return
     colour = person.hair if person.headwear != "hood" else lit(person.shirt, 0.8)
-    canvas.polygon(_arc((centre[0] - person.facing * 0.12 * across, centre[1] - 0.1 * down), across * 1.08, down), colour)
+    canvas.polygon(
+        _arc((centre[0] - person.facing * 0.12 * across, centre[1] - 0.1 * down), across * 1.08, down), colour
+    )
     if person.headwear == "hood":
         back = (centre[0] - person.facing * 0.55 * across, centre[1] + 0.15 * down)
         canvas.ellipse(back, 0.62 * across, 0.95 * down, colour)

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from .camera import Camera
-from .canvas import SCALE, smooth_noise
+from .canvas import smooth_noise
 from .chance import Chance, Colour
 from .picture import Picture, Piece, lit
 from .things import rounded
@@ -71,7 +71,7 @@ def _wall(picture: Picture, place: str, wall: float) -> None:
         for number in range(12):
             up = number * high / 12
             canvas.polygon(picture.quad(-half, half, up, up + 0.05, wall), lit(colour, 0.86))
-        for number in range(chance.whole(1, 3)):
+        for _ in range(chance.whole(1, 3)):
             x = chance.between(-half, half)
             canvas.polygon(picture.quad(x, x + 1.4, 1.2, 2.4, wall), (60, 72, 84))
 
@@ -101,7 +101,9 @@ def _floor_marks(picture: Picture, place: str, wall: float, colour: Colour) -> N
     for start, end in lines:
         (a, b), (c, d) = picture.floor((start, end))
         thick = 0.7 if a != c else 0.5
-        canvas.shade([(a - 0.4, b - thick), (c + 0.4, d - thick), (c + 0.4, d + 0.4), (a - 0.4, b + 0.4)], (0, 0, 0), strength)
+        canvas.shade(
+            [(a - 0.4, b - thick), (c + 0.4, d - thick), (c + 0.4, d + 0.4), (a - 0.4, b + 0.4)], (0, 0, 0), strength
+        )
 
 
 def _blotches(picture: Picture, foot: float) -> None:

@@ -22,7 +22,14 @@ from .picture import Picture
 from .places import PLACES, draw_place, draw_walkway, draw_zone, finish_light, random_camera
 from .rules import Verdict, judge_scene, rule_scene
 from .things import (
-    BODIES, draw_clutter, draw_crate, draw_exit, draw_ladder, draw_scaffold, draw_station, draw_vehicle,
+    BODIES,
+    draw_clutter,
+    draw_crate,
+    draw_exit,
+    draw_ladder,
+    draw_scaffold,
+    draw_station,
+    draw_vehicle,
 )  # fmt: skip
 from .truth import LABELS, read_annotations, read_clutter
 
@@ -319,5 +326,3 @@ def _plan_clutter(
         depth = chance.between(near + 1, wall - 1)
         wide, high = chance.between(0.5, 1.0), chance.between(0.5, 1.1)
         drawn.append((depth, _later(draw_crate, picture, _spot(picture, depth), depth, wide, high)))
-
-

@@ -9,8 +9,8 @@ from .chance import Chance, Colour
 from .picture import Picture, Piece, lit
 
 __all__ = [
-    "BODIES",
-    "draw_clutter", "draw_crate", "draw_exit", "draw_ladder", "draw_scaffold", "draw_station", "draw_vehicle", "rounded",
+    "BODIES", "draw_clutter", "draw_crate", "draw_exit", "draw_ladder", "draw_scaffold", "draw_station", "draw_vehicle",
+    "rounded",
 ]  # fmt: skip
 
 BODIES: tuple[Colour, ...] = ((235, 175, 30), (225, 110, 30), (190, 45, 40), (60, 110, 160), (210, 210, 205))
@@ -210,7 +210,9 @@ def draw_clutter(picture: Picture, kind: str, x: float, depth: float) -> None:
     picture.shadow(x, depth, 0.35 if kind not in ("shelf", "pallet") else 0.9, 0.25)
     piece = picture.start("", kind)
     if kind == "cone":
-        points = [camera.project(x + side, up, depth) for side, up in ((-0.2, 0.0), (0.2, 0.0), (0.04, 0.7), (-0.04, 0.7))]
+        points = [
+            camera.project(x + side, up, depth) for side, up in ((-0.2, 0.0), (0.2, 0.0), (0.04, 0.7), (-0.04, 0.7))
+        ]
         canvas.polygon(points, (235, 95, 25))
         for low, high, half in ((0.22, 0.36, 0.13), (0.46, 0.56, 0.08)):
             canvas.polygon(picture.quad(x - half, x + half, low, high, depth), (235, 235, 230))

@@ -44,8 +44,7 @@ def read_annotations(
         region = _region(seen) if count >= LEAST_PIXELS and share >= LEAST_SHARE else None
         if region is None:
             continue
-        rows, columns = seen.any(axis=1), seen.any(axis=0)
-        cut = bool(rows[0] or rows[-1] or columns[0] or columns[-1])
+        cut = bool(seen[[0, -1]].any() or seen[:, [0, -1]].any())
         attributes = {**piece.attributes, "kind": piece.kind, "hidden": round(1 - share, 3), "cut": cut}
         attributes |= _body_seen(piece, owners, parts)
         if "place" in piece.attributes:
@@ -135,7 +134,7 @@ def _share_of(region: Sequence[Pair], owners: NDArray[np.uint8], parts: Sequence
 
 
 def _place_seen(piece: Piece, pieces: Sequence[Piece], owners: NDArray[np.uint8]) -> float:
-    """What stands in the way of the place belongs to pieces drawn later; the wall and what hangs there are the place."""
+    """What stands in the way belongs to pieces drawn later; the wall and what hangs there are the place itself."""
     inside = [other.owner for other in pieces if other.owner == piece.owner + 1 and "extinguisher" in other.kind]
     hanging = [other.owner for other in pieces if other.owner <= piece.owner or other.kind.startswith("red ")]
     return _share_of([(x, y) for x, y in piece.attributes["place"]], owners, [0, *hanging, *inside])
