@@ -47,7 +47,7 @@ def test_points_images_and_other_sizes() -> None:
         ({"bbox": [[1, 2, 3, float("nan")]]}, "expected 4 numbers"),
         ({"bbox": [[5, 2, 3, 4]]}, "expected left, top, right, bottom"),
         ({"bbox": [[1, 2, 300, 4]]}, "inside its image of 100 x 100"),
-        ({"bbox": [[1, 2, 3, 4]], "image_id": [1]}, "image_id 1, expected 0 to 0"),
+        ({"bbox": [[1, 2, 3, 4]], "image_id": [1]}, "image_id '1', expected 0 to 0"),
         ({"bbox": [[1, 2, 3, 4]], "image_id": [0, 0]}, "image_id of another length"),
         ({"bbox": [[1, 2, 3, 4]], "bbox_type": "norm7"}, "bbox_type 'norm7'"),
         ({"bbox": [[1, 2, 3, 4]], "ref": ["a"]}, "0 marks <ref-object> for 1"),

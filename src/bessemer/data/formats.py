@@ -32,8 +32,8 @@ FORMATS = {
 }
 _KNOWN = frozenset((
     "annotator", "chosen", "completion", "conversations", "history", "id", "image", "images", "input",
-    "instruction", "messages", "objects", "output", "prompt", "query", "rejected", "response", "scene", "system", "task",
-    "text", "weight",
+    "instruction", "messages", "objects", "output", "prompt", "query", "rejected", "response", "scene", "system",
+    "task", "text", "weight",
 ))  # fmt: skip
 _ROLES: dict[str, Role] = {
     "system": "system", "developer": "system", "user": "user", "human": "user",
