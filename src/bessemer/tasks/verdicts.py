@@ -10,7 +10,7 @@ from .sightings import match, plain, read_sightings, true_shapes
 
 __all__ = ["clarity", "harmlessness", "helpfulness", "place_marks", "truthfulness"]
 
-UNPLACED = 0.6  # of the marks for the place, where none is named
+UNPLACED = 0.3  # of the marks for the place, where none is named
 PLACE = 0.3  # share of truthfulness and helpfulness that the place is worth
 
 

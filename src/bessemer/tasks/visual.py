@@ -284,8 +284,11 @@ def with_reason(
     things = sorted((a for a in picture.image.annotations if a.id in broken and a.shape is not None), key=_from_left)
     convention = Coordinates(picture.image.width, picture.image.height, steps)
     entries = [_entry(thing, "detect", convention) for thing in things]
-    named = [f"{wordings.spoken(str(t.label))[0]} {text}" for t, (_, text) in zip(things, entries, strict=True)]
-    where = ("、" if any(not name.isascii() for name in named) else ", ").join(named)
+    named: dict[str, list[str]] = {}
+    for thing, (_, text) in zip(things, entries, strict=True):
+        named.setdefault(wordings.spoken(str(thing.label))[0], []).append(text)
+    joint = " " if any(not name.isascii() for name in named) else ", "
+    where = joint.join(f"{name} {joint.join(texts)}" for name, texts in named.items())
     reason = ""
     if entries and wordings.reasons:
         reason = chosen(wordings.reasons, 0, "reason", seed, picture.id, asked[0]).replace("{where}", where)
