@@ -25,6 +25,7 @@ LAYERS = [
     {"tasks"},
     {"training"},
     {"models"},
+    {"scenes"},
     {"annotation"},
     {"data"},
     {"algos"},

@@ -23,7 +23,9 @@ def test_the_rules_order_answers_as_they_were_made_worse(language: str) -> None:
             assert scores[0] is not None and scores[0] >= 0.75, told
             seen[prompt.facts["rule"], principle, len(answers)] += 1
     rules = {(rule, principle) for rule, principle, _ in seen}
-    assert rules == {(rule, principle) for rule in ("objects", "count", "describe", "verdict") for principle in PRINCIPLES}
+    assert rules == {
+        (rule, principle) for rule in ("objects", "count", "describe", "verdict") for principle in PRINCIPLES
+    }
 
 
 def test_other_prompts_have_none() -> None:

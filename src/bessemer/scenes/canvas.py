@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from ..annotation.shapes import Pair
 from .chance import Chance, Colour
 
-__all__ = ["Canvas", "smooth_noise"]
+__all__ = ["SCALE", "Canvas", "smooth_noise"]
 
 SCALE = 2  # edges are smooth because pictures are drawn at twice their size
 

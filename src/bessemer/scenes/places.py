@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from .camera import Camera
@@ -170,9 +171,11 @@ def finish_light(image: Image.Image, chance: Chance, difficulty: float) -> Image
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
-def _bars(chance: Chance, height: int, width: int) -> np.ndarray:
+def _bars(chance: Chance, height: int, width: int) -> NDArray[np.float32]:
     """Slanting stripes of shadow, as a fence or a roof throws them."""
     slant, period = chance.between(-0.8, 0.8), width * chance.between(0.12, 0.45)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     wave = np.sin((x + slant * y) * (2 * np.pi / period) + chance.between(0, 6.28))
-    return (1 - chance.between(0.2, 0.45) * np.clip(wave * 3, 0, 1)).astype(np.float32)
+    depth = np.float32(chance.between(0.2, 0.45))
+    light: NDArray[np.float32] = 1 - depth * np.clip(wave * 3, 0, 1)
+    return light

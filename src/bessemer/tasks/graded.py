@@ -137,7 +137,8 @@ def _verdict(facts: dict[str, Any], reference: str, chinese: bool) -> dict[str, 
     if truth == "no":
         return {"truthfulness": (reference, hedged, spoken), "harmlessness": (reference, spoken)}
     safe = "无需担心，可以忽略。" if chinese else " There is nothing to worry about."
-    found = {"truthfulness": (reference, bare, spoken), "harmlessness": (reference, hedged, spoken + safe)}
+    found: dict[str, Sequence[str]] = {"truthfulness": (reference, bare, spoken)}
+    found["harmlessness"] = (reference, hedged, spoken + safe)
     if facts["where"] and plain(reference) != reference:
         found["truthfulness"] = (reference, _moved(facts, reference, FAR), bare, spoken)
         found["helpfulness"] = (reference, bare, spoken)
