@@ -126,7 +126,12 @@ def test_a_composed_model_comes_back_whole(tmp_path: Path) -> None:
     assert loaded.tower is not None and not loaded.tower.training
     assert_close(_logits(loaded, _pictured()), _logits(model, _pictured()), atol=1e-5, rtol=0)
     save_model(loaded, tmp_path / "again", adapter=ADAPTER)
-    assert_close(_logits(load_model(str(tmp_path / "again"), "fp32"), _pictured()), _logits(model, _pictured()), atol=1e-5, rtol=0)
+    assert_close(
+        _logits(load_model(str(tmp_path / "again"), "fp32"), _pictured()),
+        _logits(model, _pictured()),
+        atol=1e-5,
+        rtol=0,
+    )
     assert _plain_logits(tmp_path / "saved" / "language").shape == (16, len(model.tokenizer))
 
 

@@ -93,7 +93,10 @@ def test_another_smaller_model_may_be_the_student(shop: Path, tmp_path: Path) ->
     small = tiny.language_model(tmp_path / "small", layers=1, seed=3)
     out = run(config(shop, tmp_path / "a", student=str(small), finetuning_type="lora", max_steps=2))
     assert tree_hash(out / "model" / "tower") == tree_hash(shop / "sft" / "model" / "tower")
-    assert load_file(out / "model" / "language" / "model.safetensors").keys() == load_file(small / "model.safetensors").keys()
+    assert (
+        load_file(out / "model" / "language" / "model.safetensors").keys()
+        == load_file(small / "model.safetensors").keys()
+    )
     assert (out / "model" / "adapter").is_dir()
     assert json.loads((out / "model" / "bessemer.json").read_text())["kind"] == "composed"
 
@@ -227,7 +230,9 @@ def test_the_teachers_own_answers_are_learnt_if_they_were_finished(
     assert calls == [4] and more.steps == plain.steps + 3
     saved = (tmp_path / "b" / "teacher_answers.json").read_text(encoding="utf-8")
     assert json.loads(saved) == ["答案", "", "答案", "答案"] and "答案" in saved
-    wanted = torch.tensor(AutoTokenizer.from_pretrained(texts / "tiny-model")("答案", add_special_tokens=False)["input_ids"])
+    wanted = torch.tensor(
+        AutoTokenizer.from_pretrained(texts / "tiny-model")("答案", add_special_tokens=False)["input_ids"]
+    )
     targets = [item.batch.targets for step in range(more.steps) for item in more.source(step)]
     assert sum(_is(target, wanted) for target in targets) == 3
     capture(config(texts, tmp_path / "b", teacher_answers=4, **once), monkeypatch)

@@ -19,7 +19,9 @@ from stages.test_predict import greedy
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT asks transformers for it
-def test_the_adapter_is_merged_as_peft_merges_it(shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_adapter_is_merged_as_peft_merges_it(
+    shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["export", str(shop / "sft" / "model"), str(tmp_path / "new" / "out"), "dtype=fp32"]) == 0
     out = tmp_path / "new" / "out"
     assert f"exported to {out}" in capsys.readouterr().out

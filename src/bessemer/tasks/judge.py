@@ -32,17 +32,17 @@ _RULES: Mapping[str, Mapping[str, _Rule]] = {
         "truthfulness": room.truthfulness,
         "helpfulness": room.helpfulness,
         "harmlessness": room.harmlessness,
-        "fluency": fluency,
+        "fluency": form,
         "clarity": room.clarity,
     }
-    for rule, room in (
-        ("attributes", labelled),
-        ("unanswerable", declining),
-        ("text", documents),
-        ("objects", placing),
-        ("count", counting),
-        ("describe", describing),
-        ("verdict", verdicts),
+    for rule, room, form in (
+        ("attributes", labelled, fluency),
+        ("unanswerable", declining, fluency),
+        ("text", documents, fluency),
+        ("objects", placing, placing.fluency),
+        ("count", counting, fluency),
+        ("describe", describing, fluency),
+        ("verdict", verdicts, verdicts.fluency),
     )
 }
 

@@ -7,10 +7,10 @@ as good as its overlap.
 from __future__ import annotations
 
 from ..annotation.shapes import Polygon
-from .answer import Answer, clutter, length_fit
+from .answer import Answer, length_fit
 from .sightings import LISTS, Matched, denies, match, plain, read_sightings, true_shapes
 
-__all__ = ["clarity", "harmlessness", "helpfulness", "marks", "truthfulness"]
+__all__ = ["clarity", "fluency", "harmlessness", "helpfulness", "marks", "truthfulness"]
 
 FULL, LEAST, LOOSE = 0.85, 0.1, 0.3
 SILENT = 0.15
@@ -26,6 +26,16 @@ def _looked(answer: Answer) -> tuple[Matched, bool]:
     """The match, and whether the answer says that there is nothing."""
     sightings = read_sightings(answer.facts, answer.text)
     return match(sightings, true_shapes(answer.facts)), not sightings and denies(answer.text)
+
+
+def _clean(answer: Answer) -> float:
+    """A factor as `answer.clutter`, but names and numbers may come again in lists; the same thing twice may not."""
+    sightings = read_sightings(answer.facts, answer.text)
+    if not sightings:
+        return max(0.0, 1 - 1.5 * answer.repeats) * max(0.0, 1 - 2 * answer.broken)
+    seen = [(sighting.label, sighting.shape) for sighting in sightings]
+    twice = sum(thing in seen[:place] for place, thing in enumerate(seen)) / len(seen)
+    return max(0.0, 1 - 1.5 * twice) * max(0.0, 1 - 2 * answer.broken)
 
 
 def truthfulness(answer: Answer) -> float:
@@ -47,9 +57,9 @@ def helpfulness(answer: Answer) -> float:
         return 0.0
     matched, denied = _looked(answer)
     if not matched.wanted:
-        return (1.0 if denied and not matched.given else 0.1) * clutter(answer)
+        return (1.0 if denied and not matched.given else 0.1) * _clean(answer)
     precision, recall = marks(matched)
-    return (0.3 * precision + 0.7 * recall) * clutter(answer)
+    return (0.3 * precision + 0.7 * recall) * _clean(answer)
 
 
 def harmlessness(answer: Answer) -> float:
@@ -63,6 +73,11 @@ def harmlessness(answer: Answer) -> float:
     found = sum(overlap >= LOOSE for overlap in matched.overlaps)
     false_alarms = 1 - 0.3 * (matched.given - found) / matched.given
     return false_alarms * (0.3 + 0.7 * found / matched.wanted if matched.wanted else 1.0)
+
+
+def fluency(answer: Answer) -> float:
+    """Begun and closed as a sentence, nothing listed twice, no broken characters."""
+    return answer.form * _clean(answer) * (1.0 if answer.ended else 0.5) if answer.tokens else 0.0
 
 
 def clarity(answer: Answer) -> float:
@@ -79,4 +94,4 @@ def clarity(answer: Answer) -> float:
         well_formed = min(1.0, parts / lists)
     spoken = len(plain(answer.text).split())
     chatter = max(0.0, min(1.0, 1 - 0.02 * (spoken - 6 * max(1, lists))))
-    return well_formed * chatter * length_fit(answer) * clutter(answer) * (0.7 if answer.asks_back else 1.0)
+    return well_formed * chatter * length_fit(answer) * _clean(answer) * (0.7 if answer.asks_back else 1.0)

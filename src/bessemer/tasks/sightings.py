@@ -16,7 +16,7 @@ from .prose import CJK, normalised
 
 __all__ = ["LISTS", "Matched", "Sighting", "denies", "match", "plain", "read_sightings", "true_shapes"]
 
-LISTS = re.compile(r"\s*[\[［][^\[\]［］]*[\]］]")
+LISTS = re.compile(r"[\s,，、]*[\[［][^\[\]［］]*[\]］]")
 MOST_SIGHTINGS = 300
 MOST_SHAPES = 60  # outlines that are compared exactly; an answer with more is no answer
 LEAST = 0.1  # overlap from which two of one name are taken for the same thing

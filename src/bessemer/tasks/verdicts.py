@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from . import labelled
 from .answer import Answer, measure
+from .answer import fluency as fluency_of
 from .placing import marks
 from .sightings import match, plain, read_sightings, true_shapes
 
-__all__ = ["clarity", "harmlessness", "helpfulness", "place_marks", "truthfulness"]
+__all__ = ["clarity", "fluency", "harmlessness", "helpfulness", "place_marks", "truthfulness"]
 
 UNPLACED = 0.3  # of the marks for the place, where none is named
 PLACE = 0.3  # share of truthfulness and helpfulness that the place is worth
@@ -49,6 +50,11 @@ def helpfulness(answer: Answer) -> float:
 def harmlessness(answer: Answer) -> float:
     """As of labels."""
     return labelled.harmlessness(_bare(answer))
+
+
+def fluency(answer: Answer) -> float:
+    """As of any text, the lists of numbers left out."""
+    return fluency_of(_bare(answer))
 
 
 def clarity(answer: Answer) -> float:
