@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
+from zipfile import is_zipfile
 
 from bessemer.annotation.formats.choices import Choices
 from bessemer.annotation.formats.exchange import (
@@ -92,8 +93,11 @@ def run(config: Config) -> Path:
 
 
 def _read(config: Config, choices: Choices) -> tuple[AnnotationSet, Notes]:
+    source = Path(config.source)
     images = Path(config.images) if config.images else None
-    annotations, notes = read(Path(config.source), config.format, images, choices)
+    if images is None and config.action == "import" and source.is_file() and not is_zipfile(source):
+        images = source.resolve().parent  # the photographs of a single file lie beside it or below
+    annotations, notes = read(source, config.format, images, choices)
     lines = notes.text().splitlines()
     print("\n".join(lines[:MAX_REMARKS]))
     if len(lines) > MAX_REMARKS:
@@ -118,11 +122,11 @@ def _check(config: Config, choices: Choices) -> Path:
 def _import(config: Config, choices: Choices) -> Path:
     source, target = Path(config.source), Path(config.target)
     annotations, notes = _read(config, choices)
-    folder = Path(config.images) if config.images else source
+    folder = Path(config.images) if config.images else source.resolve().parent if source.is_file() else source
     made = not (target / "edits.log").is_file()
     with create_project(target, target.resolve().name or "project") if made else open_project(target) as project:
-        if not folder.is_dir():
-            folder = _photographs(folder, target)
+        if not config.images and source.is_file() and is_zipfile(source):
+            folder = _photographs(source, target)
         added = add_folder(project, folder)
         for name, why in list(added.refused.items())[:MAX_REMARKS]:
             print(f"  left out: {name}: {why}", file=sys.stderr)
@@ -144,9 +148,7 @@ def _import(config: Config, choices: Choices) -> Path:
 
 
 def _photographs(source: Path, target: Path) -> Path:
-    """The folder that an archive's photographs are unpacked into, inside the project; of one file its own folder."""
-    if source.suffix.lower() == ".json" or source.suffix.lower() == ".xml":
-        return source.resolve().parent
+    """The folder that an archive's photographs are unpacked into, inside the project."""
     folder = target / "photographs" / source.stem
     temporary = target / "photographs" / f".{source.stem}.unpacking"
     shutil.rmtree(temporary, ignore_errors=True)
