@@ -175,7 +175,7 @@ def _convert(config: Config, choices: Choices) -> Path:
     with open_source(Path(config.images or config.source)) as photographs:
 
         def photograph(image: AnnotatedImage) -> bytes:
-            if image.name not in photographs.names:
+            if image.name not in photographs.listed:
                 raise UserError(f"{shown(image.name)}: no such photograph at hand, expected it in images or the source")
             return photographs.read(image.name, MAX_BYTES)
 

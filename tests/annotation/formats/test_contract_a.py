@@ -56,6 +56,7 @@ def told(folder: Path) -> dict[str, Any]:
             found[file.name] = top = json.loads(file.read_text(encoding="utf-8"))
             if "annotations" in top and isinstance(top, dict):
                 top["annotations"].sort(key=lambda row: row["id"])
+                top["images"].sort(key=lambda row: row["id"])  # the order of COCO's rows says nothing
         elif file.suffix == ".xml" and file.name != "label_config.xml":
             found[file.name] = to_tree(parse_xml(file.read_bytes(), file.name))
         elif file.suffix == ".yaml":

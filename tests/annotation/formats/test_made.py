@@ -17,7 +17,17 @@ from bessemer.annotation.formats.table import read, write
 from bessemer.annotation.formats.xml import Element, parse_xml, to_tree
 from bessemer.annotation.geometry import to_upright
 from bessemer.annotation.rle import array_from_mask
-from bessemer.annotation.shapes import AnnotationSet, Box, Mask, Point, Polygon, RotatedBox
+from bessemer.annotation.shapes import (
+    AnnotatedImage,
+    Annotation,
+    AnnotationSet,
+    Box,
+    Label,
+    Mask,
+    Point,
+    Polygon,
+    RotatedBox,
+)
 
 MADE = Path(__file__).parent / "made"
 # folder or file -> format, folder of photographs
@@ -173,6 +183,30 @@ def test_what_was_changed_is_written_and_the_rest_kept(tmp_path: Path) -> None:
         and rows[2]["segmentation"] == [[0, 0, 4, 0, 4, 4, 0, 4]]
     )
     assert rows[2]["track_id"] == 4 and rows[2]["category_id"] == 7 and before[2]["area"] == 60.1
+
+
+def test_coco_by_hand(tmp_path: Path) -> None:
+    """The row of a mask and of a box, and the file of a caption, without a tool between."""
+    mask = Mask((1, 2, 3), 2, 3)  # of 2 rows and 3 columns: pixels (1, 0) and (0, 1)
+    said = (Annotation("7", "b", mask), Annotation("x", "a", Box(1, 0.5, 2, 1)), Annotation("c", text="说"))
+    image = AnnotatedImage("p/甲.jpg", 3, 2, annotations=said)
+    write(AnnotationSet((image,), (Label("a"), Label("b"))), tmp_path / "out", "coco")
+    top = json.loads((tmp_path / "out" / "annotations.json").read_text(encoding="utf-8"))
+    own = {"bessemer": {"source": "human"}}
+    common = {"image_id": 1, "iscrowd": 0, **own}
+    rle = {"size": [2, 3], "counts": "123"}
+    assert top == {
+        "images": [{"id": 1, "file_name": "p/甲.jpg", "width": 3, "height": 2}],
+        "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}],
+        "annotations": [
+            {"id": 7, "category_id": 2, "segmentation": rle, "bbox": [0, 0, 2, 2], "area": 2, **common},
+            {"id": 1, "category_id": 1, "segmentation": [], "bbox": [1, 0.5, 2, 1], "area": 2, **common},
+        ],
+    }
+    captions = json.loads((tmp_path / "out" / "captions.json").read_text(encoding="utf-8"))
+    assert (
+        captions["annotations"] == [{"id": 1, "image_id": 1, "caption": "说", **own}] and "categories" not in captions
+    )
 
 
 def test_upright_means_what_pillow_means() -> None:

@@ -12,7 +12,7 @@ import stat
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -37,6 +37,10 @@ class Source:
     place: Path
     names: tuple[str, ...]
     archive: zipfile.ZipFile | None = None
+    listed: frozenset[str] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "listed", frozenset(self.names))
 
     def shown(self, name: str) -> str:
         """The file for a message."""
@@ -44,7 +48,7 @@ class Source:
 
     def read(self, name: str, limit: int = MAX_ANNOTATION_BYTES) -> bytes:
         """The bytes of a file of the listing. Raises UserError: more than `limit`, unreadable, damaged."""
-        assert name in self.names
+        need(name in self.listed, f"{shown(self.place)}: no {shown(name)}", "a file of the listing")
         try:
             if self.archive is not None:
                 need(self.archive.getinfo(name).file_size <= limit, f"{self.shown(name)}: too large", f"{limit} bytes")
