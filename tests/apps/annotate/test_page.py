@@ -112,7 +112,7 @@ def test_a_morning(window: Browser, tmp_path: Path) -> None:
         window.wait(SAVED, "saved")
 
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.communicate()
         window.press("b")
         window.drag(on_screen(window, (400, 420), (500, 520)))
         window.wait(SAVED, "offline")
@@ -134,9 +134,7 @@ def test_a_morning(window: Browser, tmp_path: Path) -> None:
         assert [line for line in window.complaints() if "ERR_CONNECTION_REFUSED" not in line] == []
     finally:
         process.terminate()
-        process.wait(20)
-        if process.stdout:
-            process.stdout.close()
+        process.communicate(timeout=30)
     with open_project(directory) as project:
         found = document(project, 1, "ann")
         assert found.state == "accepted"
@@ -179,16 +177,16 @@ def rank_with_keys(window: Browser) -> None:
 
 
 def drag_letter(window: Browser, column: int, place: int, tier: str) -> None:
+    chip, home = f".chip-letter[data-column='{column}'][data-place='{place}']", f".tier[data-column='{column}'][data-tier='{tier}']"
     start_, end = window.js(
-        "const middle = (n) => { n.scrollIntoView({block: 'nearest'}); const b = n.getBoundingClientRect(); return [b.left + b.width / 2, b.top + b.height / 2]; };"
-        "const [c, p, t] = arguments; const chip = `.chip-letter[data-column='${c}'][data-place='${p}']`;"
-        "const to = middle(document.querySelector(`.tier[data-column='${c}'][data-tier='${t}']`));"
-        "return [middle(document.querySelector(chip)), to]",
-        column, place, tier,
-    )  # fmt: skip
+        "const both = [...arguments].map((selector) => document.querySelector(selector));"
+        "for (const node of both) node.scrollIntoView({block: 'nearest'});"
+        "return both.map((node) => { const b = node.getBoundingClientRect(); return [b.left + b.width / 2, b.top + b.height / 2]; })",
+        chip,
+        home,
+    )
     window.drag([start_, ((start_[0] + end[0]) / 2, (start_[1] + end[1]) / 2), end])
-    found = "return document.querySelector(`.tier[data-tier='${arguments[0]}'] [data-column='${arguments[1]}'][data-place='${arguments[2]}']`) !== null"
-    window.wait(found, tier, column, place)
+    window.wait("return document.querySelector(arguments[0]) !== null", f"{home} {chip}")
 
 
 def test_the_keyboard_is_enough(window: Browser, served: Server) -> None:
@@ -445,7 +443,7 @@ def quiet(window: Browser) -> None:
         )
         == 0
     )
-    assert [line for line in window.complaints() if "favicon" not in line] == []
+    assert [line for line in window.complaints() if "409 (Conflict)" not in line] == []
 
 
 def test_no_text_runs(window: Browser, tmp_path: Path) -> None:
@@ -528,7 +526,7 @@ def test_the_page_speaks_chinese(window: Browser, served: Server) -> None:
     window.wait("return document.documentElement.lang === 'zh-CN' && document.body.dataset.ready")
     for page, word in (("rank", "排序"), ("agreement", "一致性"), ("review", "审核"), ("draw", "标注")):
         window.click(f"[data-page={page}]")
-        assert window.js("return document.querySelector('.pages .on').textContent") == word
+        window.wait("return document.querySelector('.pages .on').textContent === arguments[0]", word)
         time.sleep(0.3)
     window.press("?")
     text = window.wait("return document.querySelector('dialog')?.innerText")

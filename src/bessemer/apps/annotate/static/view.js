@@ -312,7 +312,8 @@ export class View {
     for (const id of this.doc.grid.near([x - t, y - t, x + t, y + t])) {
       const annotation = this.doc.byId.get(id);
       if (!annotation || this.doc.hidden.has(id) || !contains(annotation.shape, x, y, t)) continue;
-      const size = area(annotation.shape);
+      const inside = annotation.shape.kind === "point" || contains(annotation.shape, x, y, 0);
+      const size = area(annotation.shape) + (inside ? 0 : 1e12); // beside the outline counts where nothing is under the cursor
       if (!best || size < best.size) best = { annotation, size };
     }
     return best?.annotation ?? null;
