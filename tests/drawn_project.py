@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +19,9 @@ from bessemer.annotation.store import Project, create_project
 from bessemer.data.images import image_ref
 from bessemer.data.records import Message, Prompt
 
+DEPTH = AttributeDefinition("depth", "select", ("shallow", "deep"))
 LABELS = (
-    Label("crack", attributes=(AttributeDefinition("depth", "select", ("shallow", "deep")), AttributeDefinition("sure", "checkbox"))),
+    Label("crack", attributes=(DEPTH, AttributeDefinition("sure", "checkbox"))),
     Label("inactive area"), Label("finger interruption"), Label("材料缺陷"), Label("busbar"),
 )  # fmt: skip
 PRINCIPLES = ("truthfulness", "helpfulness", "harmlessness", "fluency", "clarity")
@@ -32,9 +35,18 @@ ANSWERS = (
 )
 
 
+def features(seed: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """The points of the crack and the corners of the dark area of a cell."""
+    draw_of = random.Random(seed)
+    points = [(draw_of.randint(60, 160), draw_of.randint(30, 120))]
+    while points[-1][1] < 520 and len(points) < 14:
+        points.append((points[-1][0] + draw_of.randint(-5, 32), points[-1][1] + draw_of.randint(24, 52)))
+    left = 340 + draw_of.randint(0, 80)
+    return points, [(left, 212), (left + 160, 178), (left + 186, 328), (left + 30, 350)]
+
+
 def cell(seed: int, size: int = 640) -> Image.Image:
     """Something like an electroluminescence photograph of a solar cell."""
-    draw_of = random.Random(seed)
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:size, 0:size] / size
     light = 150 + 55 * np.sin(2.4 * x + seed) * np.cos(1.7 * y) + rng.normal(0, 9, (size, size))
@@ -44,12 +56,9 @@ def cell(seed: int, size: int = 640) -> Image.Image:
         draw.rectangle([0, k * size // 4 - 5, size, k * size // 4 + 5], fill=58)
     for k in range(0, size, 13):
         draw.line([k, 0, k, size], fill=int(118 + 30 * np.sin(k / 60)), width=1)
-    points = [(draw_of.randint(40, 200), draw_of.randint(30, 150))]
-    while points[-1][1] < size - 120 and len(points) < 14:
-        points.append((points[-1][0] + draw_of.randint(-15, 55), points[-1][1] + draw_of.randint(20, 60)))
-    draw.line(points, fill=25, width=4)
-    left = size // 2 + draw_of.randint(0, 120)
-    draw.polygon([(left, 210), (left + 160, 175), (left + 190, 330), (left + 30, 350)], fill=46)
+    crack, dark = features(seed)
+    draw.line(crack, fill=25, width=4)
+    draw.polygon(dark, fill=46)
     return image.filter(ImageFilter.GaussianBlur(1.1)).convert("RGB")
 
 
@@ -57,14 +66,22 @@ def polygon(*points: tuple[float, float]) -> Polygon:
     return Polygon(((tuple(points),),))
 
 
-def shapes_of(shift: float) -> list[Annotation]:
-    """What a careful person draws on such a photograph, moved by some pixels."""
-    s = shift
+def around_crack(seed: int, wide: float) -> RotatedBox:
+    """A rotated box along the crack of a cell."""
+    (x0, y0), (x1, y1) = features(seed)[0][0], features(seed)[0][-1]
+    long, angle = math.hypot(x1 - x0, y1 - y0), math.degrees(math.atan2(y1 - y0, x1 - x0))
+    return RotatedBox((x0 + x1) / 2, (y0 + y1) / 2, long + 24, wide, angle)
+
+
+def shapes_of(shift: float, image: int = 1) -> list[Annotation]:
+    """What a careful person draws on an image of the project, moved by some pixels."""
+    s, dark = shift, features(image - 1)[1]
+    crack = around_crack(image - 1, 62 + s / 2)
     return [
-        Annotation("a", "crack", RotatedBox(210 + s, 240, 360, 60 + s / 2, 62), attributes={"depth": "deep"}),
-        Annotation("b", "inactive area", polygon((370 + s, 212), (530, 178 + s), (555, 328), (400, 350 + s))),
+        Annotation("a", "crack", replace(crack, cx=crack.cx + s), attributes={"depth": "deep"}),
+        Annotation("b", "inactive area", polygon(*((x + s, y) for x, y in dark))),
         Annotation("c", "busbar", Box(2, 152 + s, 630, 16)),
-        Annotation("d", "材料缺陷", Point(90 + s, 520)),
+        Annotation("d", "材料缺陷", Point(90 + s, 590)),
         Annotation("e", text="A crack from the upper left; a dark area that carries no current. 裂纹。"),
         Annotation("f", scene="equipment"),
     ]
@@ -82,12 +99,13 @@ def make_project(directory: Path, folder: Path, count: int = 8) -> Project:
     project = create_project(directory, "roof-east")
     add_folder(project, folder)
     save_labels(project, 0, LABELS, "ann")
-    proposed = [
-        Annotation("p", "crack", RotatedBox(205, 236, 350, 52, 61), score=0.91),
-        Annotation("q", "inactive area", polygon((372, 215), (528, 180), (548, 325), (405, 346)), score=0.58),
-        Annotation("r", "finger interruption", Box(300, 420, 90, 44), score=0.34),
-    ]
     for image in (1, 2, 4):
+        dark = features(image - 1)[1]
+        proposed = [
+            Annotation("p", "crack", around_crack(image - 1, 48), score=0.91),
+            Annotation("q", "inactive area", polygon(*((x + 5, y - 4) for x, y in dark)), score=0.58),
+            Annotation("r", "finger interruption", Box(300, 420, 90, 44), score=0.34),
+        ]
         import_predictions(project, "detector-3", [(image, proposed)])
     ask = "What is wrong with this cell, and what should be done?"
     tasks = []
@@ -103,7 +121,7 @@ def work_of_many(project: Project) -> None:
     """Finished work of two more people on images 5 to 8, one review, rankings of two people."""
     for image in (5, 6, 7, 8):
         for person, shift in (("bo", 0.0), ("chen", 4.0 * (image - 4))):
-            drawn = shapes_of(shift)
+            drawn = shapes_of(shift, image)
             if person == "chen" and image == 6:
                 drawn[1] = Annotation("b", "finger interruption", drawn[1].shape)
             save(project, image, person, 0, drawn)

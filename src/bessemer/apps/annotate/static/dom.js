@@ -92,6 +92,7 @@ export function dialog(title, body, actions = [], { wide = false, must = false }
   box.addEventListener("keydown", (event) => event.stopPropagation());
   document.body.append(box);
   box.showModal();
+  if (must) box.querySelector(".primary")?.focus(); // Enter by habit must not throw anything away
   return close;
 }
 

@@ -145,7 +145,7 @@ export class Inspector {
     const known = app.labels.find((label) => label.name === annotation.label);
     const { shape } = annotation;
     fill(this.chosen,
-      head(annotation.label ?? t("labels.unlabelled"), this.actions()),
+      el("div", { class: "block-head named" }, el("h3", { title: annotation.label }, annotation.label ?? t("labels.unlabelled")), this.actions()),
       shape ? el("div", { class: "facts" }, facts(shape)) : null,
       shape?.kind === "polygon" ? el("div", { class: "actions" },
         button("plus", withKey(t("key.draw.part"), "draw.part"), () => emit("action", "draw.part"), t("polygon.part")),

@@ -6,7 +6,7 @@ import { button, el, fill, toast } from "./dom.js";
 import { Drawing } from "./draw.js";
 import { actionOf, showHelp, withKey } from "./keys.js";
 import { refreshLabels, takeLabels } from "./labels.js";
-import { flush, startOutbox } from "./outbox.js";
+import { announce, flush, startOutbox } from "./outbox.js";
 import { Ranking } from "./rank.js";
 import { app, emit, keepSetting, on, setting } from "./state.js";
 import { language, setLanguage, t } from "./strings.js";
@@ -82,6 +82,7 @@ async function show(name, reviewing = app.reviewing) {
   try {
     if (page === "draw" && reviewing !== app.reviewing) await pages.draw.setReviewing(reviewing && app.session.reviews);
     drawNavigation();
+    if (page !== "rank") announce();
     if (page === "draw") pages.draw.view.resize();
     else await pages[page].open();
   } catch (error) {

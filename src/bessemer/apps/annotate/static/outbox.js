@@ -206,12 +206,11 @@ export function resolve(image, base, annotations) {
   put(image, base, annotations, entry?.decisions ?? []);
 }
 
-function announce() {
+/** Say again how the saving of images stands. */
+export function announce() {
   if (stuck.size) state = "conflict";
   else if (entries.size === 0) state = "saved";
   else if (!failures) state = "saving";
   else if (state !== "out") state = "offline";
   emit("save-state", { state, waiting: entries.size });
 }
-
-export const saveState = () => state;

@@ -241,11 +241,12 @@ export class View {
     context.font = "600 11px system-ui, 'Noto Sans CJK SC', sans-serif";
     const short = text.length > 40 ? `${text.slice(0, 39)}…` : text;
     const width = context.measureText(short).width + 8;
-    const y = Math.max(0, sy - 16);
+    const x = annotation.shape.kind === "point" ? sx + 9 : sx;
+    const y = Math.max(0, sy - (annotation.shape.kind === "point" ? 8 : 16));
     context.fillStyle = colorOf(annotation.label);
-    context.fillRect(sx - 1, y, width, 15);
+    context.fillRect(x - 1, y, width, 15);
     context.fillStyle = "#0b0d10";
-    context.fillText(short, sx + 3, y + 11.5);
+    context.fillText(short, x + 3, y + 11.5);
     context.restore();
   }
 

@@ -1,0 +1,143 @@
+"""How quick the annotation page is: 10,000 images and 100,000 shapes opened, the next image, 5,000 shapes moved about.
+
+Needs chromium and chromium-driver. Photographs are 1600 x 1200 JPEGs of noise and gradients, 300 different ones.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from browser import Browser, browser
+
+from bessemer.annotation.documents import save, save_all, save_labels
+from bessemer.annotation.intake import add_folder
+from bessemer.annotation.listing import add_images, image
+from bessemer.annotation.shapes import Annotation, Box, Label
+from bessemer.annotation.store import Project, create_project, open_project
+from bessemer.apps.annotate.desk import Desk
+from bessemer.apps.annotate.messages import Person
+from bessemer.apps.annotate.pixels import Pictures
+from bessemer.apps.annotate.server import Server
+from bessemer.apps.annotate.sessions import Sessions
+
+IMAGES, DIFFERENT, STEPS = 10_000, 300, 120
+READY = "return document.body && document.body.dataset.ready"
+NAME = "return document.querySelector('.image-name')?.textContent"
+PAN = """
+const host = document.querySelector('.canvas'), box = host.getBoundingClientRect(), times = [];
+const at = (x, y) => ({ clientX: box.left + x, clientY: box.top + y, bubbles: true, button: 1, pointerId: 1 });
+return (async () => {
+  host.setPointerCapture = () => {};
+  host.dispatchEvent(new PointerEvent('pointerdown', at(300, 300)));
+  for (let n = 0; n < 60; n += 1) {
+    const began = performance.now();
+    host.dispatchEvent(new PointerEvent('pointermove', at(300 + 3 * (n % 20), 300 + 2 * (n % 20))));
+    await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+    times.push(performance.now() - began);
+  }
+  host.dispatchEvent(new PointerEvent('pointerup', at(300, 300)));
+  return times;
+})();
+"""
+
+
+def photographs(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[0:1200, 0:1600]
+    for number in range(DIFFERENT):
+        light = 120 + 60 * np.sin(x / (200 + number)) + rng.normal(0, 6, x.shape)
+        Image.fromarray(np.clip(light, 0, 255).astype(np.uint8)).save(folder / f"{number:05d}.jpg", quality=90)
+
+
+def filled(place: Path) -> Project:
+    """10,000 images (links to 300 files) with ten boxes each."""
+    folder = place / "photographs"
+    folder.mkdir()
+    photographs(folder)
+    project = create_project(place / "project", "many")
+    first = add_folder(project, folder).ids
+    facts = [image(project, id) for id in first]
+    more = []
+    for number in range(DIFFERENT, IMAGES):
+        name = f"{number:05d}.jpg"
+        os.link(folder / facts[number % DIFFERENT].name, folder / name)
+        more.append(replace(facts[number % DIFFERENT], name=name))
+    ids = [*first, *add_images(project, folder, more)]
+    save_labels(project, 0, [Label("crack"), Label("spill"), Label("helmet")], "ann")
+    boxes = [Annotation(str(n), ("crack", "spill", "helmet")[n % 3], Box(n * 150, n * 100, 120, 90)) for n in range(10)]
+    save_all(project, [(id, "ann", 0, boxes) for id in ids], stamp=True)
+    many = [Annotation(str(n), "crack" if n % 2 else "spill", Box(n % 100 * 16, n // 100 * 24, 12, 18)) for n in range(5_000)]
+    save(project, ids[STEPS + 1], "ann", 1, many)
+    return project
+
+
+def next_images(window: Browser) -> list[float]:
+    """Milliseconds from the key to the next image's document and pixels on the canvas."""
+    times = []
+    for _ in range(STEPS):
+        before = window.js(NAME)
+        times.append(
+            window.call(
+                "POST",
+                "/execute/async",
+                {
+                    "script": "const done = arguments[arguments.length - 1], before = arguments[0], began = performance.now();"
+                    "dispatchEvent(new KeyboardEvent('keydown', {key: 'PageDown', bubbles: true}));"
+                    "const pixel = () => { const c = document.querySelector('canvas.picture');"
+                    "const p = c.getContext('2d').getImageData(c.width / 2, c.height / 2, 1, 1).data;"
+                    "p[3] && p[0] !== 0x1b ? done(performance.now() - began) : setTimeout(pixel, 2); };"
+                    "const look = () => document.querySelector('.image-name').textContent === before"
+                    "? setTimeout(look, 2) : requestAnimationFrame(() => setTimeout(pixel)); look();",
+                    "args": [before],
+                },
+            )
+        )
+        time.sleep(0.15)  # a person looks at it; meanwhile the one after is fetched
+    return times
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(temporary)
+        filled(place).close()
+        Path("/proc/self/clear_refs").write_text("5")  # the peak of memory begins anew
+        began = time.perf_counter()
+        project = open_project(place / "project")
+        opened = time.perf_counter() - began
+        sessions = Sessions((Person("ann", True, True),), place / "state.json", project.directory)
+        server = Server(Desk(project, "many", sessions, Pictures(project)))
+        server.start()
+        with browser(place / "profile") as window:
+            window.open(server.link("ann"))
+            window.wait(READY)
+            began = time.perf_counter()
+            window.open(f"http://127.0.0.1:{server.port}/")
+            window.wait(READY)
+            page = time.perf_counter() - began
+            print(f"project of {IMAGES} images, {IMAGES * 10 + 5_000} shapes: opened {opened:.2f} s, page {page:.2f} s")
+            times = sorted(next_images(window))
+            print(f"next image: median {statistics.median(times):.0f} ms, 95th percentile {times[int(0.95 * STEPS)]:.0f} ms")
+            window.press("PageDown")
+            window.wait("return document.querySelector('.block.grow .count').textContent === '5000'")
+            frames = sorted(window.js(PAN))
+            print(f"5,000 shapes, a frame of panning: median {statistics.median(frames):.0f} ms, slowest {frames[-1]:.0f} ms")
+        status = Path("/proc/self/status").read_text()
+        peak = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
+        print(f"server: {int(peak) // 1024} MB at most (PyTorch's import included)")
+        server.close()
+        project.close()
+
+
+if __name__ == "__main__":
+    main()
