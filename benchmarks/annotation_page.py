@@ -18,8 +18,6 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from browser import Browser, browser
-
 from bessemer.annotation.documents import save, save_all, save_labels
 from bessemer.annotation.intake import add_folder
 from bessemer.annotation.listing import add_images, image
@@ -30,6 +28,7 @@ from bessemer.apps.annotate.messages import Person
 from bessemer.apps.annotate.pixels import Pictures
 from bessemer.apps.annotate.server import Server
 from bessemer.apps.annotate.sessions import Sessions
+from browser import Browser, browser
 
 IMAGES, DIFFERENT, STEPS = 10_000, 300, 120
 READY = "return document.body && document.body.dataset.ready"
@@ -77,7 +76,8 @@ def filled(place: Path) -> Project:
     save_labels(project, 0, [Label("crack"), Label("spill"), Label("helmet")], "ann")
     boxes = [Annotation(str(n), ("crack", "spill", "helmet")[n % 3], Box(n * 150, n * 100, 120, 90)) for n in range(10)]
     save_all(project, [(id, "ann", 0, boxes) for id in ids], stamp=True)
-    many = [Annotation(str(n), "crack" if n % 2 else "spill", Box(n % 100 * 16, n // 100 * 24, 12, 18)) for n in range(5_000)]
+    places = [Box(n % 100 * 16, n // 100 * 24, 12, 18) for n in range(5_000)]
+    many = [Annotation(str(n), "crack" if n % 2 else "spill", place) for n, place in enumerate(places)]
     save(project, ids[STEPS + 1], "ann", 1, many)
     return project
 
@@ -92,7 +92,8 @@ def next_images(window: Browser) -> list[float]:
                 "POST",
                 "/execute/async",
                 {
-                    "script": "const done = arguments[arguments.length - 1], before = arguments[0], began = performance.now();"
+                    "script": "const done = arguments[arguments.length - 1], before = arguments[0];"
+                    "const began = performance.now();"
                     "dispatchEvent(new KeyboardEvent('keydown', {key: 'PageDown', bubbles: true}));"
                     "const pixel = () => { const c = document.querySelector('canvas.picture');"
                     "const p = c.getContext('2d').getImageData(c.width / 2, c.height / 2, 1, 1).data;"
@@ -127,11 +128,13 @@ def main() -> None:
             page = time.perf_counter() - began
             print(f"project of {IMAGES} images, {IMAGES * 10 + 5_000} shapes: opened {opened:.2f} s, page {page:.2f} s")
             times = sorted(next_images(window))
-            print(f"next image: median {statistics.median(times):.0f} ms, 95th percentile {times[int(0.95 * STEPS)]:.0f} ms")
+            late = times[int(0.95 * STEPS)]
+            print(f"next image: median {statistics.median(times):.0f} ms, 95th percentile {late:.0f} ms")
             window.press("PageDown")
             window.wait("return document.querySelector('.block.grow .count').textContent === '5000'")
             frames = sorted(window.js(PAN))
-            print(f"5,000 shapes, a frame of panning: median {statistics.median(frames):.0f} ms, slowest {frames[-1]:.0f} ms")
+            middle = statistics.median(frames)
+            print(f"5,000 shapes, a frame of panning: median {middle:.0f} ms, slowest {frames[-1]:.0f} ms")
         status = Path("/proc/self/status").read_text()
         peak = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
         print(f"server: {int(peak) // 1024} MB at most (PyTorch's import included)")

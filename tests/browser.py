@@ -131,3 +131,30 @@ def browser(profile: Path, size: tuple[int, int] = (1440, 900), language: str = 
         process.wait(20)
         if process.stdout:
             process.stdout.close()
+
+
+READY = "return document.body && document.body.dataset.ready"
+SAVED = "return document.querySelector('.save-state').dataset.state === arguments[0]"
+
+
+def enter_anew(window: Browser, link: str) -> None:
+    """Enter as somebody who was never here."""
+    window.open(link)
+    window.wait(READY)
+    window.js("localStorage.clear(); sessionStorage.clear(); indexedDB.deleteDatabase('bessemer')")
+    window.open(link)
+    window.wait(READY)
+    window.hover((700, 5))  # away from the canvas
+    window.complaints()
+
+
+def on_screen(
+    window: Browser, *points: tuple[float, float], size: tuple[int, int] = (640, 640)
+) -> list[tuple[float, float]]:
+    """Where points of an image that fills the canvas are in the window."""
+    left, top, width, height = window.js(
+        "const b = document.querySelector('.canvas').getBoundingClientRect(); return [b.left, b.top, b.width, b.height]"
+    )
+    scale = min((width - 32) / size[0], (height - 32) / size[1])
+    x0, y0 = left + (width - size[0] * scale) / 2, top + (height - size[1] * scale) / 2
+    return [(x0 + x * scale, y0 + y * scale) for x, y in points]

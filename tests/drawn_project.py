@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from bessemer.annotation.documents import review, save, save_labels, submit
@@ -136,3 +137,8 @@ def work_of_many(project: Project) -> None:
             turn = ranking_turn(project, task, person)
             every = dict.fromkeys(PRINCIPLES, ranks) | {"fluency": (1, 1, 2, 4)}
             save_ranking(project, task, person, 0, every, turn.shown_order)
+
+
+def assert_box(shape: object, x: float, y: float, width: float, height: float) -> None:
+    assert isinstance(shape, Box)
+    assert (shape.x, shape.y, shape.width, shape.height) == pytest.approx((x, y, width, height), abs=2)

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from bessemer.apps.annotate.messages import Person
 from bessemer.apps.annotate.server import Server
 
+ME = (Person("ann", True, True),)
 PEOPLE = (Person("ann", True, False), Person("bo", True, False), Person("dora", False, True))
 
 

@@ -14,11 +14,9 @@ from bessemer.apps.annotate.messages import Person
 from bessemer.apps.annotate.pixels import Pictures
 from bessemer.apps.annotate.server import Server
 from bessemer.apps.annotate.sessions import Sessions
-from browser import Browser, browser
+from browser import READY, Browser, browser
 from drawn_project import make_project, shapes_of, work_of_many
 from page_client import enter
-
-READY = "return document.body && document.body.dataset.ready"
 
 
 def drawing(window: Browser, server: Server, folder: Path) -> None:
@@ -65,7 +63,7 @@ def other_pages(window: Browser, folder: Path) -> None:
     """Ranking with ties, review, the dashboard, Chinese, light."""
     window.click("[data-page=rank]")
     window.wait("return document.querySelectorAll('.principle').length === 5")
-    window.press("1", "2", "2", "4", "ArrowRight", "ArrowUp", "ArrowUp", "ArrowUp", "3", "1", "2", "0", "ArrowRight", "n", "ArrowUp")
+    window.press("1", "2", "2", "4", "ArrowRight", *["ArrowUp"] * 3, "3", "1", "2", "0", "ArrowRight", "n", "ArrowUp")
     time.sleep(0.6)
     window.screenshot(folder / "rank.png")
     window.click("[data-page=review]")

@@ -54,7 +54,9 @@ def answers(path: Path) -> Path:
 def test_a_folder_of_photographs_becomes_a_project_beside_it(
     photographs: Path, stopped: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = Config(str(photographs), labels=["crack", "spill"], answers=str(answers(photographs.parent / "r.jsonl")), annotators=["ann", "bo"], reviewers=["dora"], open_browser=False)  # fmt: skip
+    questions = str(answers(photographs.parent / "r.jsonl"))
+    people = {"annotators": ["ann", "bo"], "reviewers": ["dora"]}
+    config = Config(str(photographs), labels=["crack", "spill"], answers=questions, **people, open_browser=False)
     before = sorted(photographs.iterdir())
     directory = run(config)
     printed = capsys.readouterr().out
@@ -112,7 +114,9 @@ def test_an_exposed_server_says_so(
     assert "WARNING: other machines can reach this server" in capsys.readouterr().out
 
 
-def test_the_browser_is_opened_without_the_token_on_a_command_line(photographs: Path, stopped: None, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_the_browser_is_opened_without_the_token_on_a_command_line(
+    photographs: Path, stopped: None, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """S9: by a file that only the user reads, and which is gone afterwards."""
     seen: list[tuple[str, str, int]] = []
 

@@ -83,8 +83,9 @@ def predictions(project: Project, image: int, annotator: str, model_version: str
     with project.read() as db:
         rows = db.execute(
             "SELECT p.id, p.image, p.model_version, p.score, p.body, nullif(d.decision, 'open'), "
-            "coalesce(d.annotation, '') FROM predictions p LEFT JOIN decisions d ON d.prediction = p.id AND d.annotator = ? "
-            "WHERE p.image = ? AND p.current AND ? IN ('', p.model_version) ORDER BY p.id",
+            "coalesce(d.annotation, '') FROM predictions p LEFT JOIN decisions d "
+            "ON d.prediction = p.id AND d.annotator = ? WHERE p.image = ? AND p.current AND ? IN ('', p.model_version) "
+            "ORDER BY p.id",
             (annotator, image, model_version),
         ).fetchall()
     return [

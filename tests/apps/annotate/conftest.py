@@ -10,8 +10,9 @@ from bessemer.apps.annotate.desk import Desk
 from bessemer.apps.annotate.pixels import Pictures
 from bessemer.apps.annotate.server import Server
 from bessemer.apps.annotate.sessions import Sessions
+from browser import CHROMIUM, DRIVER, MISSING, Browser, browser
 from drawn_project import make_project
-from page_client import PEOPLE, Client, enter
+from page_client import ME, PEOPLE, Client, enter
 
 
 @pytest.fixture
@@ -53,3 +54,22 @@ def dora(server: Server) -> Client:
 @pytest.fixture
 def stranger(server: Server) -> Client:
     return Client(server)
+
+
+@pytest.fixture(scope="session")
+def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A real browser, one for all tests."""
+    if not (CHROMIUM and DRIVER):
+        pytest.skip(MISSING)
+    with browser(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Server]:
+    with make_project(tmp_path / "project", tmp_path / "photographs", 4) as project:
+        sessions = Sessions(ME, tmp_path / "state.json", project.directory)
+        server = Server(Desk(project, "roof-east", sessions, Pictures(project)), log=lambda line: None)
+        server.start()
+        yield server
+        server.close()

@@ -47,7 +47,9 @@ def test_class_agreement_by_hand() -> None:
     """Image 1: x agreed (2 of 2 said), y said once; image 2: x and y at one place, x agreed."""
     items = [
         AgreementItem(1, 100, 100, {"a": (box("1", "x", 0), box("2", "y", 50)), "b": (box("1", "x", 0),)}),
-        AgreementItem(2, 100, 100, {"a": (box("1", "x", 0), box("2", "x", 50)), "b": (box("1", "y", 1), box("2", "x", 50))}),
+        AgreementItem(
+            2, 100, 100, {"a": (box("1", "x", 0), box("2", "x", 50)), "b": (box("1", "y", 1), box("2", "x", 50))}
+        ),
     ]  # fmt: skip
     found = class_agreement(items)
     rows = {row["label"]: row for row in found["classes"]}

@@ -84,15 +84,20 @@ def test_limits_of_bodies_heads_and_queries(server: Server, ann: Client) -> None
     assert ann.get(f"/api/images?limit={10**9}").status == 422
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"1", b"\xff", b'{"a": NaN}', b"[" * 100_000, b'{"version": ' + b"9" * 5_000 + b"}", b'{"a":"\xed\xa0\x80"}'])  # fmt: skip
+@pytest.mark.parametrize("body", [
+    b"", b"{", b"[]", b"1", b"\xff", b'{"a": NaN}', b"[" * 100_000, b'{"version": ' + b"9" * 5_000 + b"}",
+    b'{"a":"\xed\xa0\x80"}',
+])  # fmt: skip
 def test_bodies_that_are_no_json_object(ann: Client, body: bytes) -> None:
     headers = {"Origin": f"http://{ann.host}", "X-Bessemer": "ann", "Content-Type": "application/json"}
     assert ann.send("POST", "/api/images/1/save", body, headers).status == 400
 
 
 @pytest.mark.parametrize("annotation", [
-    {"id": "1", "shape": {"kind": "box", "x": 0, "y": 0, "width": -1, "height": 1}}, {"id": "1", "shape": {"kind": "svg"}},
-    {"id": "1", "shape": {"kind": "box", "x": 1e300, "y": 0, "width": 1, "height": 1}}, {"id": ""}, {"id": 1}, {}, "x", None,
+    {"id": "1", "shape": {"kind": "box", "x": 0, "y": 0, "width": -1, "height": 1}},
+    {"id": "1", "shape": {"kind": "svg"}},
+    {"id": "1", "shape": {"kind": "box", "x": 1e300, "y": 0, "width": 1, "height": 1}}, {"id": ""}, {"id": 1},
+    {}, "x", None,
     {"id": "1", "scene": "moon"}, {"id": "1", "unknown": 1}, {"id": "1", "text": "\ud800"},
     {"id": "1", "shape": {"kind": "mask", "runs": [10**9], "height": 10**5, "width": 10**5}},
 ])  # fmt: skip
@@ -221,7 +226,8 @@ def bombs() -> dict[str, bytes]:
     Image.effect_noise((200, 200), 80).save(whole, "JPEG")
     return {
         "huge.png": png_of(60_000, 60_000), "cut.jpg": whole.getvalue()[:4_000], "pages.tif": pages.getvalue(),
-        "frames.jpg": gif.getvalue(), "post.jpg": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "empty.png": b"",
+        "frames.jpg": gif.getvalue(), "post.jpg": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+        "empty.png": b"",
         "fits.jpg": b"SIMPLE  =                    T" + b" " * 3_000, "shop.jpg": b"8BPS\0\1" + b"\0" * 400,
         "page.jpg": b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>",
         "thin.png": png_of(2**31 - 1, 1), "zero.png": png_of(0, 0),

@@ -146,7 +146,14 @@ def test_a_ranking_with_ties_is_stored_as_it_was_shown(project: Project, ann: Cl
     assert stored.shown_order == tuple(turn["shown_order"]) and stored.annotator == "ann"
     late = ann.post("/api/rankings/1/save", {**body, "ranks": {"clarity": [1, 2, 3, 4]}})
     assert late.status == 409 and late.json["conflict"]["ranks"] == ranks
-    for change in ({"ranks": {"clarity": [1]}}, {"ranks": {"x": [1, 2, 3, 4]}}, {"ranks": {"clarity": [0, 1, 2, 3]}}, {"shown_order": [0, 0, 1, 2]}, {"ranks": {"clarity": 5}}, {"ranks": {"clarity": [True, 2, 3, 4]}}):  # fmt: skip
+    bad = [
+        {"clarity": [1]},
+        {"x": [1, 2, 3, 4]},
+        {"clarity": [0, 1, 2, 3]},
+        {"clarity": 5},
+        {"clarity": [True, 2, 3, 4]},
+    ]
+    for change in [{"shown_order": [0, 0, 1, 2]}, *({"ranks": each} for each in bad)]:
         assert ann.post("/api/rankings/1/save", {**body, "version": 1, **change}).status in (400, 422)
     assert ann.get("/api/rankings/0").status == ann.get("/api/rankings/4").status == 404
 
@@ -172,7 +179,9 @@ def test_a_review_reaches_the_annotator(project: Project, ann: Client, dora: Cli
     assert [each["hash"] for each in dora.get("/api/snapshots").json["snapshots"]] == [made["hash"]]
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("http://x")', "plain", "名", 'a"b,c\nd'])  # fmt: skip
+@pytest.mark.parametrize("text", [
+    "=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("http://x")', "plain", "名", 'a"b,c\nd',
+])  # fmt: skip
 def test_a_cell_is_no_formula(text: str) -> None:
     """S16: and what was written comes back."""
     file = io.StringIO(newline="")
