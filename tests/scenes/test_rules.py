@@ -56,7 +56,9 @@ def test_a_helmet_counts_on_the_head_alone() -> None:
     assert verdict("no helmet", someone).broken is True
     worn = verdict("no helmet", someone, on)
     assert worn.broken is False and worn.cases[0].involved == ("helmet",)
+    above = thing("helmet", (x, y - 2 * height, width, height * 0.6))  # of somebody behind, say
     assert verdict("no helmet", someone, held).broken is True
+    assert verdict("no helmet", someone, above).broken is True
     assert verdict("no helmet", person(0, 5, head_seen=0.2)).broken is None
     assert verdict("no helmet", person(0, 5, head_seen=0.2), person(1, 5, id="q")).broken is True
     assert verdict("no helmet").broken is False
