@@ -122,13 +122,13 @@ def _plume(
     x, depth, up, high = at
     scale = camera.scale(depth) * SCALE
     drift = chance.between(-0.5, 0.5)
-    rows, columns = max(16, round(high * scale * 1.1)), max(16, round((0.9 + abs(drift)) * high * scale * 1.1))
+    rows, columns = max(16, round(high * scale * 1.35)), max(16, round((0.9 + abs(drift)) * high * scale * 1.1))
     step = max(1, round(max(rows, columns) / 160))  # soft things need no fine grid
     y, xs = np.mgrid[0:rows:step, 0:columns:step].astype(np.float32)
     alpha: NDArray[np.float32] = np.zeros(y.shape, dtype=np.float32)
     for puff in range(16):
         share = puff / 15
-        cy = rows * (0.97 - 0.85 * share) + chance.normal(0.02) * rows
+        cy = rows * 0.97 - (0.85 * share + chance.normal(0.02)) * high * scale
         cx = columns * (0.5 + drift * (share - 0.5) * 0.8) + chance.normal(0.05) * columns * share
         radius = high * scale * (0.06 + 0.2 * share) * chance.between(0.75, 1.25)
         blob = np.clip(1.15 - ((y - cy) ** 2 + (xs - cx) ** 2) / radius**2, 0, 1)
