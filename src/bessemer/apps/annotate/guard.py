@@ -74,7 +74,7 @@ def check_change(headers: Headers, person: str) -> None:
         raise Refusal(403, "the request does not come from the page")
     if headers["X-Bessemer"] != quote(person, safe=""):
         raise Refusal(401, "somebody else has entered in this browser; open your own link again")
-    if headers.get("Content-Type", "").split(";")[0].strip().lower() == "text/html":
+    if headers.get("Content-Type", "").split(";")[0].strip().lower() != "application/json":
         raise Refusal(415, "the body is not application/json")
 
 
