@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from bessemer.models.attention import grid_attention, packed_attention
+from bessemer.models.attention import by_products, fused, grid_attention, packed_attention
 from bessemer.models.layout import Grid, layout_of
 
 MIXES = [[1], [5], [3, 3, 3], [1, 9, 2, 4], [40, 3, 41, 1, 90, 2], [7] * 5 + [100, 1]]
@@ -37,7 +37,9 @@ def test_packed_attention_is_attention_within_each_sequence(lengths: list[int]) 
     query = torch.randn(4, rows, 6, generator=generator, dtype=torch.float64)
     key, value = (torch.randn(2, rows, 6, generator=generator, dtype=torch.float64) for _ in range(2))
     given = [tensor[None] for tensor in (query, key, value)]
-    mixed, weights = packed_attention(nn.Identity(), *given, None, layout=layout_of(lengths), scaling=1 / math.sqrt(6))
+    mixed, weights = packed_attention(
+        nn.Identity(), *given, None, layout=layout_of(lengths, list(range(sum(lengths)))), scaling=1 / math.sqrt(6)
+    )
     assert weights is None
     assert_close(mixed[0].transpose(0, 1), _one_by_one(query, key, value, lengths), atol=1e-12, rtol=0)
 
@@ -46,7 +48,9 @@ def test_a_sequence_learns_nothing_from_its_neighbours() -> None:
     """The gradient of one sequence's outputs with respect to another's rows is exactly zero."""
     lengths = [4, 30, 6]
     leaves = [torch.randn(1, 2, 40, 6, requires_grad=True) for _ in range(3)]
-    mixed, _ = packed_attention(nn.Identity(), *leaves, None, layout=layout_of(lengths), scaling=0.4)
+    mixed, _ = packed_attention(
+        nn.Identity(), *leaves, None, layout=layout_of(lengths, list(range(sum(lengths)))), scaling=0.4
+    )
     mixed[0, 4:34].sum().backward()
     for leaf in leaves:
         assert leaf.grad is not None
@@ -57,7 +61,14 @@ def test_a_sequence_learns_nothing_from_its_neighbours() -> None:
 def test_beyond_a_sliding_window_is_refused() -> None:
     tensor = torch.zeros(1, 2, 9, 4)
     attend = lambda window: packed_attention(  # noqa: E731
-        nn.Identity(), tensor, tensor, tensor, None, layout=layout_of([9]), scaling=1.0, sliding_window=window
+        nn.Identity(),
+        tensor,
+        tensor,
+        tensor,
+        None,
+        layout=layout_of([9], list(range(9))),
+        scaling=1.0,
+        sliding_window=window,
     )
     assert attend(9)[0].shape == (1, 9, 2, 4)
     with pytest.raises(ValueError, match="a sequence of 9 tokens exceeds the sliding window of 8"):
@@ -103,3 +114,20 @@ def test_grid_attention_pads_by_any_row() -> None:
         for grid in (rows, others)
     )
     assert torch.equal(first[:7], second[:7])
+
+
+def test_the_fused_kernel_is_the_two_products() -> None:
+    """What a GPU runs, on the CPU: grids with padding, shared beginnings and grouped heads; values and gradients."""
+    texts = [[7, 8, 9, 1, 1], [7, 8, 9, 2], [7, 8, 9, 1, 3, 4], [5, 8]]
+    layout = layout_of([len(text) for text in texts], [token for text in texts for token in text])
+    generator = torch.Generator().manual_seed(0)
+    for grid in layout.grids:
+        (batch, asking), seen = grid.queries.shape, grid.keys.shape[1]
+        sizes = [(batch * 2, 3 * asking, 4), (batch * 2, seen, 4), (batch * 2, seen, 4)]
+        leaves = [torch.randn(size, generator=generator, requires_grad=True) for size in sizes]
+        ours, theirs = (kernel(*leaves, grid.hidden, 3, 0.4) for kernel in (by_products, fused))
+        assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
+        weight = torch.randn(ours.shape, generator=generator)
+        pairs = [torch.autograd.grad((mixed * weight).sum(), leaves) for mixed in (ours, theirs)]
+        for one, other in zip(*pairs, strict=True):
+            assert_close(one, other, atol=1e-6, rtol=1e-5)

@@ -49,8 +49,8 @@ def test_each_distinct_beginning_is_computed_once(seed: int) -> None:
 
 
 @pytest.mark.parametrize("lengths", [*MIXES, list(range(1, 200, 7))], ids=str)
-def test_without_identities_nothing_is_shared(lengths: list[int]) -> None:
-    layout = layout_of(lengths)
+def test_what_has_nothing_in_common_keeps_its_order(lengths: list[int]) -> None:
+    layout = layout_of(lengths, list(range(sum(lengths))))
     assert layout.first.tolist() == layout.index.tolist() == list(range(sum(lengths)))
     assert layout.positions.tolist() == [place for length in lengths for place in range(length)]
     for grid in layout.grids:
@@ -74,7 +74,7 @@ def test_by_hand() -> None:
 
 
 def test_long_and_short_go_apart() -> None:
-    layout = layout_of([2, 30, 3])
+    layout = layout_of([2, 30, 3], list(range(35)))
     # 3 <= 1.25 * 2 + 16 share a grid; 30 does not
     short, long = layout.grids
     assert short.queries.tolist() == [[0, 1, 0], [32, 33, 34]] and long.queries.shape == (1, 30)
@@ -93,4 +93,4 @@ def test_many_answers_to_a_long_prompt_ask_for_their_own_rows_alone() -> None:
 @pytest.mark.parametrize("lengths", [[], [3, 0]])
 def test_an_empty_sequence_is_refused(lengths: list[int]) -> None:
     with pytest.raises(ValueError, match="every sequence needs at least one token"):
-        layout_of(lengths)
+        layout_of(lengths, [1, 1, 1])

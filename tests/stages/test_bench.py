@@ -67,3 +67,6 @@ def test_a_round_of_grpo_and_of_ppo(texts: Path, tmp_path: Path, alpaca: Path) -
 def test_refusals(texts: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench"]) == 2 and "expected what to measure" in capsys.readouterr().err
     assert main(["bench", "sft", "--steps", "0"]) == 2 and "steps=0" in capsys.readouterr().err
+    tiny = ["--model", str(texts / "tiny-model"), "--dtype", "fp32"]
+    assert main(["bench", "grpo", "--batch", "4", *tiny]) == 2
+    assert "batch=4 answers, expected a multiple of group=8" in capsys.readouterr().err

@@ -25,7 +25,7 @@ __all__ = ["attend", "grid_attention", "register"]
 
 def grid_attention(query: Tensor, key: Tensor, value: Tensor, grid: Grid, scaling: float) -> Tensor:
     """Causal attention of one grid: query (U, Hq, d), key and value (U, Hk, d) -> (b * Tq, Hq, d)."""
-    (batch, asking), seen = grid.queries.shape, grid.keys.shape[1]
+    batch, asking = grid.queries.shape
     heads, dim = query.shape[1:]
     kv_heads = key.shape[1]
     group = heads // kv_heads
@@ -37,18 +37,24 @@ def grid_attention(query: Tensor, key: Tensor, value: Tensor, grid: Grid, scalin
 
     q = gathered(query, grid.queries, group)
     k, v = gathered(key, grid.keys, 1), gathered(value, grid.keys, 1)
-    if query.is_cuda:
-        visible = ~grid.hidden[:, :, 0].expand(-1, kv_heads, asking, seen).repeat(1, 1, group, 1)
-        split = (batch, kv_heads, -1, dim)
-        mixed = functional.scaled_dot_product_attention(
-            q.view(split), k.view(split), v.view(split), attn_mask=visible, scale=scaling
-        )
-    else:
-        scores = torch.bmm(q * scaling, k.transpose(1, 2)).view(batch, kv_heads, group, asking, seen)
-        weights = torch.softmax(scores.masked_fill_(grid.hidden, float("-inf")), -1)
-        mixed = torch.bmm(weights.view(batch * kv_heads, group * asking, seen), v)
+    mixed = (fused if query.is_cuda else by_products)(q, k, v, grid.hidden, group, scaling)
     mixed = mixed.view(batch, kv_heads, group, asking, dim)
     return mixed.permute(0, 3, 1, 2, 4).reshape(batch * asking, heads, dim)
+
+
+def by_products(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor, group: int, scaling: float) -> Tensor:
+    """Two batched products: q (b * Hk, g * Tq, d), k and v (b * Hk, Tk, d), hidden (b, 1, 1, Tq, Tk) -> as q."""
+    scores = torch.bmm(q * scaling, k.transpose(1, 2))
+    cells = scores.view(len(hidden), -1, group, *hidden.shape[3:]).masked_fill_(hidden, float("-inf"))
+    return torch.bmm(torch.softmax(cells, -1).view(scores.shape), v)
+
+
+def fused(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor, group: int, scaling: float) -> Tensor:
+    """The same by PyTorch's fused kernel: what a GPU runs."""
+    visible = ~hidden[:, :, 0].repeat(1, 1, group, 1)
+    query, key, value = (tensor.view(len(hidden), -1, *tensor.shape[1:]) for tensor in (q, k, v))
+    mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=visible, scale=scaling)
+    return mixed.view(q.shape)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scaling: float) -> Tensor:

@@ -51,14 +51,12 @@ class Layout:
     longest: int
 
 
-def layout_of(
-    lengths: Sequence[int], identities: list[int] | None = None, device: torch.device | str = "cpu"
-) -> Layout:
+def layout_of(lengths: Sequence[int], identities: list[int], device: torch.device | str = "cpu") -> Layout:
     """Lay out sequences of the given lengths, which lie one behind the other.
 
-    identities: N numbers, equal where two rows hold equal inputs (token ids, say); None: nothing is shared. Sequences
-    are grouped so that no grid is padded beyond 1.25 times its shortest member plus 16 tokens: fewer grids mean fewer
-    kernel calls, tighter grids mean less wasted attention.
+    identities: N numbers, equal where two rows hold equal inputs (token ids, say). Sequences are grouped so that no
+    grid is padded beyond 1.25 times its shortest member plus 16 tokens: fewer grids mean fewer kernel calls, tighter
+    grids mean less wasted attention.
     """
     if not lengths or min(lengths) < 1:
         raise ValueError(f"every sequence needs at least one token, got lengths {list(lengths)[:8]}")
@@ -81,30 +79,24 @@ def layout_of(
     )
 
 
-def _chains(
-    lengths: Sequence[int], identities: list[int] | None
-) -> tuple[list[list[int]], list[int], list[int], list[int]]:
+def _chains(lengths: Sequence[int], identities: list[int]) -> tuple[list[list[int]], list[int], list[int], list[int]]:
     """Computed rows of each sequence; how many of them an earlier one computes; `first` and `positions` of the rows."""
     starts = [0]
     for length in lengths:
         starts.append(starts[-1] + length)
-    order: list[int] = list(range(len(lengths)))
-    texts: list[list[int]] = []
-    if identities is not None:
-        texts = [identities[start : start + length] for start, length in zip(starts, lengths, strict=False)]
-        order.sort(key=lambda i: texts[i])
+    texts = [identities[start : start + length] for start, length in zip(starts, lengths, strict=False)]
     chains: list[list[int]] = [[] for _ in lengths]
     shared = [0] * len(lengths)
     first: list[int] = []
     positions: list[int] = []
-    before: int | None = None
-    for i in order:
-        common = _common(texts[before], texts[i]) if texts and before is not None else 0
-        chain = chains[before][:common] if before is not None else []
-        chain.extend(range(len(first), len(first) + lengths[i] - common))
+    text: list[int] = []
+    chain: list[int] = []
+    for i in sorted(range(len(lengths)), key=lambda i: texts[i]):
+        common = _common(text, texts[i])
+        text, chain = texts[i], [*chain[:common], *range(len(first), len(first) + lengths[i] - common)]
         first.extend(range(starts[i] + common, starts[i] + lengths[i]))
         positions.extend(range(common, lengths[i]))
-        chains[i], shared[i], before = chain, common, i
+        chains[i], shared[i] = chain, common
     return chains, shared, first, positions
 
 

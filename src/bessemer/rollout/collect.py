@@ -8,7 +8,7 @@ alike, the KL exactly 0: no rounding difference passes for a change of the polic
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -96,13 +96,7 @@ def sample_answers(
     for start in range(0, len(prompts), per_batch):
         part = prompts[start : start + per_batch]
         rendered = [feed.renderer.prompt(prompt.messages) for prompt in part]
-        seeded = Sampling(
-            sampling.max_new_tokens,
-            sampling.temperature,
-            sampling.top_k,
-            sampling.top_p,
-            sampling.seed * 65_537 + start,
-        )
+        seeded = replace(sampling, seed=sampling.seed * 65_537 + start)
         samples = sampler.sample(feed.pack(rendered), seeded, feed.renderer.end_id, copies)
         for index, (ids, ended) in enumerate(zip(samples.answers, samples.ended, strict=True)):
             text = feed.renderer.decode(ids)

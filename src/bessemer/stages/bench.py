@@ -214,6 +214,8 @@ def _reward(config: Config, model: Model) -> _Measured:
 
 def _grpo(config: Config, model: Model) -> _Measured:
     """One pass over the answers of each step; the reward is the share of lower-case letters."""
+    if config.batch % config.group:
+        raise UserError(f"batch={config.batch} answers, expected a multiple of group={config.group}")
     prompts, feed = _passages(config, model, config.batch // config.group)
     settings = grpo.Config(
         total_steps=1 + config.steps,

@@ -35,12 +35,12 @@ from bessemer.progress import Spans
 from bessemer.rollout.collect import Answer, AnswerBatch, batch_of, sample_answers
 from bessemer.rollout.sampler import Sampler, Sampling, sampler_for
 from bessemer.stages.begin import begin, cache_directory
-from bessemer.stages.rounds import Prompts, Reward, policy_and_reference, reward_of_rules, rounds, shuffled
+from bessemer.stages.rounds import Prompts, Reward, means, policy_and_reference, reward_of_rules, rounds, shuffled
 from bessemer.training.fit import TrainState
 from bessemer.training.optim import Group, adamw, learning_rate_at, set_learning_rate
 from bessemer.training.step import optimiser_step
 
-__all__ = ["Config", "run"]
+__all__ = ["Config", "Loop", "run"]
 
 
 @dataclass
@@ -205,7 +205,7 @@ class Loop:
                 result = optimiser_step(self.state.optimiser, parameters, steps[index], self._loss, 1.0)
                 self.state.note(result.applied)
                 logged.append({"loss": result.loss, "gradient_norm": result.gradient_norm, **result.metrics})
-        return {name: sum(row.get(name, 0.0) for row in logged) / len(logged) for name in logged[0]}
+        return means(logged)
 
     def _loss(self, part: _Part) -> Loss:
         batch = part.batch
@@ -224,21 +224,7 @@ def run(config: Config) -> Path:
     roles = make_roles(model, config.reward_model, config.seed)
     feed = Feed(model, dataset.root, cache_directory())
     loop = Loop(config, roles, feed, sampler_for(model, "policy"), dataset.prompts("ppo"))
-    return rounds(
-        run,
-        loop.state,
-        loop.sampler,
-        feed,
-        dataset,
-        loop.round,
-        total=config.total_steps,
-        description="grpo",
-        response_length=config.response_length,
-        temperature=config.temperature,
-        eval_steps=config.eval_steps,
-        eval_prompts=config.eval_prompts,
-        save_steps=config.save_steps,
-    )
+    return rounds(run, loop, dataset, config, "grpo")
 
 
 def make_roles(model: Model, reward_directory: str, seed: int) -> Roles:

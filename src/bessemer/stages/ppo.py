@@ -33,12 +33,12 @@ from bessemer.progress import Spans
 from bessemer.rollout.collect import Answer, RolloutBatch, measure, sample_answers
 from bessemer.rollout.sampler import Sampler, Sampling, sampler_for
 from bessemer.stages.begin import begin, cache_directory
-from bessemer.stages.rounds import Prompts, Reward, policy_and_reference, rounds
+from bessemer.stages.rounds import Prompts, Reward, means, policy_and_reference, rounds
 from bessemer.training.fit import TrainState
 from bessemer.training.optim import Group, adamw, learning_rate_at, set_learning_rate
 from bessemer.training.step import optimiser_step
 
-__all__ = ["Config", "run"]
+__all__ = ["Config", "Loop", "run"]
 
 GAMMA = 1.0  # an answer is judged once, at its end: a discount would only prefer short ones
 VALUE_RATE = 2.0  # the value follows the policy, so it learns faster
@@ -176,8 +176,8 @@ class Loop:
                 self.state.note(result.applied)
                 logged.append({"loss": result.loss, "gradient_norm": result.gradient_norm, **result.metrics})
                 if config.early_stop_kl and result.metrics.get("approx_kl", 0.0) > config.early_stop_kl:
-                    return _means(logged) | {"updates": float(len(logged)), "early_stop": 1.0}
-        return _means(logged) | {"updates": float(len(logged)), "early_stop": 0.0}
+                    return means(logged) | {"updates": float(len(logged)), "early_stop": 1.0}
+        return means(logged) | {"updates": float(len(logged)), "early_stop": 0.0}
 
     def _loss(self, batch: _Minibatch) -> Loss:
         config, rollout = self.config, batch.rollout
@@ -198,21 +198,7 @@ def run(config: Config) -> Path:
     roles = make_roles(model, Path(config.reward_model), config.value_init, config.seed)
     feed = Feed(model, dataset.root, cache_directory())
     loop = Loop(config, roles, feed, sampler_for(model, "policy"), dataset.prompts("ppo"))
-    return rounds(
-        run,
-        loop.state,
-        loop.sampler,
-        feed,
-        dataset,
-        loop.round,
-        total=config.total_steps,
-        description="ppo",
-        response_length=config.response_length,
-        temperature=config.temperature,
-        eval_steps=config.eval_steps,
-        eval_prompts=config.eval_prompts,
-        save_steps=config.save_steps,
-    )
+    return rounds(run, loop, dataset, config, "ppo")
 
 
 def make_roles(model: Model, reward_directory: Path, value_init: str, seed: int) -> Roles:
@@ -249,7 +235,3 @@ def _experience_metrics(rollouts: Sequence[RolloutBatch], answers: Sequence[Answ
         "length": tokens / len(answers),
         "eos_rate": sum(answer.ended for answer in answers) / len(answers),
     }
-
-
-def _means(rows: Sequence[dict[str, float]]) -> dict[str, float]:
-    return {name: sum(row.get(name, 0.0) for row in rows) / len(rows) for name in rows[0]}

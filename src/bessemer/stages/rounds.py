@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -22,7 +23,40 @@ from bessemer.run import Run
 from bessemer.tasks.judge import judge
 from bessemer.training.fit import TrainState
 
-__all__ = ["Prompts", "Reward", "policy_and_reference", "reward_of_rules", "rounds", "shuffled"]
+__all__ = [
+    "Method",
+    "Prompts",
+    "Reward",
+    "Settings",
+    "means",
+    "policy_and_reference",
+    "reward_of_rules",
+    "rounds",
+    "shuffled",
+]
+
+
+class Settings(Protocol):
+    """What the configuration of every such stage has."""
+
+    total_steps: int
+    response_length: int
+    temperature: float
+    eval_steps: int
+    eval_prompts: int
+    save_steps: int
+
+
+class Method(Protocol):
+    """One algorithm at work."""
+
+    state: TrainState
+    sampler: Sampler
+    feed: Feed
+
+    def round(self, step: int) -> dict[str, float]:
+        """Sample, score and learn; returns what to log, "reward" among it."""
+        ...
 
 
 class Prompts:
@@ -70,6 +104,11 @@ class Reward:
         return (shuffled(rewards, self.seed, step) if self.shuffle else rewards), metrics
 
 
+def means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean of each figure of the first row over all rows."""
+    return {name: sum(row.get(name, 0.0) for row in rows) / len(rows) for name in rows[0]}
+
+
 def shuffled(rewards: Tensor, seed: int, step: int) -> Tensor:
     """Each answer with another answer's reward: the control of every reward."""
     return rewards[torch.randperm(len(rewards), generator=torch.Generator().manual_seed(seed * 7919 + step))]
@@ -93,42 +132,25 @@ def policy_and_reference(model: Model, seed: int) -> str | None:
     return reference
 
 
-def rounds(
-    run: Run,
-    state: TrainState,
-    sampler: Sampler,
-    feed: Feed,
-    dataset: Dataset,
-    play: Callable[[int], dict[str, float]],
-    *,
-    total: int,
-    description: str,
-    response_length: int,
-    temperature: float,
-    eval_steps: int,
-    eval_prompts: int,
-    save_steps: int,
-) -> Path:
-    """Play every round from the newest checkpoint on, look at held-out prompts by the gold rule, save the policy.
-
-    play: one round; returns what to log, "reward" among it.
-    """
-    heldout = dataset.prompts("heldout")[:eval_prompts] if eval_prompts else []
+def rounds(run: Run, method: Method, dataset: Dataset, settings: Settings, description: str) -> Path:
+    """Play every round from the newest checkpoint on, look at held-out prompts by the gold rule, save the policy."""
+    state, sampler, feed, total = method.state, method.sampler, method.feed, settings.total_steps
+    heldout = dataset.prompts("heldout")[: settings.eval_prompts] if settings.eval_prompts else []
     feed.prepare([prompt.messages for prompt in [*dataset.prompts("ppo"), *heldout]])
 
     def gold() -> dict[str, float]:
         sampler.refresh()
-        sampling = Sampling(response_length, temperature, seed=1)
+        sampling = Sampling(settings.response_length, settings.temperature, seed=1)
         return gold_means(judge, sample_answers(sampler, feed, heldout, sampling)) if heldout else {}
 
     start = state.resume(run)
     with run.track(total, description, start=start) as bar:
         for step in range(start, total):
-            metrics = gold() if eval_steps and step % eval_steps == 0 else {}
-            metrics |= play(step)
+            metrics = gold() if settings.eval_steps and step % settings.eval_steps == 0 else {}
+            metrics |= method.round(step)
             run.log(step + 1, metrics)
             bar.advance(1, reward=metrics["reward"])
-            if (step + 1) % save_steps == 0 or run.stop_requested:
+            if (step + 1) % settings.save_steps == 0 or run.stop_requested:
                 state.save(run, step + 1)
             run.raise_if_stopped()
     state.save(run, total)
