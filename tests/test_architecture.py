@@ -38,6 +38,7 @@ LAYERS = [
         "fields",
         "interrupts",
         "manifest",
+        "memory",
         "progress",
     },
     {"errors"},
