@@ -83,7 +83,8 @@ def training(shape: Shape, rows: Rows, logits: int = 1) -> Work:
     flop = (4.0 * frozen + 6.0 * factors) * rows.tokens
     flop += 2.0 * (logits + 1) * shape.head_weights * rows.heads
     flop += 3.0 * attention(shape, rows.pairs)  # backwards four products instead of two
-    return Work(flop, BYTES * (2 * frozen + (logits + 1) * shape.head_weights))
+    head = (logits + 1) * shape.head_weights if rows.heads else 0
+    return Work(flop, BYTES * (2 * frozen + head))
 
 
 def decoding(shape: Shape, contexts: Iterable[float]) -> Work:

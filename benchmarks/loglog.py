@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, LogLocator, NullForm
 from bessemer.report.figure import INK, MUTED, SERIES, draw, style, to_svg
 from bessemer.report.theme import STYLE_SHEET
 
-__all__ = ["AXES", "plot"]
+__all__ = ["AXES", "LABELS", "plot"]
 
 WIDTH, HEIGHT = 620, 400
 COLORS = {"rollout": SERIES[0], "forward": SERIES[1], "train": SERIES[2]}
