@@ -7,7 +7,7 @@ alike, the KL exactly 0: no rounding difference passes for a change of the polic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,7 +22,8 @@ from bessemer.data.render import Rendered
 from bessemer.models.feed import Feed
 from bessemer.models.roles import Roles
 from bessemer.progress import Spans
-from bessemer.rollout.sampler import Sampler, Sampling
+from bessemer.rollout.sampler import Sampler, Sampling, stream
+from bessemer.rollout.text import answer_text
 
 __all__ = [
     "Answer",
@@ -35,6 +36,7 @@ __all__ = [
     "measure",
     "rewards_of",
     "sample_answers",
+    "stream_answer",
 ]
 
 
@@ -93,15 +95,28 @@ def sample_answers(
     """Sample `copies` answers to each prompt, those of one prompt side by side."""
     answers: list[Answer] = []
     per_batch = max(1, batch_size // copies)
+    tokenizer = feed.renderer.tokenizer
     for start in range(0, len(prompts), per_batch):
         part = prompts[start : start + per_batch]
         rendered = [feed.renderer.prompt(prompt.messages) for prompt in part]
-        seeded = replace(sampling, seed=sampling.seed * 65_537 + start)
-        samples = sampler.sample(feed.pack(rendered), seeded, feed.renderer.end_id, copies)
+        samples = sampler.sample(feed.pack(rendered), _seeded(sampling, start), feed.renderer.end_id, copies)
         for index, (ids, ended) in enumerate(zip(samples.answers, samples.ended, strict=True)):
-            text = feed.renderer.decode(ids)
+            text = feed.renderer.decode(ids) if not sampling.stop else answer_text(tokenizer, ids, sampling.stop)
             answers.append(Answer(part[index // copies], rendered[index // copies], ids, text, ended))
     return answers
+
+
+def stream_answer(sampler: Sampler, feed: Feed, prompt: Prompt, sampling: Sampling) -> Iterator[str]:
+    """The text of one answer as it arrives: the one that `sample_answers` draws for the prompt alone."""
+    packed = feed.pack([feed.renderer.prompt(prompt.messages)])
+    for piece in stream(sampler, packed, _seeded(sampling, 0), feed.renderer.end_id):
+        if piece.text:
+            yield piece.text
+
+
+def _seeded(sampling: Sampling, start: int) -> Sampling:
+    """The same options, drawing other numbers for each batch of a call."""
+    return replace(sampling, seed=sampling.seed * 65_537 + start)
 
 
 def rewards_of(
