@@ -81,6 +81,7 @@ STOPS: list[tuple[str, ...]] = [
     ("纹",),
     ("🔧。",),
     ("ab", "bcd", "abcd"),
+    ("c", "abcd"),
     (" ",),
     ("aa", "aab"),
     ("x", "纹。"),
