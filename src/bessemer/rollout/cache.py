@@ -79,6 +79,10 @@ class Cache:
         """The step is done. A row that is not read any more stays within its room."""
         self.lengths = (self.lengths + 1).clamp_(max=self.room - 1)
 
+    def park(self, rows: Tensor) -> None:
+        """Forget what the given rows held: nobody reads them, so the others should not wait for them."""
+        self.lengths[rows.to(self.lengths.device)] = 0
+
     def keep(self, rows: Tensor) -> None:
         """Keep only the given rows."""
         rows = rows.to(self.lengths.device)

@@ -92,18 +92,26 @@ class RolloutBatch:
 def sample_answers(
     sampler: Sampler, feed: Feed, prompts: Sequence[Prompt], sampling: Sampling, copies: int = 1, batch_size: int = 64
 ) -> list[Answer]:
-    """Sample `copies` answers to each prompt, those of one prompt side by side."""
+    """Sample `copies` answers to each prompt, those of one prompt side by side, with `batch_size` of them in flight.
+
+    Where images come as pixels, a batch ends before the next one begins: the pixels of all would not fit into memory.
+    """
     answers: list[Answer] = []
-    per_batch = max(1, batch_size // copies)
-    tokenizer = feed.renderer.tokenizer
-    for start in range(0, len(prompts), per_batch):
-        part = prompts[start : start + per_batch]
-        rendered = [feed.renderer.prompt(prompt.messages) for prompt in part]
-        samples = sampler.sample(feed.pack(rendered), _seeded(sampling, start), feed.renderer.end_id, copies)
+    rendered = [feed.renderer.prompt(prompt.messages) for prompt in prompts]
+    pixels = feed.store is None and any(one.images for one in rendered)
+    window = max(1, batch_size // copies) if pixels else len(prompts)
+    for start in range(0, len(prompts), window or 1):
+        part = rendered[start : start + window]
+        seeded = _seeded(sampling, start)
+        samples = sampler.sample(feed.pack(part), seeded, feed.renderer.end_id, copies, batch_size)
         for index, (ids, ended) in enumerate(zip(samples.answers, samples.ended, strict=True)):
-            text = feed.renderer.decode(ids) if not sampling.stop else answer_text(tokenizer, ids, sampling.stop)
-            answers.append(Answer(part[index // copies], rendered[index // copies], ids, text, ended))
+            prompt = prompts[start + index // copies]
+            answers.append(Answer(prompt, part[index // copies], ids, _text(feed, ids, sampling), ended))
     return answers
+
+
+def _text(feed: Feed, ids: Sequence[int], sampling: Sampling) -> str:
+    return answer_text(feed.renderer.tokenizer, ids, sampling.stop) if sampling.stop else feed.renderer.decode(ids)
 
 
 def stream_answer(sampler: Sampler, feed: Feed, prompt: Prompt, sampling: Sampling) -> Iterator[str]:

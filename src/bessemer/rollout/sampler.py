@@ -24,17 +24,23 @@ from bessemer.rollout.text import AnswerText
 
 __all__ = ["Piece", "Sampler", "Samples", "Sampling", "TransformersSampler", "choose", "sampler_for", "stream"]
 
+REFILL = 0.125  # prompts wait until this share of the rows has ended: to read several at once costs less a token
+COMPACT = 0.25  # compacting copies the cache, so it waits until this share of the rows has ended
+
 
 class Sampler(Protocol):
     """Generates answers to packed prompts."""
 
     model: Model
 
-    def sample(self, prompts: Packed, sampling: Sampling, end_id: int, copies: int = 1) -> Samples:
-        """Draw `copies` answers to each prompt, those of one prompt side by side."""
+    def sample(self, prompts: Packed, sampling: Sampling, end_id: int, copies: int = 1, rows: int = 0) -> Samples:
+        """Draw `copies` answers to each prompt, those of one prompt side by side.
+
+        rows: most answers in flight, at least those of one prompt; 0: all of them. It changes no answer.
+        """
         ...
 
-    def decode(self, prompts: Packed, answers: Answers, copies: int = 1) -> Iterator[None]:
+    def decode(self, prompts: Packed, answers: Answers, copies: int = 1, rows: int = 0) -> Iterator[None]:
         """Read the prompts and extend their answers until none is open; pauses after each token of a row."""
         ...
 
@@ -73,20 +79,25 @@ class TransformersSampler:
     def refresh(self) -> None:
         """Nothing is copied, so nothing is stale."""
 
-    def sample(self, prompts: Packed, sampling: Sampling, end_id: int, copies: int = 1) -> Samples:
+    def sample(self, prompts: Packed, sampling: Sampling, end_id: int, copies: int = 1, rows: int = 0) -> Samples:
         """Draw answers; each copy reads the prompts again, because a foreign cache cannot be shared."""
-        return _all(self, prompts, sampling, end_id, copies)
+        return _all(self, prompts, sampling, end_id, copies, rows)
 
     @torch.no_grad()
-    def decode(self, prompts: Packed, answers: Answers, copies: int = 1) -> Iterator[None]:
-        """Extend the first copy of every answer to its end, then the next; for one token the batch stays whole."""
+    def decode(self, prompts: Packed, answers: Answers, copies: int = 1, rows: int = 0) -> Iterator[None]:
+        """Extend a batch of answers to their ends, then the next; prompts with images are one batch, whatever `rows`,
+        because only their network knows which of its inputs belong to which image."""
         language = self.model.backbone.language
         attention = language.config._attn_implementation
         language.set_attn_implementation("sdpa")
         try:
             with speaking(self.model, self.adapter):
-                for copy in range(copies):
-                    yield from self._once(prompts, answers, torch.arange(copy, len(answers.ids), copies))
+                count = len(prompts.lengths)
+                for first in range(0, count, size := min(rows, count) if rows and not prompts.model_inputs else count):
+                    part = part_of(prompts, first, first + size)
+                    for copy in range(copies):
+                        last = (first + len(part.lengths)) * copies
+                        yield from self._once(part, answers, torch.arange(first * copies + copy, last, copies))
         finally:
             language.set_attn_implementation(attention)
 
@@ -120,6 +131,21 @@ class TransformersSampler:
             )
 
 
+def part_of(prompts: Packed, first: int, last: int) -> Packed:
+    """The prompts from `first` up to before `last`; every image has as many rows as any other (or there is none)."""
+    if first == 0 and last >= len(prompts.lengths):
+        return prompts
+    start, end = sum(prompts.lengths[:first]), sum(prompts.lengths[:last])
+    rows = prompts.image_rows
+    before, until = int((rows < start).sum()), int((rows < end).sum())
+    images = max((len(value) for value in prompts.model_inputs.values()), default=0)
+    inputs = {
+        name: value[before * images // len(rows) : until * images // len(rows)]
+        for name, value in prompts.model_inputs.items()
+    }
+    return Packed(prompts.ids[start:end], prompts.lengths[first:last], rows[before:until] - start, inputs)
+
+
 def _cache_name(network: Any) -> str:
     """What transformers calls the cache, given and returned: `past_key_values` up to 5.23, `cache` from 5.24 on."""
     return "cache" if "cache" in inspect.signature(network.forward).parameters else "past_key_values"
@@ -140,10 +166,10 @@ def left_padded(backbone: PackedBackbone | PaddedBackbone, prompts: Packed) -> t
     return {"inputs_embeds": grid, "attention_mask": mask.long(), "position_ids": positions}, mask
 
 
-def _all(sampler: Sampler, prompts: Packed, sampling: Sampling, end_id: int, copies: int) -> Samples:
+def _all(sampler: Sampler, prompts: Packed, sampling: Sampling, end_id: int, copies: int, rows: int) -> Samples:
     """Every answer of a call, whole."""
     answers = Answers(prompts, copies, sampling, end_id, sampler.model.tokenizer)
-    for _ in sampler.decode(prompts, answers, copies):
+    for _ in sampler.decode(prompts, answers, copies, rows):
         pass
     return answers.samples()
 
@@ -160,27 +186,36 @@ class DecoderSampler:
         """Merge the adapter's current weights into a new decode copy."""
         self.decoder = Decoder(self.model, self.adapter)
 
-    def sample(self, prompts: Packed, sampling: Sampling, end_id: int, copies: int = 1) -> Samples:
-        """Prefill each prompt once, then decode; rows that ended leave the batch."""
-        return _all(self, prompts, sampling, end_id, copies)
+    def sample(self, prompts: Packed, sampling: Sampling, end_id: int, copies: int = 1, rows: int = 0) -> Samples:
+        """Prefill each prompt once, then decode; rows that ended are given to prompts that wait, or leave the batch."""
+        return _all(self, prompts, sampling, end_id, copies, rows)
 
     @torch.no_grad()
-    def decode(self, prompts: Packed, answers: Answers, copies: int = 1) -> Iterator[None]:
-        """One token to every open answer at a time."""
-        rows = torch.arange(len(answers.ids))  # which answer each row of the cache writes
-        logits = self.decoder.prefill(prompts, copies, answers.sampling.max_new_tokens)
+    def decode(self, prompts: Packed, answers: Answers, copies: int = 1, rows: int = 0) -> Iterator[None]:
+        """One token to every open answer in flight at a time."""
+        total, decoder = len(answers.ids), self.decoder
+        begun = min(total, max(1, rows // copies) * copies) if rows else total  # the answers from here on wait
+        held = torch.arange(begun)  # which answer each row of the cache writes
+        decoder.allocate(begun, max(prompts.lengths) + answers.sampling.max_new_tokens)
+        logits = decoder.read(part_of(prompts, 0, begun // copies), copies, held)
         while True:
-            token = answers.extend(rows, logits)
+            tokens = answers.extend(held, logits)
             yield
-            is_open = answers.open[rows]
-            if not bool(is_open.any()):
+            is_open = answers.open[held]
+            ended = (~is_open).nonzero()[:, 0]
+            if len(ended) == len(held) and begun == total:
                 return
-            # compacting copies the cache, so it waits until a quarter of the rows has ended;
-            # until then ended rows ride along, and what they say is not kept
-            if int(is_open.sum()) <= 0.75 * len(rows):
-                self.decoder.keep(is_open.nonzero()[:, 0])
-                rows, token = rows[is_open], token[is_open]
-            logits = self.decoder.step(token)
+            decoder.cache.park(ended)  # until they leave or are read into, ended rows ride along as the shortest
+            if begun < total and len(ended) >= max(copies, REFILL * len(held)):
+                free = ended[: min(len(ended) // copies * copies, total - begun)]
+                held[free] = torch.arange(begun, begun + len(free))
+                part = part_of(prompts, begun // copies, (begun + len(free)) // copies)
+                tokens[free] = answers.extend(held[free], decoder.read(part, copies, free))
+                begun += len(free)
+            elif begun == total and len(ended) >= COMPACT * len(held):
+                decoder.keep(is_open.nonzero()[:, 0])
+                held, tokens = held[is_open], tokens[is_open]
+            logits = decoder.step(tokens)
 
 
 def sampler_for(model: Model, adapter: str | None = None) -> Sampler:
