@@ -109,6 +109,8 @@ def run(config: Config) -> Path:
     dataset = Dataset(Path(config.dataset))
     device = Mesh.start().device
     teacher = load_model(config.teacher, config.dtype, device)
+    if teacher.lora is not None:
+        merge_adapter(teacher, ADAPTER)  # it is only read, and reads faster without
     student = _student(config, teacher, device)
     _check_vocabulary(teacher, student)
     _check_sight(teacher, student)
@@ -291,9 +293,8 @@ def _teacher_answers(
     path = run.directory / "teacher_answers.json"
     if not path.is_file():
         feed = Feed(teacher, dataset.root, cache_directory())
-        adapter = ADAPTER if teacher.lora is not None else None
         sampling = Sampling(config.response_length, 1.0, seed=config.seed)
-        answers = sample_answers(sampler_for(teacher, adapter), feed, prompts, sampling)
+        answers = sample_answers(sampler_for(teacher), feed, prompts, sampling)
         texts = [answer.text if answer.ended else "" for answer in answers]
         write_atomic(path, json.dumps(texts, ensure_ascii=False).encode())
     texts = json.loads(path.read_text(encoding="utf-8"))
