@@ -116,7 +116,8 @@ def peak(process: int) -> int:
 @contextlib.contextmanager
 def served(project: Path) -> Iterator[tuple[int, str]]:
     """`bessemer annotate PROJECT` in a process of its own: its number and the link that it prints."""
-    command = [sys.executable, "-m", "bessemer.cli", "annotate", str(project), "open_browser=false"]
+    command = [sys.executable, "-m", "bessemer.cli", "annotate", str(project)]
+    command += ["open_browser=false", "annotators=ann", "reviewers=ann"]
     environment = {**os.environ, "XDG_STATE_HOME": str(project.parent)}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     try:

@@ -6,6 +6,7 @@ apply (`rule`, `kind`, `task`, `asked`, `length`, `reference`) and
     picture   [width, height, steps] for `data.coordinates`
     names     {label: [its names]}
     classes   the labels that are asked for
+    scenes    {label: scene} of what is in the picture, where its annotations say so
     objects   of detect and segment: [{label, box [left, top, right, bottom] or rings}], in pixels
     count     of count
     where     of a verdict: [{label, box}] of what breaks the rule
@@ -137,6 +138,8 @@ def _asked(
         "rule": name if name in ("count", "describe") else "objects", "kind": name, "task": name, "asked": [],
         "picture": [picture.image.width, picture.image.height, steps], "names": wordings.known(tuple(known)),
     }  # fmt: skip
+    scenes = {a.label: a.scene for a in picture.image.annotations if a.label and a.shape is not None and a.scene}
+    facts |= {"scenes": scenes} if scenes else {}
     if name == "describe":
         return _described(question, picture, language, rules, facts, place)
     there: dict[str, list[Annotation]] = {}
