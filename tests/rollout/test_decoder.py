@@ -59,6 +59,38 @@ def test_bfloat16_stays_near_float32(tmp_path: Path, kind: str) -> None:
     assert 1e-4 < float((found - exact).norm() / exact.norm()) < 0.03
 
 
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3"])
+def test_a_row_much_longer_than_the_others(tmp_path: Path, kind: str) -> None:
+    """It is a span of its own, and so are the rows before and behind it; read as if there were one span."""
+    model = tiny.text_model(tmp_path, kind)
+    prompts = tiny.sequences([9, 7, 300, 2, 40, 11], seed=3)
+    following = torch.randint(3, 259, (6, 4), generator=torch.Generator().manual_seed(8))
+    decoder = Decoder(model, None)
+    decoder.prefill(pack(prompts), 1, 4)
+    found = torch.stack([decoder.step(following[:, step]) for step in range(4)])
+    assert [span[:2] for span in decoder.cache._spans] == [(0, 2), (2, 3), (3, 6)]
+    network = _plain(tmp_path / kind)
+    for row, (prompt, more) in enumerate(zip(prompts, following, strict=True)):
+        with torch.no_grad():
+            whole = network(input_ids=torch.cat([torch.tensor(prompt.ids), more])[None]).logits[0, -4:]
+        assert_close(found[:, row], whole, atol=2e-5, rtol=0)
+
+
+def test_rows_are_read_anew_while_others_go_on(tmp_path: Path) -> None:
+    """A freed row takes another prompt; what the row before it held is gone, and its neighbours do not notice."""
+    decoder = Decoder(tiny.text_model(tmp_path), None)
+    expected = _steps(decoder)
+    decoder.allocate(3, 48)
+    decoder.read(pack([PROMPTS[0], PROMPTS[2], PROMPTS[1]]), 1, torch.tensor([0, 2, 1]))
+    decoder.step(FOLLOWING[:, 0])
+    late = decoder.read(pack([PROMPTS[0]]), 1, torch.tensor([1]))
+    assert_close(late[0], expected[0, 0], atol=1e-5, rtol=0)
+    for step in range(1, 5):
+        logits = decoder.step(torch.stack([FOLLOWING[0, step], FOLLOWING[0, step - 1], FOLLOWING[2, step]]))
+        assert_close(logits[[0, 2]], expected[step + 1, [0, 2]], atol=1e-5, rtol=0)
+        assert_close(logits[1], expected[step, 0], atol=1e-5, rtol=0)
+
+
 def _biased(directory: Path) -> Path:
     """Biases everywhere that Llama may have them, none of them zero."""
     torch.manual_seed(0)
@@ -132,7 +164,7 @@ def test_rows_that_leave_do_not_change_the_others(tmp_path: Path) -> None:
     assert_close(decoder.step(FOLLOWING[[0, 2], 1]), expected[2, [0, 2]], atol=1e-5, rtol=0)
     decoder.keep(torch.tensor([1]))
     assert_close(decoder.step(FOLLOWING[[2], 2]), expected[3, [2]], atol=1e-5, rtol=0)
-    assert decoder.lengths.tolist() == [len(PROMPTS[2].ids) + 3]
+    assert decoder.cache.lengths.tolist() == [len(PROMPTS[2].ids) + 3]
 
 
 def test_what_the_decoder_does_not_know() -> None:

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoTokenizer
 
 from bessemer.cli import main
-from bessemer.rollout import sampler
+from bessemer.rollout import answers
 
 KEYS = {
     "work", "model", "dtype", "threads", "batch", "tokens", "tokens_per_second", "samples_per_second",
@@ -62,7 +62,7 @@ def test_a_round_of_grpo_and_of_ppo(texts: Path, tmp_path: Path, alpaca: Path, m
     assert all(0 <= value <= 1 for value in grpo["reward"])  # type: ignore[attr-defined]
     with monkeypatch.context() as patch:  # a model that ends every answer at once if it may
         end = AutoTokenizer.from_pretrained(texts / "tiny-model").eos_token_id
-        patch.setattr(sampler, "choose", lambda logits, *_: torch.full((len(logits),), end))
+        patch.setattr(answers, "choose", lambda logits, *_: torch.full((len(logits),), end))
         ppo = measured(texts, tmp_path, "ppo", "--batch", "4", "--epochs", "1", *few)
     assert ppo["tokens"] == 2 * 4 * 4  # answers never end early
     for found in (grpo, ppo):

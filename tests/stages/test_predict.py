@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -58,6 +60,57 @@ def test_the_seed_counts_when_there_is_a_temperature(texts: Path, capsys: pytest
         run(Config("What?", str(texts / "sft"), temperature=1.0, seed=seed, dtype="fp32", response_length=12))  # type: ignore[arg-type]
         said.append(capsys.readouterr().out)
     assert said[0] == said[2] != said[1]
+
+
+def test_a_stream_prints_what_is_printed_at_once(
+    texts: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked for, or because the output is a terminal; with every option."""
+    words = ["predict", "--model", str(texts / "sft"), "dtype=fp32", "response_length=40", "temperature=1", "seed=3"]
+    words += ["top_k=90", "top_p=0.9", "min_p=0.01", "repetition_penalty=1.1", "What?"]
+
+    def said(*more: str) -> str:
+        assert main([*words, *more]) == 0
+        return capsys.readouterr().out
+
+    flushes: list[bool] = []
+    whole = said("--stream", "false")
+    monkeypatch.setattr("builtins.print", _counted(print, flushes))
+    assert said() == whole and not flushes
+    assert said("--stream") == whole and len(flushes) > 3
+    flushes.clear()
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert said() == whole and len(flushes) > 3
+    mark = whole.strip()[5:7]
+    cut = whole[: whole.index(mark)].strip() + "\n"
+    assert said("--stop", f'["{mark}", "never said"]') == cut == said("--stop", mark, "--stream", "no")
+
+
+def _counted(plain: Callable[..., None], flushes: list[bool]) -> Callable[..., None]:
+    def counted(*values: str, **options: Any) -> None:
+        flushes.extend([True] * bool(options.get("flush")))
+        plain(*values, **options)
+
+    return counted
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("temperature=-0.5", "temperature=-0.5, expected a number of at least 0"),
+        ("top_k=-1", "top_k=-1, expected a whole number of at least 0"),
+        ("top_p=0", "top_p=0.0, expected a number above 0 and up to 1"),
+        ("top_p=1.5", "top_p=1.5, expected a number above 0 and up to 1"),
+        ("min_p=2", "min_p=2.0, expected a number from 0"),
+        ("repetition_penalty=0", "repetition_penalty=0.0, expected a number above 0"),
+        ('stop=["a", ""]', "stop=('a', ''), expected texts of at least one character"),
+        ("response_length=0", "response_length=0, expected at least 1 token"),
+        ("stream=perhaps", "expected true or false or null"),
+    ],
+)
+def test_options_without_a_meaning(texts: Path, word: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "--model", str(texts / "sft"), word, "What?"]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_refusals(shop: Path, texts: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ alike, the KL exactly 0: no rounding difference passes for a change of the polic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,7 +22,8 @@ from bessemer.data.render import Rendered
 from bessemer.models.feed import Feed
 from bessemer.models.roles import Roles
 from bessemer.progress import Spans
-from bessemer.rollout.sampler import Sampler, Sampling
+from bessemer.rollout.sampler import Sampler, Sampling, stream
+from bessemer.rollout.text import answer_text
 
 __all__ = [
     "Answer",
@@ -35,6 +36,7 @@ __all__ = [
     "measure",
     "rewards_of",
     "sample_answers",
+    "stream_answer",
 ]
 
 
@@ -90,18 +92,39 @@ class RolloutBatch:
 def sample_answers(
     sampler: Sampler, feed: Feed, prompts: Sequence[Prompt], sampling: Sampling, copies: int = 1, batch_size: int = 64
 ) -> list[Answer]:
-    """Sample `copies` answers to each prompt, those of one prompt side by side."""
+    """Sample `copies` answers to each prompt, those of one prompt side by side, with `batch_size` of them in flight.
+
+    Where images come as pixels, a batch ends before the next one begins: the pixels of all would not fit into memory.
+    """
     answers: list[Answer] = []
-    per_batch = max(1, batch_size // copies)
-    for start in range(0, len(prompts), per_batch):
-        part = prompts[start : start + per_batch]
-        rendered = [feed.renderer.prompt(prompt.messages) for prompt in part]
-        seeded = replace(sampling, seed=sampling.seed * 65_537 + start)
-        samples = sampler.sample(feed.pack(rendered), seeded, feed.renderer.end_id, copies)
+    rendered = [feed.renderer.prompt(prompt.messages) for prompt in prompts]
+    pixels = feed.store is None and any(one.images for one in rendered)
+    window = max(1, batch_size // copies) if pixels else len(prompts)
+    for start in range(0, len(prompts), window or 1):
+        part = rendered[start : start + window]
+        seeded = _seeded(sampling, start)
+        samples = sampler.sample(feed.pack(part), seeded, feed.renderer.end_id, copies, batch_size)
         for index, (ids, ended) in enumerate(zip(samples.answers, samples.ended, strict=True)):
-            text = feed.renderer.decode(ids)
-            answers.append(Answer(part[index // copies], rendered[index // copies], ids, text, ended))
+            prompt = prompts[start + index // copies]
+            answers.append(Answer(prompt, part[index // copies], ids, _text(feed, ids, sampling), ended))
     return answers
+
+
+def _text(feed: Feed, ids: Sequence[int], sampling: Sampling) -> str:
+    return answer_text(feed.renderer.tokenizer, ids, sampling.stop) if sampling.stop else feed.renderer.decode(ids)
+
+
+def stream_answer(sampler: Sampler, feed: Feed, prompt: Prompt, sampling: Sampling) -> Iterator[str]:
+    """The text of one answer as it arrives: the one that `sample_answers` draws for the prompt alone."""
+    packed = feed.pack([feed.renderer.prompt(prompt.messages)])
+    for piece in stream(sampler, packed, _seeded(sampling, 0), feed.renderer.end_id):
+        if piece.text:
+            yield piece.text
+
+
+def _seeded(sampling: Sampling, start: int) -> Sampling:
+    """The same options, drawing other numbers for each batch of a call."""
+    return replace(sampling, seed=sampling.seed * 65_537 + start)
 
 
 def rewards_of(

@@ -2,12 +2,13 @@
 
 A decode step of a small model is dominated by many small operations. So: adapters are merged into a packed copy of the
 weights, query-key-value and gate-up are one product each, weights are laid out once for oneDNN, the cache is allocated
-once, and attention is two batched products over grouped heads. Greedy answers equal transformers' token for token in
-float32.
+once, and attention is two batched products over grouped heads, which read the cache in place. Greedy answers equal
+transformers' token for token in float32.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from bessemer.models.attention import attend
 from bessemer.models.backbone import PackedBackbone
 from bessemer.models.layout import layout_of
 from bessemer.models.model import Model
+from bessemer.rollout.cache import Cache
 
 __all__ = ["Decoder", "decodes"]
 
@@ -57,7 +59,7 @@ class Linear:
 class Layer:
     """One decoder layer's fused weights. Final."""
 
-    def __init__(self, layer: Any, merged: Any) -> None:
+    def __init__(self, layer: Any, merged: Callable[[Any], Tensor], dtype: torch.dtype) -> None:
         attention, mlp = layer.self_attn, layer.mlp
 
         def fused(*linears: Any) -> Linear:
@@ -66,14 +68,18 @@ class Layer:
                 return Linear(weight)
             return Linear(weight, torch.cat([linear.bias.detach() for linear in linears]).to(weight.dtype))
 
+        def gain(norm: Any) -> Tensor:
+            weight: Tensor = norm.weight.detach().to(dtype)
+            return weight
+
         self.qkv = fused(attention.q_proj, attention.k_proj, attention.v_proj)
         self.out = fused(attention.o_proj)
         self.gate_up = fused(mlp.gate_proj, mlp.up_proj)
         self.down = fused(mlp.down_proj)
-        self.before_attention = layer.input_layernorm
-        self.before_mlp = layer.post_attention_layernorm
-        self.query_norm = getattr(attention, "q_norm", None)
-        self.key_norm = getattr(attention, "k_norm", None)
+        self.before_attention = gain(layer.input_layernorm)
+        self.before_mlp = gain(layer.post_attention_layernorm)
+        self.query_norm = gain(attention.q_norm) if hasattr(attention, "q_norm") else None
+        self.key_norm = gain(attention.k_norm) if hasattr(attention, "k_norm") else None
 
 
 class Decoder:
@@ -103,86 +109,88 @@ class Decoder:
 
         with torch.no_grad():
             body = network.get_decoder()
-            self.layers = [Layer(layer, merged) for layer in body.layers]
+            self.layers = [Layer(layer, merged, self.dtype) for layer in body.layers]
             self.head = Linear(backbone.head.detach().to(self.dtype))
-        self.norm = body.norm
+        self.norm: Tensor = body.norm.weight.detach().to(self.dtype)
         self.epsilon = config.rms_norm_eps
         self.table = network.get_input_embeddings().weight.detach().to(self.dtype)
         self.frequencies = body.rotary_emb.inv_freq.float()
         self.rotary_scale = body.rotary_emb.attention_scaling
-        self.keys: list[Tensor] = []
-        self.values: list[Tensor] = []
-        self.lengths = torch.zeros(0, dtype=torch.int64)
+        self.scaling = self.head_dim**-0.5
+
+    def allocate(self, rows: int, room: int) -> None:
+        """Make room for that many rows of up to `room` tokens, prompts included."""
+        if self.window is not None and room > self.window:
+            raise ValueError(f"{room} tokens exceed the sliding window of {self.window}")
+        device = self.table.device
+        self.cache = Cache(len(self.layers), rows, self.kv_heads, self.head_dim, room, self.dtype, device)
+        self.cos, self.sin = self._rotation(torch.arange(room, device=device))
+
+    def prefill(self, prompts: Packed, copies: int, room: int) -> Tensor:
+        """Allocate the cache for prompts and answers of up to `room` tokens, and `read` into all of its rows."""
+        rows = len(prompts.lengths) * copies
+        self.allocate(rows, max(prompts.lengths) + room)
+        return self.read(prompts, copies, torch.arange(rows))
 
     @torch.no_grad()
-    def prefill(self, prompts: Packed, copies: int, room: int) -> Tensor:
-        """Read the prompts once each, copy their cache, and return the logits of the next token, (B * copies, V)."""
-        layout = layout_of(prompts.lengths, prompts.identities(), self.table.device)
+    def read(self, prompts: Packed, copies: int, rows: Tensor) -> Tensor:
+        """Read the prompts once each into the given rows (B * copies,), whatever these held; logits of the next token.
+
+        Copies of a prompt lie side by side. Returns (B * copies, V).
+        """
+        device = self.table.device
+        layout = layout_of(prompts.lengths, prompts.identities(), device)
         x = self.backbone.embed(prompts).to(self.dtype)[layout.first]
-        cos, sin = self._rotation(layout.positions)
-        batch, longest = len(prompts.lengths), max(prompts.lengths)
-        if self.window is not None and longest + room > self.window:
-            raise ValueError(f"{longest + room} tokens exceed the sliding window of {self.window}")
-        owner = torch.repeat_interleave(torch.arange(batch), torch.tensor(prompts.lengths)).to(x.device)
-        places = torch.cat([torch.arange(length) for length in prompts.lengths]).to(x.device)
-        self.keys, self.values = [], []
-        for layer in self.layers:
+        cos, sin = self.cos[layout.positions][:, None], self.sin[layout.positions][:, None]
+        rows = rows.to(device)
+        lengths = torch.tensor(prompts.lengths, device=device)
+        owner = rows.view(-1, copies).repeat_interleave(lengths, 0).flatten()
+        index = layout.index.repeat_interleave(copies)
+        places = torch.cat([torch.arange(length, device=device) for length in prompts.lengths])
+        places = places.repeat_interleave(copies)
+        for number, layer in enumerate(self.layers):
             query, key, value = self._project(layer, x, cos, sin)
-            cache = [
-                torch.zeros(batch, longest + room, self.kv_heads, self.head_dim, dtype=self.dtype, device=x.device)
-                for _ in range(2)
-            ]
-            cache[0][owner, places] = key[layout.index]
-            cache[1][owner, places] = value[layout.index]
-            for store, tensor in ((self.keys, cache[0]), (self.values, cache[1])):
-                store.append(tensor.transpose(1, 2).repeat_interleave(copies, 0).contiguous())
-            x = self._rest(layer, x, attend(query, key, value, layout, self.head_dim**-0.5).flatten(1))
-        self.lengths = torch.tensor(prompts.lengths, device=x.device).repeat_interleave(copies)
-        last = self._norm(self.norm, x[layout.index[torch.tensor(prompts.lengths).cumsum(0) - 1]])
+            self.cache.fill(number, key[index], value[index], owner, places)
+            x = self._rest(layer, x, attend(query, key, value, layout, self.scaling).flatten(1))
+        self.cache.lengths[rows] = lengths.repeat_interleave(copies)
+        last = self._norm(self.norm, x[layout.index[lengths.cumsum(0) - 1]])
         return self.head(last).float().repeat_interleave(copies, 0)
 
     @torch.no_grad()
     def step(self, tokens: Tensor) -> Tensor:
         """Append one token to every row and return the logits of the next, (B, V)."""
+        cache = self.cache
         x = self.table[tokens.to(self.table.device)]
-        cos, sin = self._rotation(self.lengths)
-        rows = torch.arange(len(x), device=x.device)
-        seen = int(self.lengths.max()) + 1
-        hidden = torch.arange(seen, device=x.device) > self.lengths[:, None]  # True = not yet written
-        for layer, keys, values in zip(self.layers, self.keys, self.values, strict=True):
+        cos, sin = self.cos[cache.lengths][:, None], self.sin[cache.lengths][:, None]
+        cache.begin()
+        for number, layer in enumerate(self.layers):
             query, key, value = self._project(layer, x, cos, sin)
-            keys[rows, :, self.lengths] = key
-            values[rows, :, self.lengths] = value
-            grouped = query.view(-1, self.kv_heads, self.group, self.head_dim) * self.head_dim**-0.5
-            scores = torch.matmul(grouped, keys[:, :, :seen].transpose(2, 3))
-            weights = torch.softmax(scores.masked_fill(hidden[:, None, None], float("-inf")), -1)
-            mixed = torch.matmul(weights, values[:, :, :seen])
-            x = self._rest(layer, x, mixed.flatten(1))
-        self.lengths = self.lengths + 1
+            x = self._rest(layer, x, cache.attend(number, query, key, value, self.scaling).flatten(1))
+        cache.end()
         return self.head(self._norm(self.norm, x)).float()
 
     def keep(self, rows: Tensor) -> None:
         """Keep only the given rows of the cache."""
-        rows = rows.to(self.lengths.device)
-        self.keys = [tensor[rows] for tensor in self.keys]
-        self.values = [tensor[rows] for tensor in self.values]
-        self.lengths = self.lengths[rows]
+        self.cache.keep(rows)
 
-    def _norm(self, norm: Any, x: Tensor) -> Tensor:
-        return functional.rms_norm(x, x.shape[-1:], norm.weight.to(x.dtype), self.epsilon)
+    def _norm(self, norm: Tensor, x: Tensor) -> Tensor:
+        return functional.rms_norm(x, x.shape[-1:], norm, self.epsilon)
 
     def _rotation(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosine and sine of each position (T, d), the sine with the sign that its half of a head takes."""
         angles = positions[:, None].float() * self.frequencies
-        angles = torch.cat([angles, angles], -1)[:, None]
-        return (angles.cos() * self.rotary_scale).to(self.dtype), (angles.sin() * self.rotary_scale).to(self.dtype)
+        cos, sin = angles.cos() * self.rotary_scale, angles.sin() * self.rotary_scale
+        return torch.cat([cos, cos], -1).to(self.dtype), torch.cat([-sin, sin], -1).to(self.dtype)
 
     def _project(self, layer: Layer, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Query (N, Hq, d), key and value (N, Hk, d) of N tokens, rotated."""
         fused = layer.qkv(self._norm(layer.before_attention, x)).view(len(x), -1, self.head_dim)
-        query, key, value = fused.split([self.heads, self.kv_heads, self.kv_heads], 1)
-        if layer.query_norm is not None:
-            query, key = self._norm(layer.query_norm, query), self._norm(layer.key_norm, key)
-        return _rotate(query, cos, sin), _rotate(key, cos, sin), value
+        both, value = fused.split([self.heads + self.kv_heads, self.kv_heads], 1)
+        if layer.query_norm is not None and layer.key_norm is not None:
+            query, key = both.split([self.heads, self.kv_heads], 1)
+            both = torch.cat([self._norm(layer.query_norm, query), self._norm(layer.key_norm, key)], 1)
+        query, key = _rotate(both, cos, sin).split([self.heads, self.kv_heads], 1)
+        return query, key, value
 
     def _rest(self, layer: Layer, x: Tensor, mixed: Tensor) -> Tensor:
         """Output projection and perceptron, with their residuals."""
@@ -192,6 +200,5 @@ class Decoder:
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding (Su et al. 2021) of x (N, H, d) by cos and sin (N, 1, d)."""
-    first, second = x.chunk(2, -1)
-    return x * cos + torch.cat([-second, first], -1) * sin
+    """Rotary position embedding (Su et al. 2021) of x (N, H, d) by cos and signed sin (N, 1, d)."""
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)

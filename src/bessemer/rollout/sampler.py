@@ -1,16 +1,14 @@
 """Sampling behind a Protocol: who generates, and how, is of no concern to those who ask.
 
 `sampler_for` picks the fast in-process decoder where it knows the architecture, and transformers with a cache
-elsewhere; both draw with one uniform number a row and step against the cumulative softmax, so that what a row says
-does not depend on which rows share its batch.
+elsewhere; both leave it to `Answers` to draw the tokens, so that one sampler says what the other would have said.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -19,45 +17,31 @@ from bessemer.data.batches import Packed
 from bessemer.models.backbone import PackedBackbone, PaddedBackbone
 from bessemer.models.model import Model
 from bessemer.models.roles import speaking
+from bessemer.rollout.answers import Answers
 from bessemer.rollout.decoder import Decoder, decodes
+from bessemer.rollout.sampling import Samples, Sampling, choose
+from bessemer.rollout.text import AnswerText
 
-__all__ = ["Sampler", "Samples", "Sampling", "TransformersSampler", "choose", "sampler_for"]
+__all__ = ["Piece", "Sampler", "Samples", "Sampling", "TransformersSampler", "choose", "sampler_for", "stream"]
 
-
-@dataclass(frozen=True)
-class Sampling:
-    """How to draw. temperature 0 is greedy; top_k 0 and top_p 1 leave the distribution whole, as RL needs it.
-
-    limits: most tokens of each answer, where they differ; none of them above max_new_tokens.
-    """
-
-    max_new_tokens: int = 48
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    seed: int = 0
-    limits: tuple[int, ...] = ()
-
-    def lengths(self, rows: int) -> Tensor:
-        """Most tokens of each of `rows` answers, (rows,)."""
-        if self.limits and (len(self.limits) != rows or not 1 <= min(self.limits) <= max(self.limits)):
-            raise ValueError(f"{len(self.limits)} limits for {rows} answers, expected one above 0 each")
-        return torch.tensor(self.limits or [self.max_new_tokens] * rows).clamp(max=self.max_new_tokens)
-
-
-@dataclass(frozen=True)
-class Samples:
-    """answers: token ids of each answer, its end token included if it ended; ended: whether it did."""
-
-    answers: tuple[tuple[int, ...], ...]
-    ended: tuple[bool, ...]
+REFILL = 0.125  # prompts wait until this share of the rows has ended: to read several at once costs less a token
+COMPACT = 0.25  # compacting copies the cache, so it waits until this share of the rows has ended
 
 
 class Sampler(Protocol):
     """Generates answers to packed prompts."""
 
-    def sample(self, prompts: Packed, sampling: Sampling, end_id: int, copies: int = 1) -> Samples:
-        """Draw `copies` answers to each prompt, those of one prompt side by side."""
+    model: Model
+
+    def sample(self, prompts: Packed, sampling: Sampling, end_id: int, copies: int = 1, rows: int = 0) -> Samples:
+        """Draw `copies` answers to each prompt, those of one prompt side by side.
+
+        rows: most answers in flight, at least those of one prompt; 0: all of them. It changes no answer.
+        """
+        ...
+
+    def decode(self, prompts: Packed, answers: Answers, copies: int = 1, rows: int = 0) -> Iterator[None]:
+        """Read the prompts and extend their answers until none is open; pauses after each token of a row."""
         ...
 
     def refresh(self) -> None:
@@ -65,28 +49,24 @@ class Sampler(Protocol):
         ...
 
 
-def choose(logits: Tensor, uniform: Tensor, sampling: Sampling) -> Tensor:
-    """Draw one token a row: logits (B, V), uniform (B,) in [0, 1) -> ids (B,)."""
-    if sampling.temperature == 0:
-        return logits.argmax(-1)
-    logits = logits.float() / sampling.temperature
-    if sampling.top_k:
-        kth = logits.topk(min(sampling.top_k, logits.shape[-1])).values[:, -1:]
-        logits = logits.masked_fill(logits < kth, float("-inf"))
-    if sampling.top_p < 1.0:
-        ordered, places = logits.sort(descending=True)
-        before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
-        dropped = (before >= sampling.top_p).scatter(-1, places, before >= sampling.top_p)
-        logits = logits.masked_fill(dropped, float("-inf"))
-    cumulative = torch.softmax(logits, -1).cumsum(-1)
-    # scaled by the last entry: rounding may leave it just under 1
-    drawn = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)[:, 0]
-    return drawn.clamp_(max=logits.shape[-1] - 1)
+class Piece(NamedTuple):
+    """One token of an answer, and the text that has become certain by it ("" where a later token decides)."""
+
+    token: int
+    text: str
 
 
-def uniforms(rows: int, steps: int, seed: int) -> Tensor:
-    """The random numbers of a call, (rows, steps): fixed by the seed, whatever the rows' fate."""
-    return torch.rand(rows, steps, generator=torch.Generator().manual_seed(seed))
+def stream(sampler: Sampler, prompts: Packed, sampling: Sampling, end_id: int) -> Iterator[Piece]:
+    """The answer to one prompt, token by token: those that `sample` draws, and together the text of its answer."""
+    if len(prompts.lengths) != 1:
+        raise ValueError(f"{len(prompts.lengths)} prompts, expected one")
+    tokenizer = sampler.model.tokenizer
+    answers = Answers(prompts, 1, sampling, end_id, tokenizer)
+    text = AnswerText(tokenizer, sampling.stop)
+    for _ in sampler.decode(prompts, answers):
+        token = answers.ids[0][-1]
+        said = text.push(token)
+        yield Piece(token, said if answers.open[0] else said + text.close())
 
 
 class TransformersSampler:
@@ -99,49 +79,47 @@ class TransformersSampler:
     def refresh(self) -> None:
         """Nothing is copied, so nothing is stale."""
 
-    @torch.no_grad()
-    def sample(self, prompts: Packed, sampling: Sampling, end_id: int, copies: int = 1) -> Samples:
+    def sample(self, prompts: Packed, sampling: Sampling, end_id: int, copies: int = 1, rows: int = 0) -> Samples:
         """Draw answers; each copy reads the prompts again, because a foreign cache cannot be shared."""
+        return _all(self, prompts, sampling, end_id, copies, rows)
+
+    @torch.no_grad()
+    def decode(self, prompts: Packed, answers: Answers, copies: int = 1, rows: int = 0) -> Iterator[None]:
+        """Extend a batch of answers to their ends, then the next; prompts with images are one batch, whatever `rows`,
+        because only their network knows which of its inputs belong to which image."""
         language = self.model.backbone.language
-        rows = len(prompts.lengths) * copies
-        numbers = uniforms(rows, sampling.max_new_tokens, sampling.seed)
-        lengths = sampling.lengths(rows)
-        answers: list[list[int]] = [[] for _ in range(rows)]
         attention = language.config._attn_implementation
         language.set_attn_implementation("sdpa")
         try:
             with speaking(self.model, self.adapter):
-                for copy in range(copies):
-                    mine = slice(copy, None, copies)
-                    answers[mine] = self._once(prompts, sampling, end_id, numbers[mine], lengths[mine])
+                count = len(prompts.lengths)
+                for first in range(0, count, size := min(rows, count) if rows and not prompts.model_inputs else count):
+                    part = part_of(prompts, first, first + size)
+                    for copy in range(copies):
+                        last = (first + len(part.lengths)) * copies
+                        yield from self._once(part, answers, torch.arange(first * copies + copy, last, copies))
         finally:
             language.set_attn_implementation(attention)
-        return finish(answers, end_id)
 
-    def _once(
-        self, prompts: Packed, sampling: Sampling, end_id: int, numbers: Tensor, lengths: Tensor
-    ) -> list[list[int]]:
-        """One answer of at most `lengths` (B,) tokens to each prompt, drawn with the numbers (B, steps)."""
+    def _once(self, prompts: Packed, answers: Answers, rows: Tensor) -> Iterator[None]:
+        """One answer to each prompt: the given rows (B,)."""
         backbone = self.model.backbone
         given, mask = left_padded(backbone, prompts)
         positions = given.get("position_ids")
-        answers: list[list[int]] = [[] for _ in prompts.lengths]
-        alive = torch.ones(len(answers), dtype=torch.bool)
         output = backbone.language(**given, use_cache=True)
         cache = _cache_name(backbone.language)
         # some networks count an image as fewer places than its tokens, and remember by how many
         shift = getattr(backbone.body, "rope_deltas", None) if positions is None else None
-        for step in range(sampling.max_new_tokens):
-            token = choose(output.logits[:, -1].float().cpu(), numbers[:, step], sampling)
-            for row in alive.nonzero()[:, 0].tolist():
-                answers[row].append(int(token[row]))
-            alive &= (token != end_id) & (step + 1 < lengths)
-            if not bool(alive.any()):
-                break
+        while True:
+            token = answers.extend(rows, output.logits[:, -1].float().cpu())
+            yield
+            if not bool(answers.open[rows].any()):
+                return
             mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
             following = {}
             if positions is not None:
-                following["position_ids"] = positions[:, -1:] + step + 1
+                positions = positions[:, -1:] + 1
+                following["position_ids"] = positions
             elif shift is not None:
                 following["position_ids"] = mask.sum(1, keepdim=True) - 1 + shift
             output = backbone.language(
@@ -151,7 +129,21 @@ class TransformersSampler:
                 **{cache: getattr(output, cache)},
                 **following,
             )
-        return answers
+
+
+def part_of(prompts: Packed, first: int, last: int) -> Packed:
+    """The prompts from `first` up to before `last`; every image has as many rows as any other (or there is none)."""
+    if first == 0 and last >= len(prompts.lengths):
+        return prompts
+    start, end = sum(prompts.lengths[:first]), sum(prompts.lengths[:last])
+    rows = prompts.image_rows
+    before, until = int((rows < start).sum()), int((rows < end).sum())
+    images = max((len(value) for value in prompts.model_inputs.values()), default=0)
+    inputs = {
+        name: value[before * images // len(rows) : until * images // len(rows)]
+        for name, value in prompts.model_inputs.items()
+    }
+    return Packed(prompts.ids[start:end], prompts.lengths[first:last], rows[before:until] - start, inputs)
 
 
 def _cache_name(network: Any) -> str:
@@ -174,11 +166,12 @@ def left_padded(backbone: PackedBackbone | PaddedBackbone, prompts: Packed) -> t
     return {"inputs_embeds": grid, "attention_mask": mask.long(), "position_ids": positions}, mask
 
 
-def finish(answers: Sequence[Sequence[int]], end_id: int) -> Samples:
-    """Close a call: an answer ended if and only if its last token is the end token."""
-    return Samples(
-        tuple(tuple(answer) for answer in answers), tuple(bool(answer) and answer[-1] == end_id for answer in answers)
-    )
+def _all(sampler: Sampler, prompts: Packed, sampling: Sampling, end_id: int, copies: int, rows: int) -> Samples:
+    """Every answer of a call, whole."""
+    answers = Answers(prompts, copies, sampling, end_id, sampler.model.tokenizer)
+    for _ in sampler.decode(prompts, answers, copies, rows):
+        pass
+    return answers.samples()
 
 
 class DecoderSampler:
@@ -193,37 +186,36 @@ class DecoderSampler:
         """Merge the adapter's current weights into a new decode copy."""
         self.decoder = Decoder(self.model, self.adapter)
 
+    def sample(self, prompts: Packed, sampling: Sampling, end_id: int, copies: int = 1, rows: int = 0) -> Samples:
+        """Prefill each prompt once, then decode; rows that ended are given to prompts that wait, or leave the batch."""
+        return _all(self, prompts, sampling, end_id, copies, rows)
+
     @torch.no_grad()
-    def sample(self, prompts: Packed, sampling: Sampling, end_id: int, copies: int = 1) -> Samples:
-        """Prefill each prompt once, then decode; rows that ended leave the batch."""
-        rows = len(prompts.lengths) * copies
-        steps = uniforms(rows, sampling.max_new_tokens, sampling.seed)
-        lengths = sampling.lengths(rows)
-        answers: list[list[int]] = [[] for _ in range(rows)]
-        logits = self.decoder.prefill(prompts, copies, sampling.max_new_tokens)
-        row_of = torch.arange(rows)  # which answer each row of the cache writes
-        open_rows = torch.ones(rows, dtype=torch.bool)
-        for step in range(sampling.max_new_tokens):
-            token = choose(logits, steps[row_of, step].to(logits.device), sampling).cpu()
-            for row, value in zip(row_of.tolist(), token.tolist(), strict=True):
-                answers[row].append(value)
-            open_rows &= (token != end_id) & (step + 1 < lengths[row_of])
-            if not bool(open_rows.any()):
-                break
-            # compacting copies the cache, so it waits until a quarter of the rows has ended;
-            # until then ended rows ride along, and `_until` cuts what they say
-            if int(open_rows.sum()) <= 0.75 * len(open_rows):
-                self.decoder.keep(open_rows.nonzero()[:, 0])
-                row_of, token, open_rows = row_of[open_rows], token[open_rows], open_rows[open_rows]
-            logits = self.decoder.step(token)
-        cut = [answer[:limit] for answer, limit in zip(answers, lengths.tolist(), strict=True)]
-        return finish([_until(answer, end_id) for answer in cut], end_id)
-
-
-def _until(answer: Sequence[int], end_id: int) -> list[int]:
-    """The answer up to and including its first end token."""
-    kept = list(answer)
-    return kept[: kept.index(end_id) + 1] if end_id in kept else kept
+    def decode(self, prompts: Packed, answers: Answers, copies: int = 1, rows: int = 0) -> Iterator[None]:
+        """One token to every open answer in flight at a time."""
+        total, decoder = len(answers.ids), self.decoder
+        begun = min(total, max(1, rows // copies) * copies) if rows else total  # the answers from here on wait
+        held = torch.arange(begun)  # which answer each row of the cache writes
+        decoder.allocate(begun, max(prompts.lengths) + answers.sampling.max_new_tokens)
+        logits = decoder.read(part_of(prompts, 0, begun // copies), copies, held)
+        while True:
+            tokens = answers.extend(held, logits)
+            yield
+            is_open = answers.open[held]
+            ended = (~is_open).nonzero()[:, 0]
+            if len(ended) == len(held) and begun == total:
+                return
+            decoder.cache.park(ended)  # until they leave or are read into, ended rows ride along as the shortest
+            if begun < total and len(ended) >= max(copies, REFILL * len(held)):
+                free = ended[: min(len(ended) // copies * copies, total - begun)]
+                held[free] = torch.arange(begun, begun + len(free))
+                part = part_of(prompts, begun // copies, (begun + len(free)) // copies)
+                tokens[free] = answers.extend(held[free], decoder.read(part, copies, free))
+                begun += len(free)
+            elif begun == total and len(ended) >= COMPACT * len(held):
+                decoder.keep(is_open.nonzero()[:, 0])
+                held, tokens = held[is_open], tokens[is_open]
+            logits = decoder.step(tokens)
 
 
 def sampler_for(model: Model, adapter: str | None = None) -> Sampler:

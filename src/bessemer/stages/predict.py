@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -13,7 +14,7 @@ from bessemer.distributed import Mesh
 from bessemer.errors import UserError
 from bessemer.models.feed import Feed
 from bessemer.models.model import ADAPTER, load_model
-from bessemer.rollout.collect import sample_answers
+from bessemer.rollout.collect import sample_answers, stream_answer
 from bessemer.rollout.sampler import Sampling, sampler_for
 from bessemer.stages.begin import cache_directory
 
@@ -36,6 +37,18 @@ class Config:
     """Longest answer in tokens."""
     temperature: float = 0.0
     """Sampling temperature; 0: the most likely answer."""
+    top_k: int = 0
+    """Draw from this many most likely tokens; 0: from all."""
+    top_p: float = 1.0
+    """Draw from the fewest most likely tokens that together have this probability; 1: from all."""
+    min_p: float = 0.0
+    """Draw from tokens with at least this fraction of the most likely one's probability; 0: from all."""
+    repetition_penalty: float = 1.0
+    """Above 1, tokens of question and answer become less likely to be said again; 1: no penalty."""
+    stop: list[str] = field(default_factory=list)
+    """Text, or several, before which the answer ends."""
+    stream: bool | None = None
+    """Print the answer while it is being made; null: where the output is a terminal."""
     dtype: str = "bf16"
     """Type of weights and activations: bf16 or fp32."""
     seed: int = 0
@@ -48,6 +61,18 @@ def run(config: Config) -> Path:
         raise UserError(
             'expected --model DIR and a question: bessemer predict --model DIR --image FILE "What is wrong?"'
         )
+    if config.response_length < 1:
+        raise UserError(f"response_length={config.response_length}, expected at least 1 token")
+    sampling = Sampling(
+        config.response_length,
+        config.temperature,
+        config.top_k,
+        config.top_p,
+        config.seed,
+        min_p=config.min_p,
+        repetition_penalty=config.repetition_penalty,
+        stop=tuple(config.stop),
+    )
     model = load_model(config.model, config.dtype, Mesh.start().device)
     images = tuple(image_ref(Path(path)) for path in config.image)
     if images and model.facts.kind == "text":
@@ -55,6 +80,10 @@ def run(config: Config) -> Path:
     feed = Feed(model, Path.cwd(), cache_directory(), config.system_prompt)
     prompt = Prompt("question", (Message("user", config.question, images),))
     sampler = sampler_for(model, ADAPTER if model.lora is not None else None)
-    sampling = Sampling(config.response_length, config.temperature, seed=config.seed)
-    print(sample_answers(sampler, feed, [prompt], sampling)[0].text)
+    if config.stream if config.stream is not None else sys.stdout.isatty():
+        for text in stream_answer(sampler, feed, prompt, sampling):
+            print(text, end="", flush=True)
+        print()
+    else:
+        print(sample_answers(sampler, feed, [prompt], sampling)[0].text)
     return model.source
