@@ -17,6 +17,6 @@ def keep_memory() -> bool:
     allocation: for tensors as wide as a vocabulary that takes longer than the arithmetic.
     """
     library = ctypes.CDLL(None)
-    if not hasattr(library, "gnu_get_libc_version"):
+    if getattr(library, "gnu_get_libc_version", None) is None:
         return False
     return bool(library.mallopt(M_MMAP_MAX, 0)) and bool(library.mallopt(M_TRIM_THRESHOLD, NEVER))

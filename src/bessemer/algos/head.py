@@ -94,7 +94,7 @@ class LinearLoss(torch.autograd.Function):
         cast = weight.to(hidden.dtype)
         needs_hidden, needs_weight = ctx.needs_input_grad[:2]
         d_hidden = torch.empty_like(hidden) if needs_hidden else None
-        d_weight = torch.zeros_like(weight, dtype=widen(weight[:0]).dtype) if needs_weight else None
+        d_head = torch.zeros_like(weight, dtype=widen(weight[:0]).dtype) if needs_weight else None
         for start in range(0, hidden.shape[0], chunk):
             part = slice(start, min(start + chunk, hidden.shape[0]))
             logits = widen(hidden[part] @ cast.T).requires_grad_(needs_hidden or needs_weight)
@@ -106,16 +106,16 @@ class LinearLoss(torch.autograd.Function):
             d_logits = torch.autograd.grad(loss.sum, logits)[0].to(hidden.dtype)
             if d_hidden is not None:
                 d_hidden[part] = d_logits @ cast
-            if d_weight is not None:
-                d_weight += widen(d_logits.T @ hidden[part])
-        ctx.gradients = d_hidden, None if d_weight is None else d_weight.to(weight.dtype)
+            if d_head is not None:
+                d_head += widen(d_logits.T @ hidden[part])
+        ctx.gradients = d_hidden, None if d_head is None else d_head.to(weight.dtype)
         return torch.stack([loss.sum for loss in kept]).sum()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        d_hidden, d_weight = ctx.gradients
+        d_hidden, d_head = ctx.gradients
         del ctx.gradients
-        ready = [None if taken is None else taken.mul_(gradients[0]) for taken in (d_hidden, d_weight)]
+        ready = [None if taken is None else taken.mul_(gradients[0]) for taken in (d_hidden, d_head)]
         return ready[0], ready[1], None, None, None
 
 

@@ -78,8 +78,9 @@ class Layer:
         self.down = fused(mlp.down_proj)
         self.before_attention = gain(layer.input_layernorm)
         self.before_mlp = gain(layer.post_attention_layernorm)
-        self.query_norm = gain(attention.q_norm) if hasattr(attention, "q_norm") else None
-        self.key_norm = gain(attention.k_norm) if hasattr(attention, "k_norm") else None
+        normed = getattr(attention, "q_norm", None) is not None
+        self.query_norm = gain(attention.q_norm) if normed else None
+        self.key_norm = gain(attention.k_norm) if normed else None
 
 
 class Decoder:
