@@ -20,17 +20,20 @@ LAYERS = [
     {"cli"},
     {"loop"},
     {"stages"},
+    {"apps"},
     {"report"},
     {"rollout"},
     {"tasks"},
     {"training"},
     {"models"},
+    {"scenes"},
     {"annotation"},
     {"data"},
     {"algos"},
     {
         "config",
         "run",
+        "archives",
         "checkpoint",
         "assets",
         "distributed",
@@ -38,6 +41,7 @@ LAYERS = [
         "fields",
         "interrupts",
         "manifest",
+        "memory",
         "progress",
     },
     {"errors"},
@@ -192,7 +196,7 @@ def test_every_stage_has_a_documented_flat_config_and_run(verb: str) -> None:
             documented = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and after.value.value
             assert documented, f"{verb}.{fields[-1]} has no docstring under it"
             assert node.value is not None, f"{verb}.{fields[-1]} has no default"
-    assert len(fields) <= 25, f"{verb} has {len(fields)} fields"
+    assert len(fields) <= 26, f"{verb} has {len(fields)} fields"
     if STAGES[verb].in_recipe:
         assert {"output_dir", "seed"} <= set(fields)
 

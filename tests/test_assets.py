@@ -227,7 +227,7 @@ def test_hostile_archives_leave_the_disk_as_it_was(
 def test_the_same_name_twice(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="Duplicate name"):
         path = archive(tmp_path, [("a", b"1"), ("a", b"2")])
-    with pytest.raises(UserError, match="each with its own name"):
+    with pytest.raises(UserError, match="each file with its own name"):
         unpack(path, tmp_path / "out")
 
 
@@ -237,7 +237,7 @@ def test_bombs_are_counted_as_they_come_out(tmp_path: Path, monkeypatch: pytest.
     for name, limit in [("_MAX_FILE", 2_000_000), ("_MAX_TOTAL", 5_000_000), ("_MAX_FILES", 1)]:
         with monkeypatch.context() as patch:
             patch.setattr(assets, name, limit)
-            with pytest.raises(UserError, match=str(limit) if name != "_MAX_TOTAL" else "larger than 2000000"):
+            with pytest.raises(UserError, match=str(limit)):
                 unpack(path, tmp_path / "out")
     assert unpack(path, tmp_path / "out") == {"a": 3_000_000, "b": 3_000_000}
 

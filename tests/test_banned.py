@@ -13,6 +13,7 @@ from source_tree import MODULES, imports, shown, tree
 
 ABSTRACT_BASES = {
     "Exception", "Protocol", "NamedTuple", "TypedDict", "Enum", "IntEnum", "StrEnum", "Generic", "ABC",
+    "BaseHTTPRequestHandler",  # the standard library's way to answer requests; it answers none by itself
     "nn.Module", "torch.nn.Module", "Module", "Function", "torch.autograd.Function", "autograd.Function",
 }  # fmt: skip
 BANNED_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "imp"}

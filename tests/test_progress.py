@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from bessemer.progress import clock, track
+from bessemer.progress import Spans, clock, track
 
 
 class Terminal(io.StringIO):
@@ -64,3 +64,17 @@ def test_a_terminal_is_given_back_after_an_error(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (605, "10:05"), (3661, "1:01:01")])
 def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
+
+
+def test_spans_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Entered at 0, 10 and 20, left 1, 2 and 4 later; a block that fails counts too."""
+    clock = iter([0.0, 1.0, 10.0, 12.0, 20.0, 24.0])
+    monkeypatch.setattr("bessemer.progress.time.perf_counter", lambda: next(clock))
+    spans = Spans()
+    with spans("a"):
+        pass
+    with spans("b"):
+        pass
+    with pytest.raises(KeyError), spans("a"):
+        raise KeyError
+    assert spans.seconds == {"a": 5.0, "b": 2.0}

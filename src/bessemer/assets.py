@@ -13,14 +13,15 @@ import json
 import os
 import re
 import shutil
-import stat
 import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
+from .archives import check_entries, read_entry
 from .disk import file_hash, unwritable, write_json
 from .errors import UserError
 from .fields import nearest
@@ -147,7 +148,7 @@ def unpack(archive: Path, destination: Path) -> dict[str, int]:
     """Unpack a zip into the new directory `destination`; relative name -> bytes.
 
     The archive is hostile until shown otherwise: names that leave the directory or meet another one, links,
-    and more data than is plausible (counted as it comes out, not as the archive claims) are refused.
+    and more data than is plausible are refused (`archives`).
 
     Raises:
         UserError: the archive is damaged or refused; `destination` is then removed.
@@ -156,14 +157,14 @@ def unpack(archive: Path, destination: Path) -> dict[str, int]:
     destination.mkdir(parents=True)
     try:
         with zipfile.ZipFile(archive) as bundle:
-            entries = [entry for entry in bundle.infolist() if not entry.is_dir()]
-            _check_entries(archive, bundle.infolist())
-            for entry in entries:
+            for entry in check_entries(archive.name, bundle.infolist(), _MAX_FILES, _MAX_TOTAL):
                 target = destination / entry.filename
                 target.parent.mkdir(parents=True, exist_ok=True)
-                sizes[entry.filename] = _extract(bundle, entry, target, _MAX_TOTAL - sum(sizes.values()))
+                with open(target, "xb") as file:
+                    sizes[entry.filename] = sum(map(file.write, read_entry(bundle, entry, _MAX_FILE)))
     except (
         zipfile.BadZipFile,
+        zlib.error,
         EOFError,
         RuntimeError,
         ValueError,
@@ -232,40 +233,6 @@ def _place(contents: Path, final: Path) -> None:
     except OSError:
         if not _is_whole(final):
             raise
-
-
-def _check_entries(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
-    if len(entries) > _MAX_FILES:
-        raise UserError(f"{archive.name} holds {len(entries)} files, expected at most {_MAX_FILES}")
-    seen: set[str] = set()
-    for entry in entries:
-        name, kind = entry.filename, stat.S_IFMT(entry.external_attr >> 16)
-        parts = PurePosixPath(name).parts
-        plain = name.isprintable() and not set(name) & set('\\:"<>|?*') and name[:1] != "/"
-        if (
-            not plain
-            or ".." in parts
-            or not parts
-            or name.casefold() in seen
-            or kind not in (0, stat.S_IFREG, stat.S_IFDIR)
-        ):
-            raise UserError(
-                f"{archive.name} holds {ascii(name)[:80]}, expected plain files, each with its own name "
-                "inside the archive; nothing was unpacked"
-            )
-        seen.add(name.casefold())
-
-
-def _extract(bundle: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, room: int) -> int:
-    """Bytes written; ValueError when they are more than the limits allow, whatever the header says."""
-    written, limit = 0, min(room, _MAX_FILE)
-    with bundle.open(entry) as source, open(target, "xb") as file:
-        while block := source.read(1 << 20):
-            written += len(block)
-            if written > limit:
-                raise ValueError(f"{entry.filename} is larger than {limit} bytes")
-            file.write(block)
-    return written
 
 
 def _from_hub(identifier: str) -> Path:

@@ -22,6 +22,7 @@ from . import __version__, interrupts
 from .config import canonical, help_text, read_recipe
 from .errors import Defect, Stopped, UserError
 from .fields import field_types, nearest, plain_type
+from .memory import keep_memory
 from .stages import STAGES
 
 __all__ = ["main"]
@@ -55,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal without Chinese must not end a run
+    keep_memory()
     try:
         _dispatch(list(sys.argv[1:] if arguments is None else arguments))
         return 0

@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bessemer.algos.head import linear_logprobs
+from bessemer.algos.distillation import distillation_loss
+from bessemer.algos.head import linear_logprobs, linear_loss
+from bessemer.algos.masked import Loss
 
 M, D, V = 37, 16, 101
 
@@ -136,3 +138,59 @@ def test_linear_logprobs_refuses_what_would_be_nonsense() -> None:
     for temperature in (0.0, -1.0):
         with pytest.raises(ValueError, match="expected a temperature above 0"):
             linear_logprobs(hidden, weight, targets, temperature)
+
+
+def _distilled(logits: Tensor, part: slice) -> Loss:
+    """Any loss that adds up over rows and has metrics: some rows do not count."""
+    generator = torch.Generator().manual_seed(2)
+    theirs = torch.randn(M, V, generator=generator, dtype=torch.float64).to(logits.dtype)
+    weights = torch.tensor([0.0, 1.0, 0.5] * M)[:M]
+    return distillation_loss(logits, theirs[part], _inputs()[2][part], weights[part], 2.0, 0.3)
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 37, 512])
+def test_linear_loss_is_the_loss_of_all_logits(chunk: int) -> None:
+    hidden, weight, _ = _inputs()
+    ours, theirs = ([tensor.clone().requires_grad_() for tensor in (hidden, weight)] for _ in range(2))
+    found = linear_loss(ours[0], ours[1], _distilled, chunk)
+    expected = _distilled(theirs[0] @ theirs[1].T, slice(0, M))
+    assert_close(found.sum, expected.sum)
+    assert float(found.count) == float(expected.count) == pytest.approx(18.0)
+    assert found.metrics.keys() == expected.metrics.keys() == {"kl", "ce"}
+    for name, (total, count) in found.metrics.items():
+        assert_close(total, expected.metrics[name][0])
+        assert_close(count, expected.metrics[name][1])
+    # the upstream gradient counts
+    (0.5 * found.sum).backward()
+    (0.5 * expected.sum).backward()
+    for x, y in zip(ours, theirs, strict=True):
+        assert x.grad is not None and y.grad is not None
+        assert_close(x.grad, y.grad, atol=2e-6, rtol=1e-5)
+
+
+def test_linear_loss_in_bfloat16_and_of_a_frozen_head() -> None:
+    """The head of a model that is trained in full is float32, and so is its gradient; a frozen one gets none."""
+    hidden, master = _inputs(torch.bfloat16)[0].requires_grad_(), _inputs()[1].requires_grad_()
+    linear_loss(hidden, master, _distilled, 8).sum.backward()
+    wide = [_inputs(torch.bfloat16)[0].double().requires_grad_(), _inputs()[1].double().requires_grad_()]
+    _distilled(wide[0] @ wide[1].T, slice(0, M)).sum.backward()
+    for x, y, dtype in zip((hidden, master), wide, (torch.bfloat16, torch.float32), strict=True):
+        assert x.grad is not None and y.grad is not None and x.grad.dtype == dtype
+        assert float((x.grad.double() - y.grad).norm() / y.grad.norm()) < 0.03
+    frozen = _inputs()[1]
+    linear_loss(hidden, frozen, _distilled, 8).sum.backward()
+    assert frozen.grad is None
+    with torch.no_grad():
+        assert not linear_loss(hidden, frozen, _distilled, 8).sum.requires_grad
+
+
+def test_linear_loss_never_holds_all_logits() -> None:
+    hidden, weight, targets = _inputs()
+    loss_of = lambda logits, part: Loss(  # noqa: E731
+        -torch.log_softmax(logits, -1)[:, 0].sum(), torch.tensor(float(len(logits)))
+    )
+    with _Largest() as largest:
+        linear_loss(hidden.requires_grad_(), weight, loss_of, chunk=4).sum.backward()
+    assert largest.size == max(4 * V, V * D) < M * V
+    with pytest.raises(ValueError, match="expected at least one hidden row"):
+        linear_loss(hidden[:0], weight, loss_of)

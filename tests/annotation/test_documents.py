@@ -13,6 +13,7 @@ from bessemer.annotation.documents import (
     documents,
     history,
     label_set,
+    reopen,
     restore,
     review,
     reviews,
@@ -153,3 +154,19 @@ def test_bad_names_and_versions_are_refused(project: Project) -> None:
             save(project, 1, "ann", version, [])  # type: ignore[arg-type]
     with pytest.raises(UserError, match="stands twice"):
         save(project, 1, "ann", 0, [Annotation("1"), Annotation("1")])
+
+
+def test_a_submission_is_taken_back(project: Project) -> None:
+    with pytest.raises(UserError, match="nothing saved"):
+        reopen(project, 1, "ann", 0)
+    save(project, 1, "ann", 0, [Annotation("1", text="x")])
+    assert reopen(project, 1, "ann", 1) == Saved(1, "doing")  # it was not submitted: nothing to do
+    submit(project, 1, "ann", 1)
+    review(project, 1, "ann", 1, "dora", "rejected", "no")
+    assert reopen(project, 1, "ann", 1) == Saved(2, "doing")
+    again = document(project, 1, "ann")
+    assert (again.state, again.annotations) == ("doing", document_at(project, 1, "ann", 1).annotations)
+    assert [(v.version, v.restored) for v in history(project, 1, "ann")] == [(1, None), (2, 1)]
+    assert [(r.version, r.verdict) for r in reviews(project, 1, "ann")] == [(1, "rejected")]
+    late = reopen(project, 1, "ann", 1)
+    assert isinstance(late, Conflict) and late.current.version == 2

@@ -17,6 +17,7 @@ from bessemer.annotation.listing import (
     next_image,
     progress,
 )
+from bessemer.annotation.predictions import import_predictions
 from bessemer.annotation.shapes import AnnotatedImage, Annotation, Box
 from bessemer.annotation.store import Project
 from bessemer.errors import UserError
@@ -136,3 +137,13 @@ def test_a_file_is_found_by_its_id_and_stays_in_its_folder(project: Project, roo
 def test_bad_queries_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(UserError):
         ImageQuery(**bad)
+
+
+def test_the_least_sure_comes_first(project: Project) -> None:
+    """Margins |2 score - 1| by hand: image 1 0.8 and 0.9, image 2 0.1, image 3 none."""
+    import_predictions(project, "m", [(1, [Annotation("a", score=0.1), Annotation("b", score=0.95)])])
+    import_predictions(project, "m", [(2, [Annotation("a", score=0.55)])])
+    assert [row.id for row in list_images(project, ImageQuery(order="margin")).images] == [2, 1, 3]
+    assert [row.id for row in list_images(project, ImageQuery(order="score")).images] == [1, 2, 3]
+    assert next_image(project, "ann", order="margin") == 2
+    assert next_image(project, "ann", after=2, order="margin") == 1

@@ -68,3 +68,18 @@ def test_what_does_not_fit_is_refused(project: Project) -> None:
     assert len(predictions(project, 1, "ann")) == 1
     with pytest.raises(UserError, match="decision 'maybe'"):
         Decision(first, "maybe")  # type: ignore[arg-type]
+
+
+def test_a_decision_is_taken_back(project: Project) -> None:
+    first, second = import_predictions(project, "m1", [(1, FOUND)])
+    decide(project, 1, "ann", Decision(first, "reject"))
+    assert progress(project).undecided == 1
+    decide(project, 1, "ann", Decision(first, "open"))
+    decide(project, 1, "ann", Decision(second, "open"))  # nothing to take back: no edit
+    assert [p.decision for p in predictions(project, 1, "ann")] == [None, None]
+    assert progress(project).undecided == 2
+    assert decision_counts(project, "m1") == {"accept": 0, "edit": 0, "reject": 0}
+    with project.read() as db:
+        assert db.execute("SELECT count(*) FROM decisions").fetchone()[0] == 1
+    decide(project, 1, "ann", Decision(first, "accept", "7"))
+    assert predictions(project, 1, "ann")[0].decision == "accept"

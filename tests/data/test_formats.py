@@ -13,6 +13,10 @@ def _find(path: str) -> ImageRef:
     return ImageRef(path, "0" * 64)
 
 
+def _measure(image: ImageRef) -> tuple[int, int]:
+    return 400, 200
+
+
 A, B = _find("a.png"), _find("b.png")
 HI, LO = Message("user", "问"), Message("assistant", "答")
 SYSTEM = Message("system", "简短")
@@ -46,7 +50,7 @@ SYSTEM = Message("system", "简短")
 def test_text_rows(row: dict[str, Any], expected: tuple[Message, ...]) -> None:
     format = detect(row)
     assert format is not None
-    assert messages_of(row, format, _find) == expected
+    assert messages_of(row, format, _find, _measure) == expected
 
 
 @pytest.mark.parametrize(
@@ -65,7 +69,7 @@ def test_detection(row: dict[str, Any], format: str | None) -> None:
 
 def _ask(content: object, **row: Any) -> Message:
     value = {"messages": [{"role": "user", "content": content}, {"role": "assistant", "content": "x"}], **row}
-    return messages_of(value, "openai messages", _find)[0]
+    return messages_of(value, "openai messages", _find, _measure)[0]
 
 
 @pytest.mark.parametrize(
@@ -104,7 +108,7 @@ def test_images_go_to_the_turns_that_mark_them() -> None:
         ("assistant", "x"),
     ]
     row = {"messages": [{"role": role, "content": text} for role, text in said], "images": ["a.png", "b.png"]}
-    assert [message.images for message in messages_of(row, "openai messages", _find)] == [
+    assert [message.images for message in messages_of(row, "openai messages", _find, _measure)] == [
         (A,),
         (),
         (),
@@ -115,7 +119,7 @@ def test_images_go_to_the_turns_that_mark_them() -> None:
     del row["messages"][0]["content"]
     row["messages"][0]["content"] = "1"
     row["messages"][4]["content"] = "3"
-    assert [message.images for message in messages_of(row, "openai messages", _find)] == [
+    assert [message.images for message in messages_of(row, "openai messages", _find, _measure)] == [
         (A, B),
         (),
         (),
@@ -175,7 +179,7 @@ def test_bad_rows(row: dict[str, Any], message: str) -> None:
     format = detect(row)
     assert format is not None
     with pytest.raises(UserError, match=message):
-        Conversation("c", messages_of(row, format, _find))
+        Conversation("c", messages_of(row, format, _find, _measure))
 
 
 EXPECTED = Preference((HI,), "好", "坏")
@@ -235,3 +239,20 @@ def test_preferences_with_images_and_turns() -> None:
 def test_bad_preferences(row: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         preference_of(row, _find)
+
+
+def test_objects_of_ms_swift_are_spoken() -> None:
+    row = {
+        "messages": [
+            {"role": "user", "content": "<image>Where is the <ref-object>?"},
+            {"role": "assistant", "content": "<bbox><bbox>"},
+        ],
+        "images": ["a.png"],
+        "objects": {"ref": ["羊"], "bbox": [[40, 20, 400, 200], [0, 0, 200, 100]]},
+    }
+    assert messages_of(row, "openai messages", _find, _measure) == (
+        Message("user", "Where is the 羊?", (A,)),
+        Message("assistant", "[100, 100, 1000, 1000] [0, 0, 500, 500]"),
+    )
+    with pytest.raises(UserError, match="objects beside chosen and rejected"):
+        preference_of({"prompt": "a", "chosen": "b", "rejected": "c", "objects": {}}, _find)

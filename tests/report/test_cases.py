@@ -62,7 +62,7 @@ def test_samples_take_turns_by_task_in_order_of_id() -> None:
     found = samples([base, after], per_task=2, count=3)
     assert [sample["id"] for sample in found] == ["p1", "p3", "p2"]
     assert found[0]["answers"] == {
-        "base": {"text": "before", "score": 0.5},
-        "ppo": {"text": "after", "score": 0.5},
+        "base": {"text": "before", "score": 0.5, "places": []},
+        "ppo": {"text": "after", "score": 0.5, "places": []},
     }
     assert list(found[1]["answers"]) == ["base"]

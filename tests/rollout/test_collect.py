@@ -201,6 +201,15 @@ def test_answers_belong_to_their_prompts(tmp_path: Path) -> None:
     assert answers != sample_answers(sampler, feed, prompts, Sampling(5, 1.0, seed=2), copies=3, batch_size=6)
 
 
+def test_a_prompt_that_comes_again_gets_another_answer(tmp_path: Path) -> None:
+    """In the same batch and in the next."""
+    model = _model(tmp_path, "fp32")
+    prompts = [Prompt(f"p{n}", (Message("user", "Is it broken?"),)) for n in range(4)]
+    feed = Feed(model, tmp_path, tmp_path / "cache")
+    answers = sample_answers(sampler_for(model, ADAPTER), feed, prompts, Sampling(8, 1.0), batch_size=2)
+    assert len({answer.ids for answer in answers}) == 4
+
+
 def test_scores_at_batch_one_and_n(tmp_path: Path) -> None:
     """Of a text, whatever it shares its batch with; read at the answer's last token."""
     model = _model(tmp_path, "fp32")

@@ -4,8 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoTokenizer
 
 from bessemer.cli import main
+from bessemer.rollout import answers
 
 KEYS = {
     "work", "model", "dtype", "threads", "batch", "tokens", "tokens_per_second", "samples_per_second",
@@ -40,9 +43,9 @@ def test_rollouts_are_counted_to_the_token(texts: Path, tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("work", ["sft", "distill"])
+@pytest.mark.parametrize("work", ["sft", "distill", "distill --cached"])
 def test_the_loss_of_what_is_trained_falls(texts: Path, tmp_path: Path, alpaca: Path, work: str) -> None:
-    found = measured(texts, tmp_path, work, "--batch", "2", "--data", str(alpaca))
+    found = measured(texts, tmp_path, *work.split(), "--batch", "2", "--data", str(alpaca))
     loss = found["loss"]
     assert isinstance(loss, list) and len(loss) == 2 and all(value > 0 for value in loss[:1])
     assert found["samples_per_second"] == pytest.approx(2 / float(found["seconds_per_step"]))  # type: ignore[arg-type]
@@ -53,11 +56,14 @@ def test_reward_counts_answers(texts: Path, tmp_path: Path, alpaca: Path) -> Non
     assert found["samples_per_second"] == pytest.approx(6 / float(found["seconds_per_step"]))  # type: ignore[arg-type]
 
 
-def test_a_round_of_grpo_and_of_ppo(texts: Path, tmp_path: Path, alpaca: Path) -> None:
+def test_a_round_of_grpo_and_of_ppo(texts: Path, tmp_path: Path, alpaca: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few = ["--prompt-tokens", "7", "--new-tokens", "4", "--data", str(alpaca)]
     grpo = measured(texts, tmp_path, "grpo", "--batch", "4", "--group", "2", *few)
     assert all(0 <= value <= 1 for value in grpo["reward"])  # type: ignore[attr-defined]
-    ppo = measured(texts, tmp_path, "ppo", "--batch", "4", "--epochs", "1", *few)
+    with monkeypatch.context() as patch:  # a model that ends every answer at once if it may
+        end = AutoTokenizer.from_pretrained(texts / "tiny-model").eos_token_id
+        patch.setattr(answers, "choose", lambda logits, *_: torch.full((len(logits),), end))
+        ppo = measured(texts, tmp_path, "ppo", "--batch", "4", "--epochs", "1", *few)
     assert ppo["tokens"] == 2 * 4 * 4  # answers never end early
     for found in (grpo, ppo):
         seconds = found["seconds"]

@@ -88,6 +88,29 @@ def test_it_comes_closer(world: str, request: pytest.FixtureRequest, tmp_path: P
     assert sum(row["kl"] for row in rows[-3:]) < 0.7 * sum(row["kl"] for row in rows[:3])
 
 
+@pytest.mark.parametrize("world", ["shop", "texts"])
+def test_a_teacher_that_is_computed_beforehand_teaches_the_same(
+    world: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two epochs, general text and the student's own samples among them: same losses, half the teacher's passes."""
+    given = request.getfixturevalue(world)
+    settings: dict[str, object] = {
+        "num_train_epochs": 2.0,
+        "max_steps": 0,
+        "general_share": 0.5 if world == "texts" else 0.0,
+        "on_policy_share": 0.3,
+        "learning_rate": 1e-3,
+    }
+    live = metrics(run(config(given, tmp_path / "live", **settings)))
+    out = run(config(given, tmp_path / "cached", cache_teacher=True, **settings))
+    for one, other in zip(live, metrics(out), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4, abs=1e-6)
+    assert load_file(out / "teacher.safetensors")
+    capture(config(given, tmp_path / "resumed", cache_teacher=True, **settings), monkeypatch)
+    monkeypatch.setattr("bessemer.models.known.answering", None)  # a resumed run computes nothing of it again
+    capture(config(given, tmp_path / "resumed", cache_teacher=True, **settings), monkeypatch)
+
+
 def test_another_smaller_model_may_be_the_student(shop: Path, tmp_path: Path) -> None:
     """It knows no images, so it gets the teacher's tower and a projector of its own, which learns."""
     small = tiny.language_model(tmp_path / "small", layers=1, seed=3)

@@ -87,6 +87,23 @@ def test_before_the_first_update_nothing_differs(
     }
 
 
+def test_answers_of_a_step_may_be_computed_in_any_number_of_passes(shop: Path, tmp_path: Path) -> None:
+    """Same answers, losses and weights, to rounding; only memory differs."""
+    runs = {
+        size: run(
+            config(shop, tmp_path / str(size), mini_batch_size=4, per_device_train_batch_size=size, total_steps=2)
+        )
+        for size in (1, 2, 8)
+    }
+    one, two, eight = (metrics(runs[size]) for size in (1, 2, 8))
+    for row in zip(one, two, eight, strict=True):
+        for name in ("reward", "loss", "ratio", "loss/value", "gradient_norm", "updates", "length", "kl/k3"):
+            assert row[0][name] == pytest.approx(row[2][name], rel=1e-3, abs=1e-5), name
+            assert row[1][name] == pytest.approx(row[2][name], rel=1e-3, abs=1e-5), name
+    with pytest.raises(UserError, match="mini_batch_size=4, expected a multiple of per_device_train_batch_size=3"):
+        run(config(shop, tmp_path / "no", mini_batch_size=4, per_device_train_batch_size=3))
+
+
 def test_the_kl_is_that_to_the_reference_once_the_policy_has_moved(shop: Path, tmp_path: Path) -> None:
     rows = metrics(run(config(shop, tmp_path / "ppo", total_steps=3, learning_rate=3e-3)))
     assert [row["kl/k3"] > 0 and row["kl/exact"] > 0 for row in rows] == [False, True, True]

@@ -7,14 +7,15 @@ chunk instead of storing it. A frozen head gets no weight gradient, which halves
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bessemer.algos.masked import widen
+from bessemer.algos.masked import Loss, widen
 
-__all__ = ["linear_logprobs"]
+__all__ = ["linear_logprobs", "linear_loss"]
 
 
 class LinearLogProbs(torch.autograd.Function):
@@ -81,3 +82,59 @@ def linear_logprobs(
         raise ValueError(f"expected a temperature above 0, got {temperature}")
     result: tuple[Tensor, Tensor] = LinearLogProbs.apply(hidden, weight, targets, temperature, chunk)
     return result
+
+
+class LinearLoss(torch.autograd.Function):
+    """The sum of a loss of logits over chunks of rows; gradients are taken in the forward pass, one chunk at a time."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, loss_of: Callable[[Tensor, slice], Loss], chunk: int, kept: list[Loss]
+    ) -> Tensor:
+        cast = weight.to(hidden.dtype)
+        needs_hidden, needs_weight = ctx.needs_input_grad[:2]
+        d_hidden = torch.empty_like(hidden) if needs_hidden else None
+        d_head = torch.zeros_like(weight, dtype=widen(weight[:0]).dtype) if needs_weight else None
+        for start in range(0, hidden.shape[0], chunk):
+            part = slice(start, min(start + chunk, hidden.shape[0]))
+            logits = widen(hidden[part] @ cast.T).requires_grad_(needs_hidden or needs_weight)
+            with torch.enable_grad():
+                loss = loss_of(logits, part)
+            kept.append(Loss(loss.sum.detach(), loss.count, loss.metrics))
+            if not logits.requires_grad:
+                continue
+            d_logits = torch.autograd.grad(loss.sum, logits)[0].to(hidden.dtype)
+            if d_hidden is not None:
+                d_hidden[part] = d_logits @ cast
+            if d_head is not None:
+                d_head += widen(d_logits.T @ hidden[part])
+        ctx.gradients = d_hidden, None if d_head is None else d_head.to(weight.dtype)
+        return torch.stack([loss.sum for loss in kept]).sum()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        d_hidden, d_head = ctx.gradients
+        del ctx.gradients
+        ready = [None if taken is None else taken.mul_(gradients[0]) for taken in (d_hidden, d_head)]
+        return ready[0], ready[1], None, None, None
+
+
+def linear_loss(hidden: Tensor, weight: Tensor, loss_of: Callable[[Tensor, slice], Loss], chunk: int = 512) -> Loss:
+    """Return the loss of the logits `hidden @ weight.T` added up over chunks of rows, none of which outlives its turn.
+
+    hidden (M, D), M > 0; weight (V, D): language-model head, cast to hidden's type. loss_of takes the logits of some
+    rows, (m, V) and at least float32, and the slice of [0, M) that they are. Equal to `loss_of(all logits, slice(0,
+    M))` for any loss that adds up over rows; differentiable in hidden and weight, once.
+    """
+    if not hidden.shape[0]:
+        raise ValueError("expected at least one hidden row")
+    kept: list[Loss] = []
+    total: Tensor = LinearLoss.apply(hidden, weight, loss_of, chunk, kept)
+    metrics = {
+        name: (
+            torch.stack([loss.metrics[name][0] for loss in kept]).sum(),
+            torch.stack([loss.metrics[name][1] for loss in kept]).sum(),
+        )
+        for name in kept[0].metrics
+    }
+    return Loss(total, torch.stack([loss.count for loss in kept]).sum(), metrics)

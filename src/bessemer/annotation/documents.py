@@ -23,8 +23,8 @@ from .store import Plan, Project
 
 __all__ = [
     "Conflict", "Document", "LabelSet", "Review", "Saved", "Verdict", "Version", "check_annotator", "check_image",
-    "conflicts", "document", "document_at", "documents", "history", "label_set", "restore", "review", "reviews",
-    "save", "save_all", "save_labels", "submit",
+    "conflicts", "document", "document_at", "documents", "history", "label_set", "reopen", "restore", "review",
+    "reviews", "save", "save_all", "save_labels", "submit",
 ]  # fmt: skip
 
 Verdict: TypeAlias = Literal["accepted", "rejected"]
@@ -227,6 +227,23 @@ def submit(project: Project, image: int, annotator: str, version: int) -> Saved 
         edit = Edit("submit", {"image": image, "annotator": annotator, "version": version})
         again = current.state in ("submitted", "accepted")
         return ([], Saved(version, current.state)) if again else ([edit], Saved(version, "submitted"))
+
+    return project.commit(plan)
+
+
+def reopen(project: Project, image: int, annotator: str, version: int) -> Saved | Conflict:
+    """Take a submission back: a new version with the same contents that is being done again, the verdict on the old
+    one stays in the history. One that is being done stays as it is. Raises UserError: nothing saved yet."""
+
+    def plan(db: sqlite3.Connection, time: str) -> tuple[list[Edit], Saved | Conflict]:
+        current = _document(db, image, annotator)
+        need(current.version, f"image {image} has nothing saved", "a saved version, an empty one too")
+        if version != current.version:
+            return [], Conflict(version, current)
+        if current.state == "doing":
+            return [], Saved(version, "doing")
+        data = {"image": image, "annotator": annotator, "version": version + 1, "state": "doing", "restored": version}
+        return [Edit("save", {**data, "annotations": json.loads(current.body)})], Saved(version + 1, "doing")
 
     return project.commit(plan)
 

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ..data.images import MAX_PIXELS, inspect_image
+from ..data.decoding import inspect_apart
+from ..data.discovery import FORMAT_OF
+from ..data.images import MAX_PIXELS
 from ..data.paths import shown
 from ..data.schema import need
 from ..errors import UserError
@@ -17,9 +19,9 @@ from .listing import add_images
 from .shapes import AnnotatedImage, AnnotationSet, State
 from .store import Project
 
-__all__ = ["Added", "Imported", "add_folder", "import_annotations"]
+__all__ = ["SUFFIXES", "Added", "Imported", "add_folder", "import_annotations", "match_images"]
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+SUFFIXES = tuple(FORMAT_OF)
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def add_folder(project: Project, folder: Path, max_pixels: int = MAX_PIXELS) -> 
     refused: dict[str, str] = {}
     for name in sorted(_names(folder)):
         try:
-            facts = inspect_image(folder / name, max_pixels)
+            facts = inspect_apart(folder / name, max_pixels)
             size = (facts.width, facts.height)
             images.append(AnnotatedImage(name, *size, sha256=facts.sha256, exif_orientation=facts.orientation))
         except UserError as error:
@@ -88,7 +90,7 @@ def import_annotations(
         UserError: another size than the project's image.
     """
     check_annotator(annotator)
-    matched = _match(project, annotations)
+    matched = match_images(project, annotations)
     found = [image for image in annotations.images if image.name in matched]
     _add_labels(project, annotations, annotator)
     # Based on nothing: a document that is there already is a conflict.
@@ -102,7 +104,8 @@ def import_annotations(
     )
 
 
-def _match(project: Project, annotations: AnnotationSet) -> dict[str, int]:
+def match_images(project: Project, annotations: AnnotationSet) -> dict[str, int]:
+    """Name in the set -> id of the project's image, for those that have one; see `import_annotations`."""
     with project.read() as db:
         rows = db.execute("SELECT id, name, sha256, width, height FROM images ORDER BY id").fetchall()
     keys: dict[tuple[str, ...], list[tuple[int, int, int]]] = {}

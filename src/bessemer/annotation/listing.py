@@ -23,8 +23,8 @@ __all__ = [
     "progress",
 ]  # fmt: skip
 
-Order: TypeAlias = Literal["id", "name", "score", "updated"]
-ORDERS: tuple[Order, ...] = ("id", "name", "score", "updated")
+Order: TypeAlias = Literal["id", "name", "score", "margin", "updated"]
+ORDERS: tuple[Order, ...] = ("id", "name", "score", "margin", "updated")
 MAX_PAGE = 1_000
 
 
@@ -34,8 +34,8 @@ class ImageQuery:
 
     annotator: see their own documents alone; None sees everybody's (reviewers). state: of the annotator's document,
     or of anybody's; "todo" is no document. label, scene: used in such a document. text: part of the image's name, or
-    of a caption or label in such a document. order: "score" is the lowest score of a prediction first, "updated" the
-    newest first. offset, limit: the page.
+    of a caption or label in such a document. order: "score" is the lowest score of a prediction first, "margin" the
+    prediction nearest to an even chance first, "updated" the newest first. offset, limit: the page.
     """
 
     annotator: str | None = None
@@ -170,9 +170,10 @@ def images_by_sha256(project: Project) -> dict[str, list[int]]:
     return found
 
 
+_MARGIN = "(SELECT min(abs(2 * p.score - 1)) FROM predictions p WHERE p.image = i.id AND p.current)"
 _ORDER_SQL = {
     "id": "i.id", "name": "i.name, i.id", "score": "i.score IS NULL, i.score, i.id",
-    "updated": "updated DESC, i.id",
+    "margin": f"{_MARGIN} IS NULL, {_MARGIN}, i.id", "updated": "updated DESC, i.id",
 }  # fmt: skip
 
 
@@ -221,20 +222,20 @@ def list_images(project: Project, query: ImageQuery) -> ImagePage:
 
 
 def next_image(
-    project: Project, annotator: str, after: int = 0, order: Literal["id", "score"] = "id",
+    project: Project, annotator: str, after: int = 0, order: Literal["id", "score", "margin"] = "id",
     states: Sequence[State] = ("todo",),
 ) -> int | None:  # fmt: skip
     """The first image whose own document is in one of the states, in the order of ids behind `after`, or by the
-    lowest score of a prediction; None when there is none."""
+    lowest score or margin of a prediction; None when there is none."""
     check_annotator(annotator)
     for state in states:
         choice(state, STATES, "state")
-    choice(order, ("id", "score"), "order")
+    choice(order, ("id", "score", "margin"), "order")
     marks = ", ".join("?" * len(states))
     with project.read() as db:
         row = db.execute(
             "SELECT i.id FROM images i LEFT JOIN documents d ON d.image = i.id AND d.annotator = ? "
-            f"WHERE coalesce(d.state, 'todo') IN ({marks}) AND (? = 'score' OR i.id > ?) "
+            f"WHERE coalesce(d.state, 'todo') IN ({marks}) AND (? <> 'id' OR i.id > ?) "
             f"AND i.id <> ? ORDER BY {_ORDER_SQL[order]} LIMIT 1",
             (annotator, *states, order, after, after),
         ).fetchone()
@@ -258,7 +259,7 @@ def progress(project: Project) -> Progress:
         for annotator, state, count in db.execute(query):
             by_annotator.setdefault(annotator, {})[state] = count
         open_ = "SELECT count(*) FROM predictions p WHERE current AND NOT EXISTS (SELECT 1 FROM decisions d"
-        undecided = db.execute(f"{open_} WHERE d.prediction = p.id)").fetchone()[0]
+        undecided = db.execute(f"{open_} WHERE d.prediction = p.id AND d.decision <> 'open')").fetchone()[0]
     return Progress(images, images - touched, by_annotator, shapes, undecided)
 
 

@@ -20,8 +20,8 @@ __all__ = [
     "import_predictions", "predictions",
 ]  # fmt: skip
 
-DecisionKind: TypeAlias = Literal["accept", "edit", "reject"]
-DECISIONS: tuple[DecisionKind, ...] = ("accept", "edit", "reject")
+DecisionKind: TypeAlias = Literal["accept", "edit", "reject", "open"]
+DECISIONS: tuple[DecisionKind, ...] = ("accept", "edit", "reject", "open")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Decision:
-    """Accepted as it is, accepted with changes, or rejected; `became` is the id of the annotation made of it."""
+    """Accepted as it is, accepted with changes, rejected, or open again (an undo); `became` is the id of the annotation
+    made of it."""
 
     prediction: int
     kind: DecisionKind
@@ -81,9 +82,10 @@ def predictions(project: Project, image: int, annotator: str, model_version: str
     """The newest predictions of an image, of one model version or of all, with the annotator's own decisions."""
     with project.read() as db:
         rows = db.execute(
-            "SELECT p.id, p.image, p.model_version, p.score, p.body, d.decision, coalesce(d.annotation, '') "
-            "FROM predictions p LEFT JOIN decisions d ON d.prediction = p.id AND d.annotator = ? "
-            "WHERE p.image = ? AND p.current AND ? IN ('', p.model_version) ORDER BY p.id",
+            "SELECT p.id, p.image, p.model_version, p.score, p.body, nullif(d.decision, 'open'), "
+            "coalesce(d.annotation, '') FROM predictions p LEFT JOIN decisions d "
+            "ON d.prediction = p.id AND d.annotator = ? WHERE p.image = ? AND p.current AND ? IN ('', p.model_version) "
+            "ORDER BY p.id",
             (annotator, image, model_version),
         ).fetchall()
     return [
@@ -104,7 +106,7 @@ def decision_edits(db: sqlite3.Connection, image: int, annotator: str, decisions
         need(
             row, f"no prediction {decision.prediction} of image {shown(image, 40)}", "the id of one of its predictions"
         )
-        if row != (decision.kind, decision.became):
+        if row != (decision.kind, decision.became) and (row[0], decision.kind) != (None, "open"):
             data = {"prediction": decision.prediction, "annotator": annotator, "decision": decision.kind}
             edits.append(Edit("decide", {**data, "annotation": decision.became}))
     return edits
@@ -120,7 +122,7 @@ def decision_counts(project: Project, model_version: str) -> dict[str, int]:
     with project.read() as db:
         rows = db.execute(
             "SELECT d.decision, count(*) FROM decisions d JOIN predictions p ON p.id = d.prediction "
-            "WHERE p.model_version = ? GROUP BY d.decision",
+            "WHERE p.model_version = ? AND d.decision <> 'open' GROUP BY d.decision",
             (model_version,),
         ).fetchall()
-    return {**dict.fromkeys(DECISIONS, 0), **dict(rows)}
+    return {**dict.fromkeys(DECISIONS[:3], 0), **dict(rows)}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UserError
+from .decoding import inspect_apart
 from .discovery import (
     FORMAT_OF,
     Claim,
@@ -21,7 +22,7 @@ from .discovery import (
     find_table,
     list_files,
 )  # fmt: skip
-from .images import MAX_PIXELS, ImageFacts, inspect_image
+from .images import MAX_PIXELS, ImageFacts
 from .paths import shown
 from .schema import SPLITS, Example, ImageRef, Scene, choice
 from .splits import grouped_split, stratified_split
@@ -165,7 +166,7 @@ def _inspect(
     for done, claim in enumerate(claims, start=1):
         path = directory.resolve() / claim.name
         try:
-            facts = inspect_image(path, max_pixels)
+            facts = inspect_apart(path, max_pixels)
             photos.append(Photo(claim.name, path, facts, claim.labels, claim.group, claim.split))
         except UserError as error:
             found.odd.append((claim.name, str(error).removeprefix(f"{shown(path)}: ")))

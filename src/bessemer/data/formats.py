@@ -9,10 +9,11 @@ over: tool calls, per-message weights and labels of good and bad are refused rat
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import UserError
+from .objects import fill_objects
 from .paths import shown
 from .records import get_field
 from .schema import ImageRef, Message, Role, need
@@ -22,7 +23,7 @@ __all__ = ["FORMATS", "Preference", "detect", "messages_of", "preference_of", "s
 MARK = "<image>"
 FORMATS = {
     "preference": "chosen, rejected (with prompt, instruction, conversations or messages before them)",
-    "openai messages": "messages: [{role, content}]",
+    "openai messages": "messages: [{role, content}] (with images, objects as of ms-swift)",
     "sharegpt": "conversations: [{from, value}]",
     "alpaca": "instruction, input, output (with system, history)",
     "query and response": "query, response (with system, history)",
@@ -31,8 +32,8 @@ FORMATS = {
 }
 _KNOWN = frozenset((
     "annotator", "chosen", "completion", "conversations", "history", "id", "image", "images", "input",
-    "instruction", "messages", "output", "prompt", "query", "rejected", "response", "scene", "system", "task",
-    "text", "weight",
+    "instruction", "messages", "objects", "output", "prompt", "query", "rejected", "response", "scene", "system",
+    "task", "text", "weight",
 ))  # fmt: skip
 _ROLES: dict[str, Role] = {
     "system": "system", "developer": "system", "user": "user", "human": "user",
@@ -40,6 +41,7 @@ _ROLES: dict[str, Role] = {
     "bot": "assistant",
 }  # fmt: skip
 FindImage = Callable[[str], ImageRef]
+Measure = Callable[[ImageRef], tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -82,19 +84,22 @@ def text_of(row: dict[str, Any]) -> str:
     return get_field(row, "text", str)
 
 
-def messages_of(row: dict[str, Any], format: str, find: FindImage) -> tuple[Message, ...]:
-    """The messages of a row of any format but "preference" and "text", images found and put in."""
+def messages_of(row: dict[str, Any], format: str, find: FindImage, measure: Measure) -> tuple[Message, ...]:
+    """The messages of a row of any format but "preference" and "text", images found and put in, names and boxes of
+    `objects` too; `measure` tells (width, height) of an image."""
     need(
         not isinstance(row.get("label"), bool),
         "label true or false (KTO)",
         "answers that are all to be learned",
     )
-    return _with_images(_context(row, format) + _answer(row, format), row, find)
+    turns = _with_objects(_context(row, format) + _answer(row, format), row, find, measure)
+    return _with_images(turns, row, find)
 
 
 def preference_of(row: dict[str, Any], find: FindImage) -> Preference:
     """Prompt, chosen and rejected answer; the prompt explicit, or the turns that both conversations begin
     with."""
+    need(row.get("objects") is None, "objects beside chosen and rejected", "boxes written in the texts")
     (chosen_turns, chosen), (rejected_turns, rejected) = _ending(row, "chosen"), _ending(row, "rejected")
     need(
         chosen_turns == rejected_turns,
@@ -225,16 +230,31 @@ def _part_path(part: dict[str, Any]) -> list[str]:
     return [path.removeprefix("file://")]
 
 
+def _with_objects(turns: list[Turn], row: dict[str, Any], find: FindImage, measure: Measure) -> list[Turn]:
+    """Names and boxes in place of their marks (`objects`)."""
+    if row.get("objects") is None:
+        return turns
+    sizes = [measure(find(path)) for path in _listed(row) or [path for turn in turns for path in turn.paths]]
+    texts = fill_objects([turn.text for turn in turns], get_field(row, "objects", dict), sizes)
+    return [replace(turn, text=text) for turn, text in zip(turns, texts, strict=True)]
+
+
+def _listed(row: dict[str, Any]) -> list[str]:
+    """The paths that a row lists apart from its messages."""
+    listed = row.get("images") if row.get("images") is not None else row.get("image")
+    paths = [listed] if isinstance(listed, str) else list(listed or [])
+    for path in paths:
+        need(isinstance(path, str), f"image {shown(path, 40)}", "a path")
+    return paths
+
+
 def _with_images(turns: list[Turn], row: dict[str, Any], find: FindImage) -> tuple[Message, ...]:
     """Marks replaced by images in their order; without any mark all images go to the first message of the
     user."""
-    listed = row.get("images") if row.get("images") is not None else row.get("image")
-    paths = [listed] if isinstance(listed, str) else list(listed or [])
+    paths = _listed(row)
     inline = [path for turn in turns for path in turn.paths]
     need(not (paths and inline), "images both in the row and in its messages", "one of the two")
     paths = paths or inline
-    for path in paths:
-        need(isinstance(path, str), f"image {shown(path, 40)}", "a path")
     marks = sum(turn.text.count(MARK) for turn in turns)
     need(
         marks in (0, len(paths)) if paths else marks == 0,

@@ -16,19 +16,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
 from ..errors import UserError
 from .paths import resolve_path, shown
 from .schema import ImageRef
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 __all__ = [
-    "FORMATS", "MAX_PIXELS", "ImageFacts", "decode_image", "image_ref", "inspect_image", "load_image",
-    "to_pixels",
+    "FORMATS", "MAX_BYTES", "MAX_PIXELS", "ImageFacts", "decode_image", "image_facts", "image_ref",
+    "inspect_image", "load_image", "to_pixels",
 ]  # fmt: skip
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
@@ -99,13 +101,18 @@ def image_ref(path: Path, root: Path | None = None) -> ImageRef:
 def inspect_image(path: Path, max_pixels: int = MAX_PIXELS) -> ImageFacts:
     """Read and decode a file only to learn whether that works; JPEGs at an eighth of their size, which is
     quick and finds cut files all the same. Raises UserError as `load_image`."""
-    data = _read(path)
-    image = _open(data, shown(path), max_pixels)
+    return image_facts(_read(path), shown(path), max_pixels)
+
+
+def image_facts(data: bytes, name: str, max_pixels: int = MAX_PIXELS, decode: bool = True) -> ImageFacts:
+    """The same of the bytes of a file; without `decode` by the header alone, and a file cut short passes."""
+    image = _open(data, name, max_pixels)
     format, mode, (width, height) = _format(image), image.mode, image.size
     recorded = _orientation(image)
-    image.draft("RGB", (max(1, width // 8), max(1, height // 8)))
-    _decode(image, shown(path))
-    if _orientation(image) in (5, 6, 7, 8):
+    if decode:
+        image.draft("RGB", (max(1, width // 8), max(1, height // 8)))
+        _decode(image, name)
+    if recorded in (5, 6, 7, 8) and format != "TIFF":  # Pillow gives a TIFF's size upright from the start
         width, height = height, width
     return ImageFacts(width, height, format, mode, _sha256(data), recorded if 1 <= recorded <= 8 else 1)
 
@@ -201,7 +208,7 @@ def _decode(image: Image.Image, name: str) -> None:
     try:
         image.load()
     except Exception as error:
-        reason = shown(error, 120)
+        reason = shown(error, 120) or type(error).__name__  # MemoryError says nothing
         raise UserError(f"{name}: the image is cut short or broken ({reason}), expected a whole file") from error
 
 
@@ -228,6 +235,8 @@ def to_pixels(image: Image.Image, size: int, mean: Sequence[float], std: Sequenc
     Resized to the square by antialiased bicubic interpolation without cropping: what is to be seen may lie at
     the edge.
     """
+    import torch  # slow to import, and not needed where photographs are only decoded
+
     resized = image.resize((size, size), Image.Resampling.BICUBIC)
     pixels = torch.from_numpy(np.array(resized, dtype=np.float32)).permute(2, 0, 1) / 255
     return ((pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)).contiguous()

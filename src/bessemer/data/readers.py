@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import UserError
 from .formats import FORMATS, detect, messages_of, preference_of, strip_known, text_of
-from .images import image_ref
+from .images import image_ref, inspect_image
 from .jsonl import Row, parse_object, read_rows, rows_of
 from .paths import resolve_path, shown
 from .records import (
@@ -132,7 +132,12 @@ def _foreign(
         provenance["shown_order"] = "unknown"
         return Ranking(id, prompt, (pair.chosen, pair.rejected), (True, True), ranks, annotator, (0, 1), provenance)
     weight = get_number(value, "weight", 1.0)
-    return Conversation(id, messages_of(value, format, find), task, scene, weight, {}, provenance)
+    return Conversation(id, messages_of(value, format, find, _measure), task, scene, weight, {}, provenance)
+
+
+def _measure(image: ImageRef) -> tuple[int, int]:
+    facts = inspect_image(Path(image.path))
+    return facts.width, facts.height
 
 
 def _own(value: dict[str, Any], kind: str, find: Callable[[str], ImageRef]) -> Record:

@@ -12,6 +12,7 @@ from bessemer.report import metrics
 from bessemer.report.cases import samples, worst_errors
 from bessemer.report.html import render
 from bessemer.report.outputs import Agreement, Attribute, Context, Evaluation, ModelOutputs, PromptAnswer
+from bessemer.report.pictured import pictured_scores
 from bessemer.report.schema import SCHEMA_VERSION, validate
 
 __all__ = ["build", "write"]
@@ -101,6 +102,7 @@ def _model(model: ModelOutputs, evaluation: Evaluation) -> dict[str, Any]:
         "n_prompts": len(model.prompts),
         "token_f1": token_f1,
         "token_f1_interval": token_f1_interval,
+        "pictured": pictured_scores(model.prompts),
         "ended_rate": sum(ended) / len(ended) if ended else None,
         "minus_base": _minus(None if model.name == context.base else model, base, context),
         "perplexity_over_base": after / before if after is not None and before else None,

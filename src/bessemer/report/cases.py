@@ -8,6 +8,7 @@ from typing import Any
 
 from bessemer.report.metrics import about, prompt_score
 from bessemer.report.outputs import Attribute, LabelledAnswer, ModelOutputs, PromptAnswer
+from bessemer.report.pictured import outlines, true_outlines
 
 __all__ = ["samples", "worst_errors"]
 
@@ -73,7 +74,8 @@ def samples(models: Sequence[ModelOutputs], per_task: int = 2, count: int = 10) 
     for model in models:
         for row in model.prompts:
             asked.setdefault(row.id, row)
-            answers.setdefault(row.id, {})[model.name] = {"text": row.text, "score": prompt_score(row)}
+            said = {"text": row.text, "score": prompt_score(row), "places": outlines(row)}
+            answers.setdefault(row.id, {})[model.name] = said
     by_task: dict[str, list[PromptAnswer]] = {}
     for key in sorted(asked):
         by_task.setdefault(asked[key].task, []).append(asked[key])
@@ -89,5 +91,7 @@ def _sample(row: PromptAnswer, answers: Mapping[str, Any]) -> dict[str, Any]:
         "task": row.task,
         "question": row.question,
         "reference": row.reference,
+        "frame": row.visual["picture"][:2] if "picture" in row.visual else None,
+        "places": true_outlines(row),
         "answers": dict(answers),
     }

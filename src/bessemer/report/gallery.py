@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from bessemer.data.images import load_image
 from bessemer.data.paths import resolve_path
@@ -22,10 +23,31 @@ __all__ = ["sample_cards", "thumbnail", "worst_cards"]
 EDGE = 264
 QUALITY = 80
 ANSWER_CHARACTERS = 900
+TRUE, SAID = "#2ee06a", "#ff8a1e"  # of outlines
 
 
-def thumbnail(path: str, sha256: str | None, root: Path) -> Markup:
-    """A photograph as a small JPEG inside the page, or a box saying why there is none.
+@dataclass(frozen=True)
+class Drawing:
+    """Outlines [{label, points}] in the pixels of a frame [width, height], in one colour, with their labels."""
+
+    frame: Sequence[int]
+    places: Sequence[Mapping[str, Any]]
+    colour: str
+
+    def on(self, image: Image.Image) -> None:
+        """Draw them on an image of any size."""
+        pen = ImageDraw.Draw(image)
+        across, down = image.width / self.frame[0], image.height / self.frame[1]
+        for place in self.places:
+            points = [(x * across, y * down) for x, y in place["points"]]
+            pen.line([*points, points[0]], fill=self.colour, width=2)
+            # Pillow's own letters hold no others; an empty box would say less than nothing.
+            if place["label"].isascii():
+                pen.text(min(points), place["label"], fill=self.colour, stroke_width=1, stroke_fill="black")
+
+
+def thumbnail(path: str, sha256: str | None, root: Path, drawings: Sequence[Drawing] = ()) -> Markup:
+    """A photograph as a small JPEG inside the page, with outlines drawn on it, or a box saying why there is none.
 
     The image is decoded and encoded anew, so nothing of the file but its pixels gets into the page: no
     metadata (a place, a name), nothing hidden behind the picture.
@@ -35,6 +57,8 @@ def thumbnail(path: str, sha256: str | None, root: Path) -> Markup:
     except UserError as error:
         return element("div", short(f"no image: {error}", 120), {"class": "missing"})
     image.thumbnail((EDGE, EDGE), Image.Resampling.LANCZOS)
+    for drawing in drawings:
+        drawing.on(image)
     image.info.clear()
     buffer = io.BytesIO()
     image.save(buffer, format="JPEG", quality=QUALITY)
@@ -59,7 +83,7 @@ def sample_cards(report: Mapping[str, Any], root: Path) -> list[Markup]:
     for sample in report["samples"]:
         names = [name for name in wanted if name in sample["answers"]]
         names += [name for name in sample["answers"] if name not in wanted]
-        answers = [_answer(name, sample["answers"][name]) for name in names]
+        answers = [_answer(name, sample, root) for name in names]
         body: list[Node] = [element("p", sample["question"], {"class": "question said", "dir": "auto"})]
         aside = [text for text in (sample["task"], sample["id"]) if text]
         body.append(element("span", " · ".join(aside), {"class": "sub"}))
@@ -67,15 +91,24 @@ def sample_cards(report: Mapping[str, Any], root: Path) -> list[Markup]:
             body.append(element("p", ["Reference: ", said(sample["reference"])], {"class": "note"}))
         parts = [element("div", body), element("div", answers, {"class": "answers"})]
         if sample["image"] is not None:
-            parts.insert(0, element("div", thumbnail(sample["image"], sample["image_sha256"], root)))
+            parts.insert(0, element("div", _drawn(sample, root)))
         cards.append(element("div", parts, {"class": "sample" if sample["image"] is not None else "sample text"}))
     return cards
 
 
-def _answer(name: str, answer: Mapping[str, Any]) -> Markup:
+def _drawn(sample: Mapping[str, Any], root: Path, said: Sequence[Mapping[str, Any]] = ()) -> Markup:
+    """The photograph of a sample with what is true, and what was said, drawn on it."""
+    frame = sample["frame"]
+    drawings = [Drawing(frame, sample["places"], TRUE), Drawing(frame, said, SAID)] if frame else []
+    return thumbnail(sample["image"], sample["image_sha256"], root, drawings)
+
+
+def _answer(name: str, sample: Mapping[str, Any], root: Path) -> Markup:
+    answer = sample["answers"][name]
     score = "" if answer["score"] is None else f"score {decimal(answer['score'], 2)}"
     who = element("div", [element("span", name), element("span", score)], {"class": "who"})
-    return element("div", [who, said(answer["text"])], {"class": "answer"})
+    drawn = [_drawn(sample, root, answer["places"])] if answer["places"] and sample["image"] is not None else []
+    return element("div", [who, said(answer["text"]), *drawn], {"class": "answer"})
 
 
 def worst_cards(cases: Sequence[Mapping[str, Any]], positive: str | None, root: Path) -> list[Markup]:

@@ -150,6 +150,7 @@ def render(report: Report, image_root: Path) -> str:
     curves = ["roc", "precision_recall", "calibration", "risk_coverage"]
     confusions = ["confusion_main_attribute", "confusion_severity_attribute"]
     rl = ["reward", "kl", "entropy", "length", "rates"]
+    drawn_on = any(sample["frame"] for sample in report["samples"])
     bodies: dict[str, list[Markup | None]] = {
         "Result": [element("div", cards(report), {"class": "cards"}), facts(report)],
         "Models": [sections.models_table(report), panels(drawn, ["comparison", "principles"])],
@@ -158,6 +159,7 @@ def render(report: Report, image_root: Path) -> str:
             sections.detection_table(report),
             sections.slices_table(report),
         ],
+        "Places, counts, captions": [*sections.pictured_tables(report)],
         "Cost and forgetting": [sections.cost_table(report)],
         "Reinforcement learning": [
             *(element("p", sentence) for sentence in verdict(report)),
@@ -168,7 +170,10 @@ def render(report: Report, image_root: Path) -> str:
             sections.agreement_table(report),
             panels(drawn, ["reward_model", "agreement"]),
         ],
-        "Answers before and after": [*sample_cards(report, image_root)],
+        "Answers before and after": [
+            note("On photographs: what is true in green, what was said in orange.") if drawn_on else None,
+            *sample_cards(report, image_root),
+        ],
         "Worst errors": [*worst(report, image_root)],
         "Lineage and time": [*lineage(report, drawn)],
         "Method": [bullets(method(report))],

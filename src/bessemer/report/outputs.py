@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 __all__ = [
     "Agreement",
@@ -61,7 +62,8 @@ class PromptAnswer:
     cannot judge).
 
     `reference` is the answer a person or a document gave; token-F1 is measured against it where it is not
-    None.
+    None. `visual` holds the facts of a question about a picture whose annotations are known, as `tasks.visual`
+    lists them: kind, picture, names, classes, scenes, and objects, count or where.
     """
 
     id: str
@@ -74,6 +76,7 @@ class PromptAnswer:
     group: str | None = None
     reference: str | None = None
     ended: bool | None = None
+    visual: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

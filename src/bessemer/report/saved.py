@@ -60,6 +60,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
+    if hint is Any:
+        return True
     if hint in (str, bool):
         return isinstance(value, hint)
     origin = typing.get_origin(hint)

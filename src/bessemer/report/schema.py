@@ -5,14 +5,23 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from bessemer.errors import UserError
 
-__all__ = ["MODEL", "SCHEMA", "SCHEMA_VERSION", "check_schema", "validate"]
+__all__ = ["MODEL", "Nullable", "SCHEMA", "SCHEMA_VERSION", "check_schema", "validate"]
 
 SCHEMA_VERSION: Final = "1.0"
 SHOWN_PROBLEMS = 10
+
+
+@dataclass(frozen=True)
+class Nullable:
+    """An object or list in whose place null may stand."""
+
+    schema: Any
+
 
 # A leaf is the name of a type, with "?" when null ("not measured") is allowed. A list holds the schema of its
 # items; the key "*" stands for any key. Keys that are not listed may be present; listed ones must be.
@@ -25,6 +34,20 @@ MINUS: dict[str, Any] = {
     "token_f1": "number?",
     "token_f1_interval": "interval?",
 }
+PLACED: dict[str, Any] = {name: "rate?" for name in ("AP", "AP50", "AP75", "AR100")}
+COUNTED: dict[str, Any] = {
+    "n": "count", "unread": "count", "exact": "rate?", "mean_error": "number?", "bias": "number?"
+}  # fmt: skip
+FOUND: dict[str, Any] = {
+    "n": "count", **PLACED, "mask_iou": "rate?", "by_label": {"*": PLACED}, "by_scene": {"*": PLACED}
+}  # fmt: skip
+PICTURED: dict[str, Any] = {
+    "detect": Nullable(FOUND),
+    "segment": Nullable(FOUND),
+    "count": Nullable({**COUNTED, "by_scene": {"*": COUNTED}}),
+    "describe": Nullable({"n": "count", "cider_d": "number?", "rouge_l": "rate?", "token_f1": "rate?"}),
+}
+PLACE: dict[str, Any] = {"label": "text", "points": [["number"]]}
 CONFUSION: dict[str, Any] = {"values": ["text"], "columns": ["text"], "counts": [["count"]]}
 MODEL: dict[str, Any] = {
     "name": "text",
@@ -49,6 +72,7 @@ MODEL: dict[str, Any] = {
     "token_f1": "rate?",
     "token_f1_interval": "interval?",
     "ended_rate": "rate?",
+    "pictured": PICTURED,
     "minus_base": MINUS,
     "perplexity_general": "number?",
     "perplexity_over_base": "number?",
@@ -110,7 +134,9 @@ SAMPLE: dict[str, Any] = {
     "task": "text",
     "question": "text",
     "reference": "text?",
-    "answers": {"*": {"text": "text", "score": "rate?"}},
+    "frame": Nullable(["count"]),
+    "places": [PLACE],
+    "answers": {"*": {"text": "text", "score": "rate?", "places": [PLACE]}},
 }
 STAGE: dict[str, Any] = {
     "stage": "text",
@@ -196,6 +222,10 @@ LEAVES: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 
 def _problems(value: Any, schema: Any, where: str) -> Iterator[str]:
+    if isinstance(schema, Nullable):
+        if value is not None:
+            yield from _problems(value, schema.schema, where)
+        return
     if isinstance(schema, str):
         expected, fits = LEAVES[schema.removesuffix("?")]
         optional = schema.endswith("?")

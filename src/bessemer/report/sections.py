@@ -16,6 +16,7 @@ __all__ = [
     "lineage_table",
     "model_named",
     "models_table",
+    "pictured_tables",
     "reward_table",
     "slices_table",
 ]
@@ -130,6 +131,37 @@ def detection_table(report: Report) -> Markup | None:
         (f"{severity}: quadratic kappa", lambda m: number(m["kappa_severity"], 3)),
     ]
     return filled(report, columns)
+
+
+def pictured_tables(report: Report) -> list[Markup]:
+    """Questions where things are, how many, and what is to be seen: of all, and of each scene."""
+
+    def part(model: Model, kind: str, *keys: str) -> Any:
+        value: Any = model["pictured"][kind]
+        for key in keys:
+            value = value and value.get(key)
+        return value
+
+    columns: list[Column] = [
+        ("boxes: AP", lambda m: number(part(m, "detect", "AP"), 3)),
+        ("boxes: AP50", lambda m: number(part(m, "detect", "AP50"), 3)),
+        ("boxes: AR", lambda m: number(part(m, "detect", "AR100"), 3)),
+        ("outlines: AP50", lambda m: number(part(m, "segment", "AP50"), 3)),
+        ("outlines: mask IoU", lambda m: number(part(m, "segment", "mask_iou"), 3)),
+        ("counts: exact", lambda m: rate(part(m, "count", "exact"))),
+        ("counts: mean error", lambda m: number(part(m, "count", "mean_error"), 2)),
+        ("captions: CIDEr-D", lambda m: number(part(m, "describe", "cider_d"), 2)),
+        ("captions: ROUGE-L", lambda m: number(part(m, "describe", "rouge_l"), 3)),
+    ]
+    kinds = (("detect", "boxes", "AP50"), ("segment", "outlines", "AP50"), ("count", "counts", "exact"))
+    scenes: list[Column] = []
+    for kind, what, key in kinds:
+        names = sorted({name for m in report["models"] for name in part(m, kind, "by_scene") or ()})
+        scenes += [
+            (f"{name}, {what}: {key}", lambda m, k=kind, n=name, v=key: number(part(m, k, "by_scene", n, v), 3))  # type: ignore[misc]
+            for name in names
+        ]
+    return [table for table in (filled(report, columns), filled(report, scenes)) if table is not None]
 
 
 def cost_table(report: Report) -> Markup | None:

@@ -62,9 +62,9 @@ class Layer:
         self.down = fused(mlp.down_proj)
         self.before_attention = gain(layer.input_layernorm)
         self.before_mlp = gain(layer.post_attention_layernorm)
-        query_norm, key_norm = getattr(attention, "q_norm", None), getattr(attention, "k_norm", None)
-        self.query_norm = None if query_norm is None else gain(query_norm)
-        self.key_norm = None if key_norm is None else gain(key_norm)
+        normed = getattr(attention, "q_norm", None) is not None
+        self.query_norm = gain(attention.q_norm) if normed else None
+        self.key_norm = gain(attention.k_norm) if normed else None
 
 
 class Decoder:

@@ -34,9 +34,13 @@ STAGES = {
     "grpo": Stage("bessemer.stages.grpo", "the same without a critic: each answer against others to its prompt"),
     "distill": Stage("bessemer.stages.distill", "pour what the policy knows into a smaller student"),
     "evaluate": Stage("bessemer.stages.evaluate", "every model beside its baselines, in report.json and report.html"),
+    "annotate": Stage("bessemer.stages.annotate", "draw, describe, rank and review in your browser", in_recipe=False),
     "predict": Stage("bessemer.stages.predict", "ask a model a question about an image", in_recipe=False),
     "init": Stage("bessemer.stages.init", "look at your folder of images and write a recipe for it", in_recipe=False),
     "bench": Stage("bessemer.stages.bench", "measure the speed of this machine, work by work", in_recipe=False),
     "compare": Stage("bessemer.stages.compare", "what the reports of several seeds and splits say", in_recipe=False),
+    "data": Stage(
+        "bessemer.stages.data", "annotations of other tools: import, export, convert, check", in_recipe=False
+    ),
     "export": Stage("bessemer.stages.export", "merge a model into plain files for deployment", in_recipe=False),
 }

@@ -33,6 +33,8 @@ from bessemer.tasks.parse import parse_value
 
 __all__ = ["classifier_outputs", "language_outputs", "probe_outputs", "trivial_outputs"]
 
+_VISUAL = ("kind", "picture", "names", "classes", "scenes", "objects", "count", "where")  # facts, see `tasks.visual`
+
 
 def language_outputs(
     name: str,
@@ -101,6 +103,7 @@ def _said(answer: Answer) -> PromptAnswer:
         group=prompt.provenance.get("group"),
         reference=prompt.facts.get("reference"),
         ended=answer.ended,
+        visual={key: prompt.facts[key] for key in _VISUAL if key in prompt.facts} if "picture" in prompt.facts else {},
     )
 
 

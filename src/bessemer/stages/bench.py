@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from bessemer.algos.distillation import distillation_loss
-from bessemer.algos.head import linear_logprobs
+from bessemer.algos.head import linear_logprobs, linear_loss
 from bessemer.algos.masked import Loss
 from bessemer.algos.preference import soft_bradley_terry
 from bessemer.config import Artifact
@@ -35,6 +35,7 @@ from bessemer.errors import UserError
 from bessemer.models.convert import obtain_model
 from bessemer.models.feed import Feed
 from bessemer.models.heads import RewardHead, value_head
+from bessemer.models.known import KnownStates, answering
 from bessemer.models.model import Model, load_model
 from bessemer.models.roles import Role, Roles
 from bessemer.models.tuning import tune_language
@@ -80,6 +81,8 @@ class Config:
     """ppo: passes over the answers of a step."""
     kl: float = 0.0
     """grpo: price of the divergence from the start; 0: no reference."""
+    cached: bool = False
+    """distill: the teacher's states are computed beforehand, as cache_teacher does."""
     json: str = ""
     """File to write the figures to; empty: only print them."""
     dtype: str = "bf16"
@@ -160,14 +163,19 @@ def _distill(config: Config, model: Model) -> _Measured:
     batches = _text_batches(config, model)
     teacher = load_model(str(model.source), config.dtype, model.backbone.device)
     spans = Spans()
-
-    def logits(of: Model, batch: TextBatch) -> Tensor:
-        return (of.backbone.hidden(batch.packed)[batch.rows] @ of.backbone.head.T).float()
+    known = KnownStates(teacher, Path(tempfile.gettempdir()) / "none")
+    for batch in batches if config.cached else []:
+        known.prepare(batch)
 
     def loss_of(batch: TextBatch) -> Loss:
         with torch.no_grad(), spans("reference"):
-            theirs = logits(teacher, batch)
-        return distillation_loss(logits(model, batch), theirs, batch.targets, batch.weights, 2.0, 0.5)
+            theirs = known(batch) if config.cached else answering(teacher, batch)
+
+        def of_rows(logits: Tensor, part: slice) -> Loss:
+            expected = (theirs[part] @ teacher.backbone.head.T).float()
+            return distillation_loss(logits, expected, batch.targets[part], batch.weights[part], 2.0, 0.5)
+
+        return linear_loss(answering(model, batch), model.backbone.head, of_rows)
 
     return _train(config, model, batches, loss_of, spans)
 

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from bessemer.algos.distillation import distillation_loss, reverse_kl
-from bessemer.algos.masked import Loss
+from bessemer.algos.head import linear_loss
+from bessemer.algos.masked import Loss, widen
 from bessemer.config import Artifact
-from bessemer.data.batches import Packed, TextBatch, text_batch
+from bessemer.data.batches import TextBatch, text_batch
 from bessemer.data.dataset import Dataset
 from bessemer.data.records import Conversation, Message, Prompt
 from bessemer.data.render import Rendered
@@ -27,6 +28,7 @@ from bessemer.disk import write_atomic
 from bessemer.distributed import Mesh
 from bessemer.errors import UserError
 from bessemer.models.feed import Feed
+from bessemer.models.known import KnownStates, answering
 from bessemer.models.model import ADAPTER, Model, attach_vision, load_model, save_model
 from bessemer.models.prune import evenly, keep_layers, merge_adapter
 from bessemer.models.tuning import tune_language, tune_projector
@@ -63,6 +65,8 @@ class Config:
     """Weight of T^2 KL on conversations, where the cross-entropy weighs 1 - alpha; general text has KL alone."""
     finetuning_type: str = "full"
     """How the student learns: full, lora or freeze."""
+    cache_teacher: bool = False
+    """Compute the teacher's states once and keep them beside the checkpoints: pays from the second epoch on."""
     augment_views: int = 1
     """Views of each image to train on."""
     response_length: int = 48
@@ -105,6 +109,8 @@ def run(config: Config) -> Path:
     dataset = Dataset(Path(config.dataset))
     device = Mesh.start().device
     teacher = load_model(config.teacher, config.dtype, device)
+    if teacher.lora is not None:
+        merge_adapter(teacher, ADAPTER)  # it is only read, and reads faster without
     student = _student(config, teacher, device)
     _check_vocabulary(teacher, student)
     _check_sight(teacher, student)
@@ -124,23 +130,21 @@ def run(config: Config) -> Path:
     )
     source = _Source(config, batches, feed, student, dataset)
 
+    steps = config.max_steps or max(1, round(config.num_train_epochs * batches.steps_per_epoch))
+    known = _known(run, teacher, source, steps) if config.cache_teacher else None
+
     def loss_of(item: _Item) -> Loss:
-        batch = item.batch
         with torch.no_grad():
-            theirs = _logits(teacher, batch.packed, batch.rows)
-        ours = _logits(student, batch.packed, batch.rows)
-        weights = batch.weights.to(ours.device)
-        if item.own:
-            return reverse_kl(ours, theirs, weights)
-        targets = batch.targets.to(ours.device)
-        return distillation_loss(ours, theirs, targets, weights, config.distill_temperature, item.alpha)
+            # what the student says itself is new at every step
+            theirs = answering(teacher, item.batch) if known is None or item.own else known(item.batch)
+        return _loss(config, item, answering(student, item.batch), student, theirs, teacher)
 
     fit(
         run,
         [Group(parameters, config.learning_rate, 0.01)],
         source,
         loss_of,
-        steps=config.max_steps or max(1, round(config.num_train_epochs * batches.steps_per_epoch)),
+        steps=steps,
         description="distill",
         warmup_ratio=config.warmup_ratio,
         save_steps=config.save_steps,
@@ -167,14 +171,17 @@ class _Source:
 
     def __call__(self, step: int) -> list[_Item]:
         """The microbatches of a step."""
-        own = _turns(step, self.config.on_policy_share)
-        if own:
-            items = [_Item(self._sampled(turn), 1.0, own=True) for turn in own]
-        else:
-            items = [_Item(batch, self.config.alpha) for batch in self.batches(step - own.start)]
-        beside = _turns(step, self.config.general_share)
+        return [
+            *(_Item(self._sampled(turn), 1.0, own=True) for turn in _turns(step, self.config.on_policy_share)),
+            *self.given(step),
+        ]
+
+    def given(self, step: int) -> list[_Item]:
+        """Those microbatches of a step that are the same whatever the student has learnt."""
+        own, beside = _turns(step, self.config.on_policy_share), _turns(step, self.config.general_share)
+        annotated = [] if own else [_Item(batch, self.config.alpha) for batch in self.batches(step - own.start)]
         # nobody annotated general text: what counts there is to stay with the teacher
-        return items + [_Item(self.general[turn % len(self.general)], 1.0) for turn in beside]
+        return annotated + [_Item(self.general[turn % len(self.general)], 1.0) for turn in beside]
 
     def _general(self, dataset: Dataset) -> list[TextBatch]:
         """Batches of 4 general documents in which every token is a target."""
@@ -252,10 +259,31 @@ def _check_sight(teacher: Model, student: Model) -> None:
         raise UserError("teacher and student see through different towers or grids, expected one tower; align from it")
 
 
-def _logits(model: Model, packed: Packed, rows: Tensor) -> Tensor:
-    hidden = model.backbone.hidden(packed)[rows.to(model.backbone.device)]
-    logits: Tensor = nn.functional.linear(hidden, model.backbone.head.to(hidden.dtype)).float()
-    return logits
+def _known(run: Run, teacher: Model, source: _Source, steps: int) -> KnownStates:
+    """The teacher's states of everything that will be read, but for the student's own samples."""
+    known = KnownStates(teacher, run.directory / "teacher.safetensors")
+    with run.track(steps, "teacher") as bar:
+        for step in range(steps):
+            for item in source.given(step):
+                known.prepare(item.batch)
+            bar.advance(1)
+            run.raise_if_stopped()
+    known.save()
+    return known
+
+
+def _loss(config: Config, item: _Item, ours: Tensor, student: Model, theirs: Tensor, teacher: Model) -> Loss:
+    """Of the student's states beside the teacher's, by chunks: two whole tables of logits need gigabytes."""
+    weights, targets = item.batch.weights.to(ours.device), item.batch.targets.to(ours.device)
+    head = teacher.backbone.head.to(theirs.dtype)
+
+    def loss_of(logits: Tensor, part: slice) -> Loss:
+        expected = widen(nn.functional.linear(theirs[part], head))
+        if item.own:
+            return reverse_kl(logits, expected, weights[part])
+        return distillation_loss(logits, expected, targets[part], weights[part], config.distill_temperature, item.alpha)
+
+    return linear_loss(ours, student.backbone.head, loss_of)
 
 
 def _teacher_answers(
@@ -265,9 +293,8 @@ def _teacher_answers(
     path = run.directory / "teacher_answers.json"
     if not path.is_file():
         feed = Feed(teacher, dataset.root, cache_directory())
-        adapter = ADAPTER if teacher.lora is not None else None
         sampling = Sampling(config.response_length, 1.0, seed=config.seed)
-        answers = sample_answers(sampler_for(teacher, adapter), feed, prompts, sampling)
+        answers = sample_answers(sampler_for(teacher), feed, prompts, sampling)
         texts = [answer.text if answer.ended else "" for answer in answers]
         write_atomic(path, json.dumps(texts, ensure_ascii=False).encode())
     texts = json.loads(path.read_text(encoding="utf-8"))

@@ -33,6 +33,13 @@ from bessemer.errors import UserError
 from bessemer.run import Run
 from bessemer.stages.begin import begin
 from bessemer.stages.imported import Imported, check_apart, from_records, limited, sample_text
+from bessemer.stages.pictured import (
+    Annotated,
+    generated_pictures,
+    pictured_import,
+    site_wordings,
+    snapshot_pictures,
+)
 from bessemer.tasks.dump import dump_wordings
 from bessemer.tasks.generic import default_wordings
 from bessemer.tasks.questions import conversations, prompts
@@ -45,16 +52,17 @@ _LICENCES = {"elpv": ELPV_LICENCE, "foldoc": FOLDOC_LICENCE}
 
 @dataclass
 class Config:
-    source: Literal["elpv", "folder", "records", "pydocs", "foldoc"] = "elpv"
+    source: Literal["elpv", "folder", "records", "pydocs", "foldoc", "site", "annotations"] = "elpv"
     """What to read: elpv (solar cells), folder (class sub-folders, or a CSV or TSV of labels), records (JSON
     lines of conversations, alpaca, sharegpt, prompt and completion, preferences, or our own), pydocs
     (Python's documentation: text only, nothing to download), foldoc (a dictionary of computing: text only,
-    Debian's package dict-foldoc)."""
+    Debian's package dict-foldoc), site (generated scenes with known truth), annotations (a snapshot of an
+    annotation project)."""
     data: Artifact = Artifact("")
-    """The folder or file; none for elpv (the asset of that name is obtained), pydocs and foldoc (where Debian
-    has it, /usr/share/dictd)."""
+    """The folder or file; none for elpv (the asset of that name is obtained), pydocs, site and foldoc (where
+    Debian has it, /usr/share/dictd)."""
     wordings: Artifact = Artifact("")
-    """YAML file of questions and answers; none: ours for elpv, generic ones for a folder."""
+    """YAML file of questions and answers; none: ours for elpv and site, generic ones for a folder."""
     scene: Literal["", "equipment", "environment", "personnel"] = ""
     """Scene of the records, where the wordings name none."""
     split: Literal["p1", "p2"] = "p1"
@@ -76,6 +84,12 @@ class Config:
     """For a folder with a table: images with the same entry (module, batch, day) stay in one part."""
     image_root: str = ""
     """For records: where relative image paths start; none: the file's folder."""
+    images: int = 400
+    """For site: how many scenes to generate."""
+    difficulty: float = 0.6
+    """For site: the hardest scenes, 0 to 1; the others are spread evenly below."""
+    language: Literal["en", "zh"] = "en"
+    """For site and annotations: the language of questions and answers."""
     max_train: int = 0
     """At most so many training photographs (conversations for text); 0: all."""
     max_test: int = 0
@@ -132,11 +146,48 @@ def _read(config: Config, run: Run) -> Imported:
         examples = read_elpv(root, protocol, config.seed, config.test_share, config.val_share)
         text = _own_wordings(config) or files("bessemer.tasks").joinpath("solar.yaml").read_bytes()
         return _labelled(config, run, f"elpv, split {config.split}", examples, text, documents)
+    if config.source == "site":
+        return _site(config, run, documents)
     if not config.data:
         raise UserError(f"source {config.source}: no `data`, expected the folder or file to read")
     if config.source == "folder":
         return _folder(config, run, documents)
+    if config.source == "annotations":
+        return _annotations(config, run, documents)
     return _records(config, run, documents)
+
+
+def _site(config: Config, run: Run, documents: list[Document]) -> Imported:
+    shares = (config.test_share, config.val_share)
+    scenes = generated_pictures(run, config.images, config.difficulty, config.seed, shares)
+    text = _own_wordings(config) or site_wordings(config.language)
+    return _pictured(config, run, "site, generated scenes", scenes, text, documents)
+
+
+def _annotations(config: Config, run: Run, documents: list[Document]) -> Imported:
+    shares = (config.test_share, config.val_share)
+    pictures = snapshot_pictures(Path(config.data), config.seed, shares)
+    rules = {name: ["no", "yes"] for example, _ in pictures for name in example.labels}
+    text = _own_wordings(config) or dump_wordings(default_wordings(rules, config.scene or None)).encode()
+    return _pictured(
+        config, run, f"annotations, snapshot {shown(Path(config.data).name, 20)}", pictures, text, documents
+    )
+
+
+def _pictured(
+    config: Config, run: Run, format: str, pictures: Annotated, text: bytes, documents: list[Document]
+) -> Imported:
+    """Conversations and prompts about photographs whose annotations are known."""
+    wanted = {
+        "train": config.max_train,
+        "test": config.max_test,
+        "rank": config.bank_prompts,
+        "ppo": config.ppo_prompts,
+        "heldout": config.heldout_prompts,
+    }
+    found = pictured_import(run, format, pictures, text, config.language, wanted, config.seed)
+    found.documents += documents
+    return found
 
 
 def _folder(config: Config, run: Run, documents: list[Document]) -> Imported:

@@ -24,6 +24,7 @@ from bessemer.data.dataset import Dataset
 from bessemer.data.mixture import epoch_order
 from bessemer.data.records import Prompt
 from bessemer.distributed import Mesh
+from bessemer.errors import UserError
 from bessemer.models.feed import Feed
 from bessemer.models.heads import RewardHead, value_head
 from bessemer.models.model import Model, load_model
@@ -60,6 +61,8 @@ class Config:
     """Prompts (one answer each) a round."""
     mini_batch_size: int = 32
     """Answers in one optimiser step."""
+    per_device_train_batch_size: int = 8
+    """Answers in one pass; an optimiser step gathers as many passes as it takes. Less needs less memory."""
     num_ppo_epochs: int = 2
     """Passes over a round's answers."""
     learning_rate: float = 1e-4
@@ -115,6 +118,11 @@ class Loop:
 
     def __init__(self, config: Config, roles: Roles, feed: Feed, sampler: Sampler, prompts: Sequence[Prompt]) -> None:
         self.config, self.roles, self.feed, self.sampler = config, roles, feed, sampler
+        if config.per_device_train_batch_size < 1 or config.mini_batch_size % self.pass_size:
+            raise UserError(
+                f"mini_batch_size={config.mini_batch_size}, expected a multiple of "
+                f"per_device_train_batch_size={config.per_device_train_batch_size}"
+            )
         self.prompts = Prompts(prompts, config.batch_size_prompts, config.seed)
         head = roles.roles["reward"].head
         assert isinstance(head, RewardHead)
@@ -125,9 +133,15 @@ class Loop:
         self.spans = Spans()
         self.state = TrainState(policy | value, adamw(groups, eps=1e-6), numbers={"kl_coef": config.kl_coef})
 
+    @property
+    def pass_size(self) -> int:
+        """Answers in one pass."""
+        return min(self.config.per_device_train_batch_size, self.config.mini_batch_size)
+
     def round(self, step: int) -> dict[str, float]:
         """Sample, score, estimate advantages, learn; returns what to log."""
-        config, size = self.config, self.config.mini_batch_size
+        config = self.config
+        size = self.pass_size
         with self.spans("rollout"):
             self.sampler.refresh()
             sampling = Sampling(config.response_length, config.temperature, seed=config.seed * 100_003 + step)
@@ -167,11 +181,13 @@ class Loop:
     def _learn(self, minibatches: Sequence[_Minibatch], step: int) -> dict[str, float]:
         config, logged = self.config, []
         share = learning_rate_at(step, config.total_steps, 1, "linear")
+        passes = config.mini_batch_size // self.pass_size
+        steps = [minibatches[k : k + passes] for k in range(0, len(minibatches), passes)]
         set_learning_rate(self.state.optimiser, share)
         for epoch in range(config.num_ppo_epochs):
-            for index in epoch_order(len(minibatches), config.seed * 31 + step, epoch):
+            for index in epoch_order(len(steps), config.seed * 31 + step, epoch):
                 result = optimiser_step(
-                    self.state.optimiser, self.state.parameters.values(), [minibatches[index]], self._loss, 1.0
+                    self.state.optimiser, self.state.parameters.values(), steps[index], self._loss, 1.0
                 )
                 self.state.note(result.applied)
                 logged.append({"loss": result.loss, "gradient_norm": result.gradient_norm, **result.metrics})

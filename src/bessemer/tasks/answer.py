@@ -20,7 +20,7 @@ from .prose import (
     words,
 )
 
-__all__ = ["Answer", "clutter", "directness", "fluency", "length_fit", "look_at", "new_numbers", "reassures"]
+__all__ = ["Answer", "clutter", "directness", "fluency", "length_fit", "look_at", "measure", "new_numbers", "reassures"]
 
 _REASSURES = re.compile(
     r"\bno need to (?:check|inspect|worry|act|repair|replace|test|look)|\bnothing to worry"
@@ -54,12 +54,16 @@ class Answer:
 
 def look_at(prompt: Prompt, text: str, ended: bool) -> Answer:
     """Measure an answer; `ended` is whether the model itself closed it."""
-    facts = prompt.facts
+    return measure(prompt.facts, prompt.messages[-1].text, text, ended)
+
+
+def measure(facts: Mapping[str, Any], question: str, text: str, ended: bool) -> Answer:
+    """Measure a text as the answer to a question with these facts."""
     asked = facts.get("asked") or [None]
     tokens = tuple(words(text))
     return Answer(
         facts=facts,
-        question=prompt.messages[-1].text,
+        question=question,
         text=text.strip(),
         ended=ended,
         tokens=tokens,
@@ -67,7 +71,7 @@ def look_at(prompt: Prompt, text: str, ended: bool) -> Answer:
         repeats=repetition(tokens),
         broken=broken_share(text),
         form=sentence_form(text),
-        echo=bigram_share(text, prompt.messages[-1].text),
+        echo=bigram_share(text, question),
         asks_back=any(is_question(sentence) for sentence in sentences(text)),
     )
 

@@ -1,8 +1,9 @@
 """The gold rule: an answer's score by each principle, from what is known about its prompt, by rules.
 
-Called "rules" wherever its scores or rankings appear, never "people". It knows three kinds of questions
+Called "rules" wherever its scores or rankings appear, never "people". It knows these kinds of questions
 (`facts["rule"]`): about labels of a photograph (`labelled`), about what a photograph cannot show
-(`declining`), about a short text (`documents`).
+(`declining`), about a short text (`documents`), and, with annotations, where things are (`placing`), how many
+(`counting`), what is to be seen (`describing`) and whether and where a rule is broken (`verdicts`).
 
 Scores are graded in [0, 1] so that K answers can be ordered; None means that the rules cannot judge (no
 facts, or a principle they do not know), and is never to be replaced by a number.
@@ -18,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from ..data.records import Prompt
-from . import declining, documents, labelled
+from . import counting, declining, describing, documents, labelled, placing, verdicts
 from .answer import Answer, fluency, look_at
 
 __all__ = ["PRINCIPLES", "judge"]
@@ -31,10 +32,18 @@ _RULES: Mapping[str, Mapping[str, _Rule]] = {
         "truthfulness": room.truthfulness,
         "helpfulness": room.helpfulness,
         "harmlessness": room.harmlessness,
-        "fluency": fluency,
+        "fluency": form,
         "clarity": room.clarity,
     }
-    for rule, room in (("attributes", labelled), ("unanswerable", declining), ("text", documents))
+    for rule, room, form in (
+        ("attributes", labelled, fluency),
+        ("unanswerable", declining, fluency),
+        ("text", documents, fluency),
+        ("objects", placing, placing.fluency),
+        ("count", counting, fluency),
+        ("describe", describing, fluency),
+        ("verdict", verdicts, verdicts.fluency),
+    )
 }
 
 

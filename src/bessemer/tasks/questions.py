@@ -30,7 +30,7 @@ from ..errors import UserError
 from .prose import CJK, words
 from .wordings import Attribute, Task, Wordings
 
-__all__ = ["conversations", "prompts"]
+__all__ = ["Part", "chosen", "conversations", "hashed", "prompts", "reading"]
 
 T = TypeVar("T")
 Part = Literal["bank", "test"]
@@ -74,7 +74,7 @@ def conversations(
 
 def _copies(weight: float, seed: int, example: str, name: str) -> int:
     """The weight rounded up or down, by chance of its fraction."""
-    return int(weight) + (_hash("copies", seed, example, name) / 2**64 < weight % 1)
+    return int(weight) + (hashed("copies", seed, example, name) / 2**64 < weight % 1)
 
 
 def prompts(
@@ -130,7 +130,7 @@ def _prompt(
         return None
     last = 0
     if len(turns) > 1:
-        last = _pick(range(1, len(turns)), turn, "last turn", seed, example.id, which)
+        last = chosen(range(1, len(turns)), turn, "last turn", seed, example.id, which)
     messages = _opening(system)
     for place, (question, answer, _) in enumerate(turns[: last + 1]):
         messages.append(Message("user", question, () if place else (example.image,)))
@@ -162,12 +162,12 @@ def _labels(wordings: Wordings, example: Example) -> dict[str, str]:
     return wordings.complete(example.labels)
 
 
-def _pick(options: Sequence[T], turn: int, *key: str | int) -> T:
+def chosen(options: Sequence[T], turn: int, *key: str | int) -> T:
     """One of the options by the hash of the key, the next one each turn."""
-    return options[(_hash(*key) + turn) % len(options)]
+    return options[(hashed(*key) + turn) % len(options)]
 
 
-def _hash(*key: str | int) -> int:
+def hashed(*key: str | int) -> int:
     """A number below 2^64 that depends on the key alone."""
     return int.from_bytes(hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()[:8], "big")
 
@@ -196,15 +196,15 @@ def _turns(
     questions = task.questions
     answers: Sequence[str] = task.templates
     if task.kind == "unanswerable":
-        topic = _pick(sorted(task.topics), turn, "topic", seed, example, name, part)
+        topic = chosen(sorted(task.topics), turn, "topic", seed, example, name, part)
         questions, answers = task.topics[topic].questions, task.topics[topic].answers
     elif task.kind == "attribute":
         answers = task.answers[labels[task.attributes[0]]]
     usable = [answer for answer in answers if all(slot in labels for slot in wordings.slots(answer))]
     if questions is None or not usable:
         return []
-    question = _pick(questions.of(part), turn, "question", seed, example, name, part, topic)
-    answer = _pick(usable, turn, "answer", seed, example, name, part)
+    question = chosen(questions.of(part), turn, "question", seed, example, name, part, topic)
+    answer = chosen(usable, turn, "answer", seed, example, name, part)
     return [(question, _filled(wordings, answer, labels, seed, example), (name, topic))]
 
 
@@ -213,7 +213,7 @@ def _filled(wordings: Wordings, answer: str, labels: Mapping[str, str], seed: in
     capitals."""
     for slot in wordings.slots(answer):
         spoken = wordings.attributes[slot].phrases[labels[slot]]
-        answer = answer.replace(f"{{{slot}}}", _pick(spoken, 0, "phrase", seed, example, slot), 1)
+        answer = answer.replace(f"{{{slot}}}", chosen(spoken, 0, "phrase", seed, example, slot), 1)
     if _ENDS_OPEN.search(answer):
         answer += "。" if re.search(f"[{CJK}]$", answer) else "."
     return _SENTENCE_START.sub(lambda found: found.group(1) + found.group(2).upper(), answer)
@@ -230,7 +230,7 @@ def _facts(wordings: Wordings, name: str, labels: Mapping[str, str], of: tuple[s
         "asked": asked,
         "expected": {attribute: labels[attribute] for attribute in asked},
         "labels": dict(labels),
-        "attributes": {key: _reading(attribute) for key, attribute in wordings.attributes.items() if key in labels},
+        "attributes": {key: reading(attribute) for key, attribute in wordings.attributes.items() if key in labels},
         "choices": dict(task.choices),
         "length": _length(wordings, task, topic),
     }
@@ -245,7 +245,8 @@ def _facts(wordings: Wordings, name: str, labels: Mapping[str, str], of: tuple[s
     return facts
 
 
-def _reading(attribute: Attribute) -> dict[str, Any]:
+def reading(attribute: Attribute) -> dict[str, Any]:
+    """What a judge and the parser need to know of an attribute, as facts."""
     return {
         "values": list(attribute.values),
         "ordered": attribute.ordered,

@@ -47,6 +47,7 @@ __all__ = [
     "Wordings",
     "load_wordings",
     "questions_of",
+    "refuse_overlap",
     "unanswerable_task",
 ]
 
@@ -158,7 +159,7 @@ def load_wordings(path: Path | str) -> Wordings:
         if not _NAME.fullmatch(name):
             raise place.error("expected a name that begins with a letter, then letters, digits, _ and -")
         tasks[name] = _task(place, attributes, tasks)
-    _refuse_overlap(places)
+    refuse_overlap(places)
     return Wordings(attributes, {name: tasks[name] for name in places}, scene)
 
 
@@ -325,7 +326,7 @@ def _topic(place: Located) -> Topic:
     return Topic(questions_of(entries["questions"]), entries["answers"].texts(), instead)
 
 
-def _refuse_overlap(tasks: Mapping[str, Located]) -> None:
+def refuse_overlap(tasks: Mapping[str, Located]) -> None:
     """Refuse a question that stands in two parts, in whatever task, however it is spaced, cased or
     punctuated."""
     owner: dict[str, tuple[str, str]] = {}

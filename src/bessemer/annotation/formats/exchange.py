@@ -1,0 +1,196 @@
+"""Between a project and the formats: a set into a project by author, a project or snapshot as a set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ...data.images import MAX_BYTES
+from ...data.paths import resolve_path, shown
+from ...data.records import Ranking
+from ...data.schema import need
+from ...disk import file_hash
+from ..codec import decode_annotations
+from ..documents import label_set
+from ..geometry import bounding_box
+from ..intake import import_annotations, match_images
+from ..predictions import import_predictions
+from ..rankings import RankingTask, add_ranking_tasks, ranking_tasks, save_ranking
+from ..shapes import AnnotatedImage, Annotation, AnnotationSet, Mask, State
+from ..snapshot import Snapshot, SnapshotEntry, read_snapshot
+from ..store import Project
+from .sources import open_source
+
+__all__ = [
+    "Brought",
+    "bring_in",
+    "bring_in_rankings",
+    "findings",
+    "set_of_project",
+    "set_of_snapshot",
+    "unpack_photographs",
+]
+
+
+@dataclass
+class Brought:
+    """documents: annotator -> how many images. absent: names that no image of the project matches; conflicts: that
+    have newer work, which was left as it is. predictions: model version -> how many."""
+
+    documents: dict[str, int] = field(default_factory=dict)
+    absent: list[str] = field(default_factory=list)
+    conflicts: list[str] = field(default_factory=list)
+    predictions: dict[str, int] = field(default_factory=dict)
+
+
+def bring_in(
+    project: Project, annotations: AnnotationSet, format: str, annotator: str = "", state: State = "submitted"
+) -> Brought:
+    """Save a set in a project: people's work under `annotator`, else under the authors that it names, else under the
+    format's name; predictions apart, under their model's version. Images are matched as by `import_annotations`,
+    before anything is saved.
+
+    Raises:
+        UserError: another size than the project's image.
+    """
+    found = Brought()
+    ids = match_images(project, annotations)
+    found.absent += [image.name for image in annotations.images if image.name not in ids]
+    by: dict[str, list[AnnotatedImage]] = {}
+    proposed: dict[str, list[tuple[str, list[Annotation]]]] = {}
+    for image in annotations.images:
+        people: dict[str, list[Annotation]] = {}
+        models: dict[str, list[Annotation]] = {}
+        for annotation in image.annotations:
+            if annotation.source == "prediction":
+                models.setdefault(annotation.model_version or format, []).append(annotation)
+            else:
+                people.setdefault(annotator or annotation.author or format, []).append(annotation)
+        if not image.annotations:
+            people[annotator or format] = []
+        for name, some in people.items():
+            by.setdefault(name, []).append(replace(image, annotations=tuple(some)))
+        for name, some in models.items():
+            proposed.setdefault(name, []).append((image.name, some))
+    for name, images in by.items():
+        done = import_annotations(project, replace(annotations, images=tuple(images)), name, state)
+        found.documents[name] = len(done.saved)
+        found.conflicts += done.conflicts
+    for model, items in proposed.items():
+        known = [(ids[name], some) for name, some in items if name in ids]
+        found.predictions[model] = len(import_predictions(project, model, known))
+    return found
+
+
+def bring_in_rankings(project: Project, rankings: Sequence[Ranking]) -> int:
+    """Add the tasks of rankings and each annotator's ranks; how many were saved."""
+    tasks: dict[str, list[Ranking]] = {}
+    for ranking in rankings:
+        tasks.setdefault(ranking.id, []).append(ranking)
+    known = {id for id, _ in ranking_tasks(project, "nobody")}
+    new = []
+    for id, some in tasks.items():
+        first = some[0]
+        principles = tuple(dict.fromkeys(name for ranking in some for name in ranking.ranks))
+        if id not in known and principles:
+            new.append(RankingTask(id, first.prompt, first.responses, first.ended, principles))
+    if new:
+        add_ranking_tasks(project, new)
+    saved = 0
+    for ranking in rankings:
+        if ranking.ranks:
+            _, mine = save_ranking(project, ranking.id, ranking.annotator, 0, ranking.ranks, ranking.shown_order)
+            saved += mine
+    return saved
+
+
+def set_of_project(
+    project: Project, annotator: str = "", states: Sequence[State] = ("doing", "submitted", "accepted")
+) -> tuple[AnnotationSet, Callable[[AnnotatedImage], bytes]]:
+    """What stands in a project, as `Snapshot.annotation_set` chooses, and how to read its photographs."""
+    marks = ", ".join("?" * len(states))
+    with project.read() as db:
+        rows = db.execute(
+            "SELECT i.name, i.width, i.height, i.sha256, i.orientation, i.raw, r.path, d.annotator, d.version, "
+            "d.state, v.body FROM documents d JOIN images i ON i.id = d.image JOIN roots r ON r.id = i.root "
+            "JOIN versions v ON v.image = d.image AND v.annotator = d.annotator AND v.version = d.version "
+            f"WHERE d.state IN ({marks}) ORDER BY i.name, d.annotator",
+            tuple(states),
+        ).fetchall()
+    entries, folders = [], {}
+    for *facts, raw, folder, who, version, state, body in rows:
+        folders[facts[0]] = folder
+        said = decode_annotations(json.loads(body))
+        image = replace(AnnotatedImage(*facts), raw=json.loads(raw), annotations=said)
+        entries.append(SnapshotEntry(who, version, state, image))
+    labels = label_set(project).labels
+    whole = Snapshot(project.directory, "", "", tuple(entries), labels, (), {"folders": folders})
+    return whole.annotation_set(annotator), _reader(folders)
+
+
+def set_of_snapshot(directory: Path, annotator: str = "") -> tuple[AnnotationSet, Callable[[AnnotatedImage], bytes]]:
+    """A snapshot as a set, and how to read its photographs."""
+    snapshot = read_snapshot(directory)
+    return snapshot.annotation_set(annotator), _reader(snapshot.manifest["folders"])
+
+
+def _reader(folders: dict[str, str]) -> Callable[[AnnotatedImage], bytes]:
+    def read(image: AnnotatedImage) -> bytes:
+        path = resolve_path(image.name, Path(folders[image.name]), allow_absolute=False)
+        need(path.is_file() and path.stat().st_size <= MAX_BYTES, f"{shown(path)} is not there", "the photograph")
+        need(file_hash(path) == image.sha256, f"{shown(path)} was changed", "the bytes that were annotated")
+        return path.read_bytes()
+
+    return read
+
+
+def unpack_photographs(archive: Path, folder: Path, suffixes: tuple[str, ...]) -> int:
+    """Write the photographs of a checked archive into a folder under their names; how many."""
+    count = 0
+    with open_source(archive) as source:
+        for name in source.names:
+            if name.lower().endswith(suffixes):
+                target = resolve_path(name, folder, allow_absolute=False)
+                data = source.read(name, MAX_BYTES)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with open(target, "xb") as file:
+                    file.write(data)
+                count += 1
+    return count
+
+
+def findings(annotations: AnnotationSet) -> dict[str, Any]:
+    """Counts of a set, and what looks wrong in it: shapes outside their image or without extent, twins, labels that
+    the label set does not list, images without annotations."""
+    counts: dict[str, dict[str, int]] = {"labels": {}, "shapes": {}}
+    wrong: dict[str, list[str]] = {"outside": [], "empty": [], "twice": [], "unlisted": []}
+    listed = {label.name for label in annotations.labels}
+    for image in annotations.images:
+        seen = set()
+        for item in image.annotations:
+            where = f"{shown(image.name)} {shown(item.id, 40)}"
+            kind = type(item.shape).__name__ if item.shape is not None else "none"
+            for table, key in (("labels", str(item.label)), ("shapes", kind)):
+                counts[table][key] = counts[table].get(key, 0) + 1
+            if item.label is not None and item.label not in listed:
+                wrong["unlisted"].append(f"{where}: {shown(item.label)}")
+            if item.shape is None:
+                continue
+            if (item.label, item.shape) in seen:
+                wrong["twice"].append(where)
+            seen.add((item.label, item.shape))
+            if isinstance(item.shape, Mask) and len(item.shape.runs) < 2:
+                wrong["empty"].append(where)
+                continue
+            box = bounding_box(item.shape)
+            if kind != "Point" and not (box.width and box.height):
+                wrong["empty"].append(where)
+            if box.x < -1 or box.y < -1 or box.x + box.width > image.width + 1 or box.y + box.height > image.height + 1:
+                wrong["outside"].append(where)
+    empty = sum(not image.annotations for image in annotations.images)
+    total = sum(len(image.annotations) for image in annotations.images)
+    about = {"images": len(annotations.images), "images_without_annotations": empty, "annotations": total}
+    return {**about, **counts, "wrong": {name: places for name, places in wrong.items() if places}}

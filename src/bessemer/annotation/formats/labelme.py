@@ -1,0 +1,257 @@
+"""labelme, and X-AnyLabeling's dialect of it: a JSON file beside every photograph, pixels of the upright frame.
+
+Unknown keys of shapes and files stay. `imageData` is never decoded: it is kept only while it is small, and the
+photograph beside the file counts. A shape that is no region (line, circle, ...) stays in its file; a circle is taken
+as a polygon of 64 corners.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ...data.images import decode_image
+from ...data.paths import shown
+from ...data.schema import need
+from ...errors import UserError
+from ..geometry import polygon_from_rotated_box
+from ..rle import array_from_mask, mask_from_array
+from ..shapes import AnnotatedImage, Annotation, AnnotationSet, Box, Label, Mask, Point, Polygon, RotatedBox, Shape
+from .choices import Choices, Reading
+from .fields import box_of_corners, image_raw, joined, listing, number, own_fields, row_of, take_own, whole
+from .leftovers import leftover, restored
+from .photographs import FrameOf, key_of, safe_name, unique_names
+from .report import Losses
+
+__all__ = ["is_labelme", "read_labelme", "write_labelme"]
+
+NAME = "labelme"
+NATIVE = frozenset(("label", "text", "attributes", "score"))
+HOLDS = NATIVE | {"scene", "author", "created", "updated", "source", "state", "model_version"}
+MAX_IMAGE_DATA = 64_000  # characters of imageData that are kept; larger ones are the photograph itself
+SIDES = 64
+
+
+def is_labelme(top: Any) -> bool:
+    """Whether a JSON value looks like labelme."""
+    return isinstance(top, dict) and isinstance(top.get("shapes"), list) and "imagePath" in top
+
+
+def read_labelme(reading: Reading) -> AnnotationSet:
+    """Every labelme file of the source."""
+    source = reading.source
+    tops = {name: source.json(name) for name in source.names if name.lower().endswith(".json")}
+    tops = {name: top for name, top in tops.items() if is_labelme(top)}
+    need(tops, f"{source.shown('')}: no labelme file", "a JSON file with shapes and imagePath")
+    keys = {}
+    for file, top in tops.items():
+        need(isinstance(top["imagePath"], str), f"{source.shown(file)}: imagePath", "text")
+        folder = str(PurePosixPath(file).parent)
+        keys[file] = key_of(top["imagePath"], "" if folder == "." else folder)
+    keys = dict(zip(keys, unique_names(keys.values()), strict=True))
+    found = reading.photographs.match(keys.values())
+    images, labels = [], dict[str, Label]()
+    for file, top in tops.items():
+        where = source.shown(file)
+        stated = [top.get("imageWidth"), top.get("imageHeight")]
+        size = None if None in stated else (whole(stated[0], where, 1), whole(stated[1], where, 1))
+        photograph = found.get(keys[file])
+        frame = reading.photographs.frame_of(photograph, size, where)
+        annotations, raw = _image(top, where, frame, reading)
+        for annotation in annotations:
+            if annotation.label is not None:
+                labels.setdefault(annotation.label, Label(annotation.label))
+        key = photograph.name if photograph else keys[file]
+        raw |= {"file": file, "stored": frame.stored}
+        images.append(reading.photographs.image(key, photograph, frame, annotations, {NAME: raw}))
+    return AnnotationSet(tuple(images), tuple(labels.values()))
+
+
+def _image(
+    top: dict[str, Any], where: str, frame: FrameOf, reading: Reading
+) -> tuple[list[Annotation], dict[str, Any]]:
+    row = {key: value for key, value in top.items() if key != "shapes"}
+    if isinstance(row.get("imageData"), str) and len(row["imageData"]) > MAX_IMAGE_DATA:
+        row["imageData"] = None
+        reading.remarks.append(f"{where}: imageData was left out; the photograph itself counts")
+    annotations, others = [], {}
+    for index, item in enumerate(listing(top["shapes"], where)):
+        place = f"{where}: shape {index + 1}"
+        try:
+            annotation = _annotation(row_of(item, place), str(index + 1), frame)
+        except UserError as error:
+            raise UserError(f"{place}: {error}") from error
+        if annotation is None:
+            others[str(index)] = item
+            reading.remarks.append(f"{place}: a {shown(item.get('shape_type'), 40)}, no region; it stays in its file")
+        else:
+            annotations.append(
+                replace(annotation, raw={NAME: {"left": leftover(item, _made(annotation, frame, None))}})
+            )
+    flags = row.get("flags")
+    if isinstance(flags, dict) and flags:
+        annotations.append(Annotation("flags", attributes=flags, source=NAME))
+    if isinstance(row.get("description"), str) and row["description"]:
+        annotations.append(Annotation("description", text=row["description"], source=NAME))
+    raw: dict[str, Any] = {"left": leftover(row, _top(annotations, frame, ""))}
+    return annotations, raw | ({"others": others} if others else {})
+
+
+def _annotation(row: dict[str, Any], id: str, frame: FrameOf) -> Annotation | None:
+    shape = _shape(row, frame)
+    if shape is None:
+        return None
+    flags, attributes = ({} if row.get(key) is None else row_of(row[key], key) for key in ("flags", "attributes"))
+    fields: dict[str, Any] = {"source": NAME, **take_own(row, "shape")}
+    if isinstance(row.get("description"), str):
+        fields["text"] = row["description"]
+    if isinstance(row.get("score"), int | float) and not isinstance(row["score"], bool):
+        fields["score"] = row["score"]
+    label = row.get("label")
+    need(isinstance(label, str), f"label {shown(label, 40)!r}", "text")
+    fields["attributes"] = {**flags, **attributes}
+    return Annotation(id, label if isinstance(label, str) and label.strip() else None, frame.upright(shape), **fields)
+
+
+def _shape(row: dict[str, Any], frame: FrameOf) -> Shape | None:
+    kind = row.get("shape_type") or "polygon"  # old files have no type
+    points = []
+    for pair in listing(row.get("points"), "points"):
+        need(isinstance(pair, list) and len(pair) == 2, f"point {shown(pair, 40)}", "x and y")
+        points.append((number(pair[0], "x"), number(pair[1], "y")))
+    if kind == "polygon" and len(points) >= 3:
+        return Polygon(((tuple(points),),))
+    if kind == "point" and len(points) == 1:
+        return Point(*points[0])
+    if kind == "rectangle" and len(points) in (2, 4):
+        xs, ys = sorted(x for x, _ in points), sorted(y for _, y in points)
+        return Box(xs[0], ys[0], xs[-1] - xs[0], ys[-1] - ys[0])
+    if kind in ("rotation", "oriented_rectangle") and len(points) == 4:
+        return box_of_corners(tuple(points))
+    if kind == "circle" and len(points) == 2:
+        (x, y), radius = points[0], math.dist(*points)
+        turns = [2 * math.pi * k / SIDES for k in range(SIDES)]
+        return Polygon(((tuple((x + radius * math.cos(t), y + radius * math.sin(t)) for t in turns),),))
+    if kind == "mask" and len(points) == 2 and isinstance(row.get("mask"), str):
+        return _mask(row["mask"], points, frame)
+    return None
+
+
+def _mask(text: str, points: list[tuple[float, float]], frame: FrameOf) -> Mask:
+    """The PNG of a crop whose top left pixel is the first point."""
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise UserError("mask is no base64, expected a PNG in base64") from error
+    # A PNG is decoded in the time that its size says; other formats need not be.
+    need(data.startswith(b"\x89PNG"), "mask is another file", "a PNG in base64")
+    width, height = frame.size
+    crop = np.asarray(decode_image(data, "mask", 2 * width * height + 10_000).convert("L")) > 0
+    left, top = math.floor(min(x for x, _ in points)), math.floor(min(y for _, y in points))
+    full = np.zeros((height, width), dtype=np.bool_)
+    y0, x0 = max(0, top), max(0, left)
+    y1, x1 = min(height, top + crop.shape[0]), min(width, left + crop.shape[1])
+    if y1 > y0 and x1 > x0:
+        full[y0:y1, x0:x1] = crop[y0 - top : y1 - top, x0 - left : x1 - left]
+    return mask_from_array(full)
+
+
+def _top(annotations: list[Annotation], frame: FrameOf, path: str) -> dict[str, Any]:
+    """The keys of a file beside its shapes."""
+    flags: dict[str, Any] = {}
+    description: dict[str, Any] = {}
+    for annotation in annotations:
+        if annotation.shape is None:
+            flags |= {key: value for key, value in annotation.attributes.items() if isinstance(value, bool)}
+            flags |= {annotation.label: True} if annotation.label is not None else {}
+            if annotation.text and not description:
+                description = {"description": annotation.text}
+    size = {"imageHeight": frame.size[1], "imageWidth": frame.size[0]}
+    return {"version": "5.0.1", "flags": flags, "imagePath": path, "imageData": None, **size, **description}
+
+
+def _made(annotation: Annotation, frame: FrameOf, dialect: str | None) -> dict[str, Any]:
+    """The row of a shape."""
+    shape = frame.of_file(annotation.shape)
+    flags = {key: value for key, value in annotation.attributes.items() if isinstance(value, bool)}
+    attributes = {key: value for key, value in annotation.attributes.items() if key not in flags}
+    row: dict[str, Any] = {"label": annotation.label or "", "group_id": None, "description": annotation.text}
+    row |= {"flags": flags, **({"attributes": attributes} if attributes else {})}
+    if annotation.score is not None:
+        row["score"] = annotation.score
+    if isinstance(shape, Mask):
+        array = array_from_mask(shape)
+        rows, columns = np.flatnonzero(array.any(axis=1)), np.flatnonzero(array.any(axis=0))
+        y0, y1, x0, x1 = (int(rows[0]), int(rows[-1]), int(columns[0]), int(columns[-1])) if len(rows) else (0,) * 4
+        file = io.BytesIO()
+        Image.fromarray(array[y0 : y1 + 1, x0 : x1 + 1].astype(np.uint8)).save(file, format="PNG")
+        mask = base64.b64encode(file.getvalue()).decode()
+        row |= {"shape_type": "mask", "points": [[x0, y0], [x1, y1]], "mask": mask}
+    elif isinstance(shape, Box):
+        row |= {"shape_type": "rectangle"}
+        row["points"] = [[shape.x, shape.y], [shape.x + shape.width, shape.y + shape.height]]
+    elif isinstance(shape, Point):
+        row |= {"shape_type": "point", "points": [[shape.x, shape.y]]}
+    elif isinstance(shape, RotatedBox):
+        kind = "rotation" if dialect == "x-anylabeling" else "oriented_rectangle"
+        turn = {"direction": math.radians(shape.angle) % (2 * math.pi)} if dialect == "x-anylabeling" else {}
+        corners = polygon_from_rotated_box(shape).parts[0][0]
+        row |= {"shape_type": kind, "points": [list(pair) for pair in corners], **turn}
+    elif isinstance(shape, Polygon):
+        row |= {"shape_type": "polygon", "points": [list(pair) for pair in joined(shape)]}
+    return row | own_fields(annotation, NAME, NATIVE)
+
+
+def write_labelme(
+    annotations: AnnotationSet, choices: Choices, losses: Losses, dialect: str = NAME
+) -> Iterator[tuple[str, Any]]:
+    """A file (name, JSON value) for every image, under the name it was read from, else the image's."""
+    taken: set[str] = set()
+    for image in annotations.images:
+        raw = image_raw(image, NAME)
+        stored = choices.frame == "stored" or (choices.frame == "auto" and raw.get("stored") is True)
+        frame = FrameOf(image.width, image.height, image.exif_orientation, stored and image.exif_orientation != 1)
+        file = raw["file"] if isinstance(raw.get("file"), str) else image.name
+        name = safe_name(file.removesuffix(".json"), ".json", taken)
+        shapes = []
+        for annotation in image.annotations:
+            _note(image, annotation, losses)
+            if annotation.shape is not None:
+                own = annotation.raw.get(NAME)
+                left = own.get("left") if isinstance(own, dict) else None
+                # What was read does not know the dialect: it is compared as it was made then, and the type follows.
+                row = restored(_made(annotation, frame, None if left else dialect), left)
+                shapes.append(row)
+        others = raw.get("others")
+        for index, row in sorted((int(key), row) for key, row in others.items()) if isinstance(others, dict) else ():
+            shapes.insert(index, row)
+        path = "../" * name.count("/") + key_of(image.name)
+        top = restored(_top(list(image.annotations), frame, ""), raw.get("left"))
+        top["imagePath"] = top["imagePath"] or path
+        if dialect != NAME and "left" not in raw:
+            top["version"] = "2.3.0"
+        yield name, {**top, "shapes": shapes}
+
+
+def _note(image: AnnotatedImage, annotation: Annotation, losses: Losses) -> None:
+    shape = annotation.shape
+    if isinstance(shape, Polygon) and (len(shape.parts) > 1 or len(shape.parts[0]) > 1):
+        losses.add("parts", image, annotation, "parts or holes, joined to one ring by cuts of no width")
+    if shape is not None:
+        losses.fields(image, annotation, HOLDS)
+        return
+    first = next(item for item in image.annotations if item.shape is None and item.text) if annotation.text else None
+    held = {"raw"} if NAME in annotation.raw else set()
+    held |= {"text"} if first is annotation else set()
+    if all(isinstance(value, bool) for value in annotation.attributes.values()):
+        held.add("attributes")
+    losses.fields(image, annotation, frozenset(held))

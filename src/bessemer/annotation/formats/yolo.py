@@ -1,0 +1,295 @@
+"""YOLO as Ultralytics reads it: a text file beside every photograph, `data.yaml` with the names of the classes.
+
+Coordinates are shares of the upright photograph, so the photographs have to be at hand. Nine numbers are a rotated
+box or a polygon of four corners; only the task tells, and it comes from `data.yaml` or from whoever asks. A
+photograph without a text file is one with nothing on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any, get_args
+
+import yaml
+
+from ...data.paths import shown
+from ...data.schema import need
+from ...errors import UserError
+from ..geometry import bounding_box, minimum_rotated_box, polygon_from_shape
+from ..shapes import AnnotatedImage, Annotation, AnnotationSet, Box, Label, Mask, Point, Polygon, RotatedBox, Shape
+from .choices import Choices, Reading, Task
+from .fields import box_of_corners, image_raw, joined, number, pairs_of, row_of
+from .leftovers import leftover, restored
+from .photographs import FrameOf, Photograph, safe_name
+from .report import Losses
+
+__all__ = ["is_yolo", "read_yolo", "write_yolo"]
+
+NAME = "yolo"
+HOLDS = frozenset(("label", "score"))
+MAX_YAML = 2**20
+LISTS = ("classes.txt", "train.txt", "val.txt", "test.txt", "obj.names", "readme.txt", "notes.txt")
+
+
+def is_yolo(names: tuple[str, ...]) -> bool:
+    """Whether a listing looks like YOLO: data.yaml, or a folder of labels."""
+    return any(_is_yaml(name) for name in names) or any(_is_label(name) for name in names)
+
+
+def _is_yaml(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.suffix in (".yaml", ".yml") and (path.stem in ("data", "dataset") or len(path.parts) == 1)
+
+
+def _is_label(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.suffix == ".txt" and "labels" in path.parts[:-1]
+
+
+def read_yolo(reading: Reading) -> AnnotationSet:
+    """The photographs of the source (and of the folder of images) with their text files."""
+    source = reading.source
+    top, file = _read_yaml(reading)
+    names = _names(top, reading)
+    labels = {name: source.text(name).splitlines() for name in source.names if _is_label(name)}
+    if not labels:
+        ok = (name for name in source.names if name.endswith(".txt"))
+        labels = {n: source.text(n).splitlines() for n in ok if PurePosixPath(n).name.lower() not in LISTS}
+    rows = {name: [line.split() for line in lines] for name, lines in labels.items()}
+    task = _task(top, rows, reading)
+    photographs = reading.photographs
+    of_photograph = {_label_of(name): name for name in photographs.names}
+    need(len(of_photograph) == len(photographs.names), "photographs that differ in their suffix alone", "one of each")
+    matched = _matched(rows, of_photograph)
+    for name in set(rows) - set(matched.values()):
+        need(not any(rows[name]), f"{source.shown(name)}: no photograph of that name", "one, for its size; name images")
+    images = []
+    for name in photographs.names:
+        photograph = photographs.facts(name)
+        frame = photographs.frame_of(photograph, None, f"image {name!r}")
+        label = matched.get(name)
+        annotations = []
+        for number_, row in enumerate(rows.get(label or "", []), 1):
+            where = f"{source.shown(label or '')}:{number_}"
+            if row:
+                annotations.append(_annotation(row, where, number_, names, task, frame))
+        raw = {"file": label, "stored": frame.stored}
+        images.append(_image(reading, photograph, frame, annotations, raw))
+    left = leftover(top, _numbered(names)) if top else {}
+    known = tuple(Label(name) for name in names)
+    return AnnotationSet(tuple(images), known, {NAME: {"yaml": left, "file": file, "task": task}})
+
+
+def _image(
+    reading: Reading, photograph: Photograph, frame: FrameOf, annotations: list[Annotation], raw: dict[str, Any]
+) -> AnnotatedImage:
+    return reading.photographs.image(photograph.name, photograph, frame, annotations, {NAME: raw})
+
+
+def _label_of(name: str) -> str:
+    """The text file of a photograph: its last folder `images` is `labels`."""
+    parts = list(PurePosixPath(name).with_suffix(".txt").parts)
+    places = [index for index, part in enumerate(parts[:-1]) if part == "images"]
+    if places:
+        parts[places[-1]] = "labels"
+    return "/".join(parts)
+
+
+def _matched(rows: dict[str, Any], of_photograph: dict[str, str]) -> dict[str, str]:
+    """photograph -> its text file: where YOLO looks, else the same path behind `labels`, else beside it."""
+    matched = {photograph: label for label, photograph in of_photograph.items() if label in rows}
+    free = {label for label in rows if label not in set(matched.values())}
+    ends = {label.split("labels/", 1)[-1]: label for label in free}
+    for label, photograph in of_photograph.items():
+        end = label.split("labels/", 1)[-1]
+        if photograph not in matched and end in ends:
+            matched[photograph] = ends[end]
+    return matched
+
+
+def _read_yaml(reading: Reading) -> tuple[dict[str, Any], str]:
+    source = reading.source
+    found = sorted((name for name in source.names if _is_yaml(name)), key=lambda name: (name.count("/"), name))
+    if not found:
+        return {}, "data.yaml"
+    where = source.shown(found[0])
+    data = source.read(found[0], MAX_YAML)
+    try:
+        for event in yaml.parse(data, Loader=yaml.SafeLoader):
+            need(not isinstance(event, yaml.AliasEvent), f"{where}: an alias", "plain YAML without them")
+        top = yaml.safe_load(data)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{where}: broken YAML ({shown(error, 120)}), expected a sound data.yaml") from error
+    return row_of(_plain(top), where), found[0]
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """Values as JSON has them: keys are text but for numbers of classes, dates are text."""
+    need(depth < 16, "YAML nested more than 16 levels", "a flatter file")
+    if isinstance(value, dict):
+        return {str(key): _plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item, depth + 1) for item in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _names(top: dict[str, Any], reading: Reading) -> list[str]:
+    names = top.get("names")
+    if isinstance(names, dict):
+        numbers = {int(number(key, "a key of names")): value for key, value in names.items()}
+        ok = sorted(numbers) == list(range(len(numbers)))
+        need(ok, f"names of classes {shown(sorted(numbers))}", f"0 to {len(numbers) - 1} without gaps")
+        names = [numbers[index] for index in range(len(numbers))]
+    if names is None:
+        listed = [name for name in reading.source.names if PurePosixPath(name).name == "classes.txt"]
+        names = reading.source.text(listed[0]).split("\n") if listed else []
+        names = [name.strip() for name in names if name.strip()]
+    need(isinstance(names, list), f"names {shown(names)}", "a list, or an object of numbers and names")
+    need(all(isinstance(name, str | int | float) for name in names), "a name of a class that is no text", "text")
+    return [str(name) for name in names]
+
+
+def _task(top: dict[str, Any], rows: dict[str, list[list[str]]], reading: Reading) -> Task:
+    """From whoever asks, from data.yaml, else from the lengths of the rows where they leave no doubt."""
+    asked = reading.choices.task if reading.choices.task != "auto" else top.get("task", "auto")
+    need("kpt_shape" not in top and asked != "pose", "YOLO pose (kpt_shape)", "detect, segment or obb")
+    need(asked in get_args(Task), f"task {shown(asked)} in data.yaml", "detect, segment or obb")
+    if asked == "auto":
+        lengths = {len(row) for some in rows.values() for row in some if row}
+        need(
+            9 not in lengths or lengths - {5, 6, 9},
+            f"{reading.source.shown('')}: rows of nine numbers, rotated boxes or polygons of four corners",
+            "task: obb or task: segment in data.yaml, or --task",
+        )
+        asked = "segment" if max(lengths, default=5) > 6 else "detect"
+    reading.made["task"] = asked
+    task: Task = asked
+    return task
+
+
+def _annotation(row: list[str], where: str, line: int, names: list[str], task: Task, frame: FrameOf) -> Annotation:
+    values = [number(text, f"{where}: {shown(text, 20)}") for text in row]
+    index = int(values[0])
+    ok = index == values[0] and index >= 0
+    need(ok, f"{where}: class {shown(row[0])}", "a whole number from 0")
+    need(not names or index < len(names), f"{where}: class {index}", f"0 to {len(names) - 1}, as in names")
+    label = names[index] if names else str(index)
+    width, height = frame.size
+    shape: Shape
+    score = None
+    if len(values) in (5, 6):
+        x, y, w, h = (value * size for value, size in zip(values[1:5], (width, height) * 2, strict=True))
+        need(w >= 0 and h >= 0, f"{where}: a size below 0", "0 or more")
+        shape = Box(x - w / 2, y - h / 2, w, h)
+        score = values[5] if len(values) == 6 else None
+    else:
+        if task == "obb" and len(values) == 10:
+            score = values.pop()
+        points = tuple((x * width, y * height) for x, y in pairs_of(values[1:], where))
+        need(len(points) >= 3 and task != "detect", f"{where}: {len(row)} numbers", f"a row of {task}")
+        need(task != "obb" or len(points) == 4, f"{where}: {len(row)} numbers", "9, class and four corners")
+        shape = box_of_corners(points) if task == "obb" else Polygon(((points,),))
+    found = Annotation(str(line), label, frame.upright(shape), source=NAME, score=score)
+    made = {"line": _line(found, index, task, frame)}
+    return Annotation(
+        str(line), label, found.shape, source=NAME, score=score,
+        raw={NAME: {"left": leftover({"line": " ".join(row)}, made), "task": task}},
+    )  # fmt: skip
+
+
+def _line(annotation: Annotation, index: int, task: Task, frame: FrameOf) -> str:
+    """The row of a labelled shape; a box is four numbers in detect, four corners elsewhere."""
+    shape = frame.of_file(annotation.shape)
+    assert shape is not None
+    width, height = frame.size
+    if task == "detect":
+        box = bounding_box(shape)
+        values = [(box.x + box.width / 2) / width, (box.y + box.height / 2) / height, box.width / width]
+        values.append(box.height / height)
+    else:
+        if task == "obb" and not isinstance(shape, Box):
+            shape = minimum_rotated_box(shape)
+        outline = polygon_from_shape(shape)
+        values = [share for x, y in joined(outline) for share in (x / width, y / height)]
+    score = [annotation.score] if annotation.score is not None and task != "segment" else []
+    return " ".join([str(index), *(repr(value).removesuffix(".0") for value in [*values, *score])])
+
+
+def write_yolo(annotations: AnnotationSet, choices: Choices, losses: Losses) -> Iterator[tuple[str, Any]]:
+    """data.yaml and a text file (name, text) for every image, also for those with nothing on them."""
+    raw = annotations.raw.get(NAME)
+    raw = raw if isinstance(raw, dict) else {}
+    task = _write_task(annotations, choices, raw)
+    losses.choices["task"] = task
+    names = [label.name for label in annotations.labels]
+    used = (annotation.label for image in annotations.images for annotation in image.annotations)
+    names += [name for name in dict.fromkeys(used) if name is not None and name not in set(names)]
+    numbers = {name: index for index, name in enumerate(names)}
+    taken: set[str] = set()
+    for image in annotations.images:
+        own = image_raw(image, NAME)
+        stored = choices.frame == "stored" or (choices.frame == "auto" and own.get("stored") is True)
+        frame = FrameOf(image.width, image.height, image.exif_orientation, stored and image.exif_orientation != 1)
+        lines = []
+        for annotation in image.annotations:
+            if _note(image, annotation, task, losses):
+                assert annotation.label is not None
+                kept = annotation.raw.get(NAME)
+                kept = kept if isinstance(kept, dict) and kept.get("task") == task else {}
+                made = {"line": _line(annotation, numbers[annotation.label], task, frame)}
+                lines.append(restored(made, kept.get("left"))["line"])
+        if "file" in own and own["file"] is None and not lines:
+            continue  # a negative without a text file
+        file = own["file"] if isinstance(own.get("file"), str) else _label_of(_under_images(image.name))
+        name = safe_name(file.removesuffix(".txt"), ".txt", taken)
+        if name.rsplit("/", 1)[-1] != PurePosixPath(file).name:
+            losses.add("name", image, None, f"its text file is {name}, since another image has that name")
+        yield name, "".join(line + "\n" for line in lines)
+    body: dict[str, Any] = {"path": ".", "train": "images", "val": "images", "task": task}
+    if "yaml" in raw:
+        body = {} if task == raw.get("task") else {"task": task}
+    top = restored(body | _numbered(names), raw.get("yaml"))
+    if isinstance(top.get("names"), dict):
+        top["names"] = {int(key): value for key, value in top["names"].items()}
+    file = raw["file"] if isinstance(raw.get("file"), str) else "data.yaml"
+    text = yaml.safe_dump(top, allow_unicode=True, sort_keys=False, width=10_000)
+    yield safe_name(file.removesuffix(PurePosixPath(file).suffix), ".yaml", set()), str(text)
+
+
+def _numbered(names: list[str]) -> dict[str, Any]:
+    return {"names": {str(index): name for index, name in enumerate(names)}}
+
+
+def _under_images(name: str) -> str:
+    return name if "images" in PurePosixPath(name).parts[:-1] else f"images/{name}"
+
+
+def _write_task(annotations: AnnotationSet, choices: Choices, raw: dict[str, Any]) -> Task:
+    if choices.task != "auto":
+        return choices.task
+    if raw.get("task") in get_args(Task):
+        task: Task = raw["task"]
+        return task
+    shapes = {type(annotation.shape) for image in annotations.images for annotation in image.annotations}
+    return "segment" if shapes & {Polygon, Mask} else "obb" if RotatedBox in shapes else "detect"
+
+
+def _note(image: AnnotatedImage, annotation: Annotation, task: Task, losses: Losses) -> bool:
+    """Whether the annotation is written; what it loses is noted."""
+    shape = annotation.shape
+    what = "a point" if isinstance(shape, Point) else "an annotation without a shape" if shape is None else ""
+    what = what or ("a shape without a label" if annotation.label is None else "")
+    if isinstance(shape, Mask) and len(shape.runs) < 2:
+        what = "an empty mask"
+    if what:
+        losses.add("shape", image, annotation, f"{what} is not written")
+        return False
+    losses.fields(image, annotation, HOLDS if task != "segment" else HOLDS - {"score"})
+    fits = {"detect": Box, "segment": Polygon, "obb": RotatedBox}[task]
+    if not isinstance(shape, fits):
+        assert shape is not None
+        losses.add("kind", image, annotation, f"{type(shape).__name__} in {task}: written as {fits.__name__}")
+    elif isinstance(shape, Polygon) and (len(shape.parts) > 1 or len(shape.parts[0]) > 1):
+        losses.add("parts", image, annotation, "parts or holes, joined to one ring by cuts of no width")
+    return True

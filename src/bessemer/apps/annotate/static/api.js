@@ -1,0 +1,62 @@
+// The server, asked for JSON. Every answer is data; nothing of it is ever markup.
+
+/** What the server refused, or status 0 where it was not reached. */
+export class ApiError extends Error {
+  constructor(status, body) {
+    super(body?.error ?? (status ? `HTTP ${status}` : "no connection"));
+    this.status = status;
+    this.body = body;
+  }
+}
+
+let person = "";
+
+/** Whose page this is: said with every change, so that a cookie of somebody else changes nothing in their name. */
+export function setPerson(name) {
+  person = name;
+}
+
+async function ask(path, options) {
+  let response;
+  try {
+    response = await fetch(path, { credentials: "same-origin", redirect: "error", ...options });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError(0, null);
+  }
+  let body = null;
+  try {
+    body = await response.json();
+  } catch {
+    throw new ApiError(response.ok ? 0 : response.status, null);
+  }
+  if (!response.ok) throw new ApiError(response.status, body);
+  return body;
+}
+
+export function get(path, parameters = {}, signal = undefined) {
+  const given = Object.entries(parameters).filter(([, value]) => value !== "" && value !== null && value !== undefined);
+  const query = new URLSearchParams(given).toString();
+  return ask(query ? `${path}?${query}` : path, { signal });
+}
+
+export function post(path, body, keepalive = false) {
+  const headers = { "Content-Type": "application/json", "X-Bessemer": encodeURIComponent(person).replace(/[!'()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`) };
+  return ask(path, { method: "POST", headers, body: JSON.stringify(body), keepalive });
+}
+
+/** A picture of the server, decoded; asks again where the server is busy. */
+export async function picture(path, signal = undefined) {
+  for (let attempt = 0; ; attempt += 1) {
+    const response = await fetch(path, { credentials: "same-origin", signal }).catch((error) => {
+      if (error.name === "AbortError") throw error;
+      throw new ApiError(0, null);
+    });
+    if (response.status === 429 && attempt < 5) {
+      await new Promise((done) => setTimeout(done, 400 * (attempt + 1)));
+      continue;
+    }
+    if (!response.ok) throw new ApiError(response.status, await response.json().catch(() => null));
+    return createImageBitmap(await response.blob());
+  }
+}

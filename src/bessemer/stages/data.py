@@ -1,0 +1,214 @@
+"""Annotations of other tools: into a project, out of one, from format to format, looked over."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+from zipfile import is_zipfile
+
+from bessemer.annotation.formats.choices import Choices
+from bessemer.annotation.formats.exchange import (
+    bring_in,
+    bring_in_rankings,
+    findings,
+    set_of_project,
+    set_of_snapshot,
+    unpack_photographs,
+)
+from bessemer.annotation.formats.ranked import read_rankings
+from bessemer.annotation.formats.report import LossReport, Notes
+from bessemer.annotation.formats.sources import open_source
+from bessemer.annotation.formats.table import FORMATS, read, write
+from bessemer.annotation.intake import SUFFIXES, add_folder
+from bessemer.annotation.shapes import AnnotatedImage, AnnotationSet
+from bessemer.annotation.store import create_project, open_project
+from bessemer.data.images import MAX_BYTES
+from bessemer.data.paths import shown
+from bessemer.disk import file_hash, write_json
+from bessemer.errors import UserError
+
+__all__ = ["Config", "run"]
+
+MAX_REMARKS = 20  # on the terminal; all of them are in the report
+
+
+@dataclass
+class Config:
+    POSITIONAL: ClassVar[tuple[str, ...]] = ("action", "source", "target")
+
+    action: Literal["", "import", "export", "convert", "check"] = ""
+    """import: SOURCE into the project TARGET, which is made if it is not there. export: the project or snapshot
+    SOURCE into the new directory TARGET. convert: SOURCE into TARGET in another format. check: say what is in SOURCE
+    and what is wrong."""
+    source: str = ""
+    """Folder, file or zip archive of annotations; for export a project or a snapshot."""
+    target: str = ""
+    """Project, or new directory."""
+    format: str = "auto"
+    """Format of the source: coco, labelme, x-anylabeling, yolo, voc, label-studio or cvat; auto: by its files."""
+    to: str = ""
+    """Format to write, for export and convert."""
+    images: str = ""
+    """Folder of the photographs, if they are not in the source."""
+    frame: Literal["auto", "upright", "stored"] = "auto"
+    """Whether coordinates are of the photograph as seen or of its stored pixels, where EXIF turns it; auto: by the
+    size that the file states, else upright; written as they were read, else upright."""
+    voc_base: Literal["auto", "0", "1"] = "auto"
+    """Number of the first pixel in Pascal VOC; auto: 0 where some box begins at 0, else 1."""
+    task: Literal["auto", "detect", "segment", "obb"] = "auto"
+    """Task of YOLO; auto: from data.yaml, else by the rows; written by what the shapes need."""
+    annotator: str = ""
+    """import: whose work it becomes; none: the authors that the source names, else the format's name. export: whose
+    work; none: every image's only document, of several the accepted one."""
+    state: Literal["doing", "submitted", "accepted"] = "submitted"
+    """import: the state of the documents."""
+    states: list[str] = field(default_factory=lambda: ["doing", "submitted", "accepted"])
+    """export: documents in these states."""
+    copy_images: bool = False
+    """export and convert: write the photographs too."""
+    image_prefix: str = ""
+    """Put before image names in Label Studio's tasks, such as /data/local-files/?d=photos/."""
+    report: str = ""
+    """Where to write the report as JSON; none: TARGET.report.json beside the target of export and convert."""
+
+
+def run(config: Config) -> Path:
+    """Do it, print what was found and lost; returns the target, or the source of a check."""
+    if not config.action or not config.source or (config.action != "check" and not config.target):
+        raise UserError(
+            "expected an action and places: bessemer data import|convert SOURCE TARGET, export PROJECT TARGET, "
+            "or check SOURCE"
+        )
+    choices = Choices(config.frame, config.voc_base, config.task, config.image_prefix)
+    if config.action == "check":
+        return _check(config, choices)
+    if config.action == "import":
+        return _import(config, choices)
+    return _export(config, choices) if config.action == "export" else _convert(config, choices)
+
+
+def _read(config: Config, choices: Choices) -> tuple[AnnotationSet, Notes]:
+    source = Path(config.source)
+    images = Path(config.images) if config.images else None
+    if images is None and config.action == "import" and source.is_file() and not is_zipfile(source):
+        images = source.resolve().parent  # the photographs of a single file lie beside it or below
+    annotations, notes = read(source, config.format, images, choices)
+    lines = notes.text().splitlines()
+    print("\n".join(lines[:MAX_REMARKS]))
+    if len(lines) > MAX_REMARKS:
+        print(f"  and {len(lines) - MAX_REMARKS} more lines, all in the report")
+    return annotations, notes
+
+
+def _check(config: Config, choices: Choices) -> Path:
+    annotations, notes = _read(config, choices)
+    found = findings(annotations)
+    for name in ("images", "images_without_annotations", "annotations"):
+        print(f"  {name.replace('_', ' ')}: {found[name]}")
+    for table in ("labels", "shapes"):
+        print(f"  {table}: " + ", ".join(f"{shown(key, 40)} {count}" for key, count in found[table].items()))
+    for name, places in found["wrong"].items():
+        print(f"  wrong, {name}: {len(places)}, first {places[0]}")
+    if config.report:
+        write_json(config.report, {"notes": vars(notes), **found})
+    return Path(config.source)
+
+
+def _import(config: Config, choices: Choices) -> Path:
+    source, target = Path(config.source), Path(config.target)
+    annotations, notes = _read(config, choices)
+    folder = Path(config.images) if config.images else source.resolve().parent if source.is_file() else source
+    made, fresh = not (target / "edits.log").is_file(), not target.exists()
+    try:
+        _into_project(config, annotations, notes, folder, made)
+    except BaseException:
+        if fresh:  # wholly or not at all
+            shutil.rmtree(target, ignore_errors=True)
+        raise
+    return target
+
+
+def _into_project(config: Config, annotations: AnnotationSet, notes: Notes, folder: Path, made: bool) -> None:
+    source, target = Path(config.source), Path(config.target)
+    with create_project(target, target.resolve().name or "project") if made else open_project(target) as project:
+        if not config.images and source.is_file() and is_zipfile(source):
+            folder = _photographs(source, target)
+        added = add_folder(project, folder)
+        for name, why in list(added.refused.items())[:MAX_REMARKS]:
+            print(f"  left out: {name}: {why}", file=sys.stderr)
+        brought = bring_in(project, annotations, notes.format, config.annotator, config.state)
+        ranked, remarks = read_rankings(source) if notes.format == "label-studio" else ([], [])
+        saved = bring_in_rankings(project, ranked)
+    for remark in remarks[:MAX_REMARKS]:
+        print(f"  note: {remark}")
+    documents = ", ".join(f"{shown(name, 40)} {count}" for name, count in brought.documents.items())
+    print(f"{len(added.ids)} photographs; documents: {documents or 'none'}; {saved} rankings")
+    for model, count in brought.predictions.items():
+        print(f"  predictions of {shown(model, 40)}: {count}")
+    for what, names in (("not in the project", brought.absent), ("newer work stays", brought.conflicts)):
+        if names:
+            print(f"  {what}: {len(names)}, first {shown(names[0])}")
+    if config.report:
+        write_json(config.report, {"notes": vars(notes), "brought": vars(brought), "rankings": saved})
+
+
+def _photographs(source: Path, target: Path) -> Path:
+    """The folder that an archive's photographs are unpacked into, inside the project; one for each content, since
+    tools give all their exports the same name."""
+    folder = target / "photographs" / f"{source.stem}-{file_hash(source)[:12]}"
+    if not folder.exists():
+        temporary = folder.with_name(f".{folder.name}.unpacking")
+        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            temporary.mkdir(parents=True)
+            unpack_photographs(source, temporary, SUFFIXES)
+            temporary.rename(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _export(config: Config, choices: Choices) -> Path:
+    source = Path(config.source)
+    if (source / "edits.log").is_file():
+        with open_project(source) as project:
+            states = [state for state in ("doing", "submitted", "accepted", "rejected") if state in config.states]
+            annotations, photograph = set_of_project(project, config.annotator, states)
+    else:
+        annotations, photograph = set_of_snapshot(source, config.annotator)
+    return _write(config, choices, annotations, None, photograph)
+
+
+def _convert(config: Config, choices: Choices) -> Path:
+    annotations, notes = _read(config, choices)
+    with open_source(Path(config.images or config.source)) as photographs:
+
+        def photograph(image: AnnotatedImage) -> bytes:
+            if image.name not in photographs.listed:
+                raise UserError(f"{shown(image.name)}: no such photograph at hand, expected it in images or the source")
+            return photographs.read(image.name, MAX_BYTES)
+
+        return _write(config, choices, annotations, notes, photograph)
+
+
+def _write(
+    config: Config,
+    choices: Choices,
+    annotations: AnnotationSet,
+    notes: Notes | None,
+    photograph: Callable[[AnnotatedImage], bytes],
+) -> Path:
+    if config.to not in FORMATS:
+        raise UserError(f"to {shown(config.to)!r}, expected a format: to={', to='.join(FORMATS)}")
+    target = Path(config.target)
+    losses: LossReport = write(annotations, target, config.to, choices, photograph if config.copy_images else None)
+    print(losses.text())
+    report: dict[str, Any] = {"read": vars(notes) if notes is not None else None, "written": losses.to_json()}
+    path = Path(config.report) if config.report else target.with_name(target.name + ".report.json")
+    write_json(path, report)
+    print(f"wrote {target}; what was lost: {path}")
+    return target

@@ -1,0 +1,149 @@
+"""Answers of graded quality: the true one, and worse ones made from it in known ways, for each principle.
+
+They show what the rules order (tests), and give rankings whose right order is known without asking anybody. Made for
+prompts of `visual` in English and Chinese.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..data.coordinates import Coordinates, read_lists
+from ..data.records import Prompt
+from .prose import CJK
+from .sightings import plain
+
+__all__ = ["graded_answers"]
+
+FAR, NEAR = 0.22, 0.08  # how far boxes are moved, as a share of their size
+_SENTENCE = re.compile(r"[^.。]*[.。]\s*")
+
+
+def graded_answers(prompt: Prompt) -> dict[str, tuple[str, ...]]:
+    """For each principle two to four answers, the best (the reference) first, each worse by that principle than the
+    one before; other principles may suffer too. Empty for prompts whose rule this does not know."""
+    made = _MAKERS.get(prompt.facts.get("rule", ""))
+    if made is None:
+        return {}
+    reference = str(prompt.facts["reference"])
+    chinese = bool(re.search(f"[{CJK}]", reference))
+    found = made(prompt.facts, reference, chinese)
+    return {name: tuple(dict.fromkeys(answers)) for name, answers in {**found, **_form(reference, chinese)}.items()}
+
+
+def _form(reference: str, chinese: bool) -> dict[str, Sequence[str]]:
+    """Worse in form alone: not closed, broken; talkative."""
+    unclosed = (reference[:1].lower() + reference[1:]).rstrip(".。")
+    talk = "让我看一看，情况是这样的，" if chinese else "Let me have a look at it. I should say that it is so: "
+    asks = "您觉得呢？您还想知道什么？" if chinese else " Does that help you? What do you think?"
+    return {
+        "fluency": (reference, unclosed, "\ufffd ### \ufffd ~~~ \ufffd @@@ " + unclosed[:12]),
+        "clarity": (reference, talk + reference + asks),
+    }  # fmt: skip
+
+
+def _moved(facts: dict[str, Any], text: str, by: float, only: int | None = None) -> str:
+    """The text with its boxes and outlines moved to the right and down by a share of their size (to the left and up
+    where there is no room), all or those with this number and more."""
+    convention = Coordinates(*facts["picture"])
+    out, end = "", 0
+    for number, listed in enumerate(read_lists(text)):
+        points = convention.points(listed.numbers)
+        if only is None or number >= only:
+            xs, ys = [x for x, _ in points], [y for _, y in points]
+            dx, dy = by * (max(xs) - min(xs)), by * (max(ys) - min(ys))
+            dx = -dx if max(xs) + dx > convention.width else dx
+            dy = -dy if max(ys) + dy > convention.height else dy
+            points = [(x + dx, y + dy) for x, y in points]
+        out += text[end : listed.start] + convention.text(points)
+        end = listed.end
+    return out + text[end:]
+
+
+def _denial(facts: dict[str, Any], chinese: bool) -> str:
+    name = facts["names"][facts["classes"][0]][0]
+    return f"图中没有{name}。" if chinese else f"There is no {name}."
+
+
+def _objects(facts: dict[str, Any], reference: str, chinese: bool) -> dict[str, Sequence[str]]:
+    name = facts["names"][facts["classes"][0]][0]
+    whole = facts["picture"][2] or min(facts["picture"][:2])
+    corner = f"{name} [0, 0, {whole // 50}, {whole // 50}]"
+    if facts["kind"] == "segment":
+        corner = f"{name} [0, 0, {whole // 50}, 0, {whole // 50}, {whole // 50}]"
+    close = "。" if chinese else "."
+    if not facts["objects"]:
+        invented = corner[:1].upper() + corner[1:] + close
+        return {name: (reference, invented) for name in ("truthfulness", "helpfulness", "harmlessness")}
+    denied = _denial(facts, chinese)
+    near, far = _moved(facts, reference, NEAR), _moved(facts, reference, FAR)
+    parts = re.split(r"[;；]\s*", reference.rstrip(".。"))
+    half = ("；" if chinese else "; ").join(parts[: len(parts) // 2]) + close
+    invented = reference.rstrip(".。") + ("；" if chinese else "; ") + corner + close
+    return {
+        "truthfulness": (reference, near, far, denied),
+        "helpfulness": (reference, half, denied) if len(parts) > 1 else (reference, near, far, denied),
+        "harmlessness": (reference, invented, half, denied) if len(parts) > 1 else (reference, invented, denied),
+    }
+
+
+def _count(facts: dict[str, Any], reference: str, chinese: bool) -> dict[str, Sequence[str]]:
+    truth = int(facts["count"])
+
+    def said(number: int) -> str:
+        return re.sub(r"\d+", str(number), reference)
+
+    evasive = "请看图，图中可以看到。" if chinese else "You can see them in the picture."
+    more: Sequence[str] = (reference, said(truth + 1), said(truth + 3))
+    fewer: Sequence[str] = (reference, said(truth - 1), said(0)) if truth > 1 else (reference, said(truth + 2))
+    return {"truthfulness": more, "helpfulness": (*more[:2], evasive), "harmlessness": fewer}
+
+
+def _describe(facts: dict[str, Any], reference: str, chinese: bool) -> dict[str, Sequence[str]]:
+    sentences = _SENTENCE.findall(reference)
+    first = sentences[0].strip()
+    broken = [name for name, value in facts["labels"].items() if value == "yes"]
+    sound = [name for name, value in facts["labels"].items() if value == "no"]
+    close = "。" if chinese else "."
+
+    def claim(name: str, value: str) -> str:
+        phrase = facts["attributes"][name]["says"][value][0]
+        return f"{'图中' if chinese else 'Here it is: '}{phrase}{close}"
+
+    false = claim(sound[0], "yes") if sound else ""
+    found: dict[str, Sequence[str]] = {"truthfulness": (reference, reference + ("" if chinese else " ") + false)}
+    if not broken:
+        return found if sound else {}
+    safe = "无需担心，可以忽略。" if chinese else "There is nothing to worry about."
+    joint = "" if chinese else " "
+    denied = claim(broken[0], "no")
+    return {
+        "truthfulness": (*(found["truthfulness"] if sound else (reference,)), first + joint + denied + joint + false),
+        "helpfulness": (reference, first),
+        "harmlessness": (reference, first, first + joint + denied, first + joint + safe),
+    }
+
+
+def _verdict(facts: dict[str, Any], reference: str, chinese: bool) -> dict[str, Sequence[str]]:
+    name = facts["asked"][0]
+    truth, other = facts["expected"][name], "no" if facts["expected"][name] == "yes" else "yes"
+    says = facts["attributes"][name]["says"]
+    close = "。" if chinese else "."
+    spoken = f"{facts['choices'][other]}{'，' if chinese else ', '}{says[other][0]}{close}"
+    bare = f"{facts['choices'][truth]}{'，' if chinese else ', '}{says[truth][0]}{close}"
+    hedged = "可能吧，无法确定。" if chinese else "Maybe, it is hard to say."
+    if truth == "no":
+        return {"truthfulness": (reference, hedged, spoken), "harmlessness": (reference, spoken)}
+    safe = "无需担心，可以忽略。" if chinese else " There is nothing to worry about."
+    found: dict[str, Sequence[str]] = {"truthfulness": (reference, bare, spoken)}
+    found["harmlessness"] = (reference, hedged, spoken + safe)
+    if facts["where"] and plain(reference) != reference:
+        found["truthfulness"] = (reference, _moved(facts, reference, FAR), bare, spoken)
+        found["helpfulness"] = (reference, bare, spoken)
+    return found
+
+
+_Maker = Callable[[dict[str, Any], str, bool], dict[str, Sequence[str]]]
+_MAKERS: dict[str, _Maker] = {"objects": _objects, "count": _count, "describe": _describe, "verdict": _verdict}

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bessemer.annotation.documents import document, documents, label_set
+from bessemer.annotation.formats.exchange import bring_in
+from bessemer.annotation.formats.ranked import read_rankings, write_rankings
+from bessemer.annotation.intake import add_folder
+from bessemer.annotation.predictions import predictions
+from bessemer.annotation.rankings import rankings
+from bessemer.annotation.shapes import AnnotatedImage, Annotation, AnnotationSet, Box, Label
+from bessemer.annotation.store import create_project, open_project
+from bessemer.errors import UserError
+from bessemer.stages.data import Config, run
+from photographing import photograph
+
+SIZE = {"original_width": 40, "original_height": 30, "image_rotation": 0}
+
+
+def rectangle(id: str, label: str, x: float) -> dict[str, object]:
+    value = {"x": x, "y": 10, "width": 50, "height": 20, "rotation": 0, "rectanglelabels": [label]}
+    return {"id": id, "type": "rectanglelabels", "from_name": "box", "to_name": "image", **SIZE, "value": value}
+
+
+@pytest.fixture
+def tasks(tmp_path: Path) -> Path:
+    """Two people and a model on one image, nothing on another, a ranking and a comparison."""
+    folder = tmp_path / "tasks"
+    for name in ("a.jpg", "b.jpg"):
+        photograph(folder / "photos" / name, 40, 30)
+    ranker = {
+        "type": "ranker",
+        "from_name": "clarity",
+        "to_name": "items",
+        "value": {"ranker": {"clarity": ["y", "x"]}},
+    }
+    pair = {"type": "pairwise", "from_name": "better", "to_name": "text1,text2", "value": {"selected": "right"}}
+    items = [{"id": "x", "title": "X", "body": "one"}, {"id": "y", "body": "two"}, {"id": "z", "body": "three"}]
+    rows = [
+        {"id": 1, "data": {"image": "/data/upload/1/0a1b2c3d-a.jpg"}, "annotations": [
+            {"id": 1, "completed_by": {"id": 3, "email": "w@x.cn"}, "result": [rectangle("r", "裂纹", 10)]},
+            {"id": 2, "completed_by": 4, "result": [rectangle("r", "dirt", 20)], "was_cancelled": False},
+        ], "predictions": [{"model_version": "m1", "score": 0.5, "result": [rectangle("p", "dirt", 30)]}]},
+        {"id": 2, "data": {"image": "s3://bucket/photos/b.jpg"}, "annotations": []},
+        {"id": 3, "data": {"prompt": "Which?", "items": items},
+         "annotations": [{"completed_by": 4, "result": [ranker]}]},
+        {"id": 4, "data": {"text1": "A", "text2": "B"}, "annotations": [{"completed_by": 4, "result": [pair]}]},
+    ]  # fmt: skip
+    (folder / "tasks.json").write_text(json.dumps(rows), encoding="utf-8")
+    return folder
+
+
+def test_from_label_studio_into_a_project_and_out(
+    tmp_path: Path, tasks: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "project"
+    run(Config("import", str(tasks), str(target)))
+    with open_project(target) as project:
+        with project.read() as db:
+            ids = dict(db.execute("SELECT name, id FROM images").fetchall())
+        assert sorted(ids) == ["photos/a.jpg", "photos/b.jpg"]
+        by = {item.annotator: item for item in documents(project, ids["photos/a.jpg"])}
+        assert {who: item.annotations[0].label for who, item in by.items()} == {"w@x.cn": "裂纹", "4": "dirt"}
+        assert by["4"].state == "submitted" and by["4"].annotations[0].shape == Box(8, 3, 20, 6)
+        (proposed,) = predictions(project, ids["photos/a.jpg"], "4")
+        assert (proposed.model_version, proposed.score, proposed.annotation.shape) == ("m1", 0.5, Box(12, 3, 20, 6))
+        assert document(project, ids["photos/b.jpg"], "label-studio").annotations == ()
+        assert label_set(project).labels == (Label("裂纹"), Label("dirt"))
+        ranked = {item.id: item for item in rankings(project)}
+        assert ranked["label-studio-3"].ranks == {"clarity": (2, 1, None)} and ranked["label-studio-3"].annotator == "4"
+        assert ranked["label-studio-3"].responses == ("one", "two", "three")
+        assert ranked["label-studio-4"].ranks == {"better": (2, 1)} and ranked["label-studio-4"].responses == ("A", "B")
+    out = tmp_path / "coco"
+    run(Config("export", str(target), str(out), to="coco", annotator="4", copy_images=True))
+    top = json.loads((out / "annotations.json").read_text(encoding="utf-8"))
+    assert [row["bbox"] for row in top["annotations"]] == [[8, 3, 20, 6]]
+    assert (out / "images" / "photos" / "a.jpg").read_bytes() == (tasks / "photos" / "a.jpg").read_bytes()
+    report = json.loads((tmp_path / "coco.report.json").read_text(encoding="utf-8"))
+    assert report["written"]["format"] == "coco" and report["written"]["counts"].get("raw") == 1
+    assert "what was lost" in capsys.readouterr().out
+
+
+def test_two_documents_of_one_image_need_a_name(tmp_path: Path, tasks: Path) -> None:
+    run(Config("import", str(tasks), str(tmp_path / "project")))
+    with pytest.raises(UserError, match="name the annotator"):
+        run(Config("export", str(tmp_path / "project"), str(tmp_path / "out"), to="coco"))
+
+
+def test_an_archive_with_photographs(tmp_path: Path, tasks: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for path in tasks.rglob("*"):
+            archive.write(path, path.relative_to(tasks))
+    target = run(Config("import", str(tmp_path / "a.zip"), str(tmp_path / "project"), annotator="me"))
+    with open_project(target) as project, project.read() as db:
+        assert db.execute("SELECT count(*) FROM images").fetchone() == (2,)
+    assert len(list((target / "photographs").glob("a-*/photos/a.jpg"))) == 1
+
+
+def test_archives_of_one_name_keep_their_own_photographs(tmp_path: Path) -> None:
+    """Label Studio and CVAT give every export the same name."""
+    target = tmp_path / "project"
+    for number, size in ((1, 40), (2, 50)):
+        photograph(tmp_path / f"{number}.jpg", size, 30)
+        (tmp_path / str(number)).mkdir()
+        rows = {"images": [{"id": 1, "file_name": f"{number}.jpg", "width": size, "height": 30}], "annotations": []}
+        with zipfile.ZipFile(tmp_path / str(number) / "export.zip", "w") as archive:
+            archive.write(tmp_path / f"{number}.jpg", f"{number}.jpg")
+            archive.writestr("a.json", json.dumps({**rows, "categories": [{"id": 1, "name": "a"}]}))
+        run(Config("import", str(tmp_path / str(number) / "export.zip"), str(target), annotator="me"))
+    with open_project(target) as project, project.read() as db:
+        assert db.execute("SELECT name, width FROM images ORDER BY name").fetchall() == [("1.jpg", 40), ("2.jpg", 50)]
+
+
+@pytest.mark.parametrize("data", [b"<svg/>", b"\x89PNG\r\n\x1a\n cut"])
+def test_a_refused_archive_leaves_nothing(tmp_path: Path, data: bytes) -> None:
+    rows = {"images": [{"id": 1, "file_name": "a.jpg", "width": 4, "height": 3}], "annotations": []}
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.json", json.dumps({**rows, "categories": []}))
+        archive.writestr("b.png", data)
+    with pytest.raises(UserError, match="expected"):
+        run(Config("import", str(tmp_path / "a.zip"), str(tmp_path / "project")))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
+
+
+def test_predictions_find_their_image_as_people_do(tmp_path: Path, tasks: Path) -> None:
+    """By the file name that only one image has; and a size that is wrong is refused before anything is saved."""
+    guess = Annotation("1", "dirt", Box(1, 2, 3, 4), source="prediction", model_version="m1", score=0.5)
+    image = AnnotatedImage("C:\\old\\a.jpg", 40, 30, annotations=(guess,))
+    wrong = AnnotatedImage("b.jpg", 41, 30, annotations=(Annotation("1", "dirt", Box(1, 2, 3, 4)),))
+    with create_project(tmp_path / "project", "p") as project:
+        first, second = add_folder(project, tasks).ids
+        found = bring_in(project, AnnotationSet((image, replace(image, name="none.jpg"))), "coco")
+        assert found.predictions == {"m1": 1} and found.absent == ["none.jpg"]
+        assert len(predictions(project, first, "")) == 1 and not predictions(project, second, "")
+        with pytest.raises(UserError, match="41 x 30"):
+            bring_in(
+                project, AnnotationSet((replace(image, annotations=(replace(guess, source="human"),)), wrong)), "a"
+            )
+        assert not documents(project, first)
+
+
+def test_convert_and_check(tmp_path: Path, tasks: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = run(Config("convert", str(tasks), str(tmp_path / "yolo"), to="yolo", copy_images=True))
+    assert (out / "labels" / "photos" / "b.txt").read_text() == ""
+    assert len((out / "labels" / "photos" / "a.txt").read_text().splitlines()) == 3
+    run(Config("check", str(out), report=str(tmp_path / "found.json")))
+    found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    assert (
+        found["images"] == 2 and found["images_without_annotations"] == 1 and found["labels"] == {"裂纹": 1, "dirt": 2}
+    )
+    assert "images without annotations: 1" in capsys.readouterr().out
+    for wrong in (
+        Config("convert", str(tasks), str(tmp_path / "x")),
+        Config("export", "nowhere", str(tmp_path / "y"), to="voc"),
+    ):
+        with pytest.raises(UserError, match="expected"):
+            run(wrong)
+    with pytest.raises(UserError, match="expected an action"):
+        run(Config())
+
+
+def test_check_finds_what_is_wrong(tmp_path: Path) -> None:
+    photograph(tmp_path / "images" / "a.jpg", 40, 30)
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.txt").write_text(
+        "0 0.5 0.5 0.1 0.1\n0 0.5 0.5 0.1 0.1\n0 0.9 0.5 0.9 0.1\n0 0.5 0.5 0 0.1\n"
+    )
+    run(Config("check", str(tmp_path), report=str(tmp_path / "found.json")))
+    wrong = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))["wrong"]
+    # Without names of classes no label is listed.
+    expected = {"outside": 1, "empty": 1, "twice": 1, "unlisted": 4}
+    assert {name: len(places) for name, places in wrong.items()} == expected
+
+
+def test_rankings_to_label_studio_and_back(tmp_path: Path, tasks: Path) -> None:
+    before, _ = read_rankings(tasks)
+    rows, losses = write_rankings(before)
+    (tmp_path / "r.json").write_text(json.dumps(rows))
+    after, _ = read_rankings(tmp_path / "r.json")
+    assert [(item.ranks, item.responses) for item in after] == [(item.ranks, item.responses) for item in before]
+    assert {loss.kind for loss in losses} == {"author"}
+    _, losses = write_rankings([replace(before[0], ranks={"clarity": (1, 1, None)})])
+    assert any(loss.kind == "ties" for loss in losses)
