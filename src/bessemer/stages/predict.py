@@ -52,7 +52,7 @@ class Config:
     dtype: str = "bf16"
     """Type of weights and activations: bf16 or fp32."""
     weights: Literal["", "int8"] = ""
-    """Weights that make the answer; int8 makes long ones sooner but starts later; empty: those of dtype."""
+    """Weights that make the answer: int8 is faster, and less true to the model; empty: those of dtype."""
     seed: int = 0
     """Seed of sampling."""
 
