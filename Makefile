@@ -1,6 +1,6 @@
 # make demo   the whole loop on real inspection images, from nothing but Python, git and a package index
 # make test   lint, types and tests
-# make bench  the measurements of README
+# make bench  bessemer beside its peers, into docs/performance.md; QUICK=1: tiny sizes, to see that everything runs
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

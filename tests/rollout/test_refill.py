@@ -15,6 +15,7 @@ from bessemer.data.images import image_ref
 from bessemer.data.records import Message, Prompt
 from bessemer.models.feed import Feed
 from bessemer.models.model import Model
+from bessemer.rollout.answers import Answers
 from bessemer.rollout.collect import sample_answers
 from bessemer.rollout.sampler import DecoderSampler, Sampling, TransformersSampler
 
@@ -128,3 +129,13 @@ def test_an_answer_that_ends_with_its_first_token_frees_its_row(tmp_path: Path) 
         pack(PROMPTS), ones, -1
     )
     assert torch.is_grad_enabled()
+
+
+def test_nobody_waits_for_a_row_that_has_ended(tmp_path: Path) -> None:
+    """One of eight rows, the longest, ends first and rides along: from then on no step reads as far as it did."""
+    sampler = DecoderSampler(tiny.text_model(tmp_path), None)
+    prompts = pack(tiny.sequences([60, *([4] * 7)], seed=1))
+    answers = Answers(prompts, 1, Sampling(12, 1.0, limits=(2, *([12] * 7))), -1, None)
+    longest = [int(sampler.decoder.cache.lengths.max()) for _ in sampler.decode(prompts, answers)]
+    assert longest[:2] == [60, 61] and len(sampler.decoder.cache.lengths) == 8
+    assert longest[2:] == [4 + step for step in range(2, 12)]

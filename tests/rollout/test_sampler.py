@@ -22,7 +22,7 @@ from bessemer.models.feed import Feed
 from bessemer.models.model import ADAPTER, Model, load_model
 from bessemer.models.roles import speaking
 from bessemer.models.tuning import tune_language
-from bessemer.rollout.sampler import DecoderSampler, Sampling, TransformersSampler, choose, sampler_for
+from bessemer.rollout.sampler import DecoderSampler, Sampling, TransformersSampler, _slower, choose, sampler_for
 from tiny_vision import MODELS, noise
 
 END = 2
@@ -320,3 +320,25 @@ def test_each_answer_has_its_own_limit(tmp_path: Path) -> None:
         assert not any(cut.ended)
         with pytest.raises(ValueError, match="1 limits for"):
             sampler.sample(pack(PROMPTS), Sampling(8, limits=(3,)), -1)
+
+
+def test_what_only_transformers_knows_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A scaled rotation and an architecture without a packed path: answers all the same, one line each."""
+    _slower.cache_clear()
+    model = tiny.text_model(tmp_path)
+    model.backbone.language.config.hidden_act = "gelu"  # as far as the decoder can see
+    for _ in range(3):
+        assert isinstance(sampler_for(model), TransformersSampler)
+    assert [record.message for record in caplog.records] == [
+        "the fast decoder does not know this llama: sampling through transformers, slower"
+    ]
+    caplog.clear()
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=262, n_embd=32, n_layer=1, n_head=4, n_positions=64)
+    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(tmp_path / "gpt2")
+    tiny.tokenizer().save_pretrained(tmp_path / "gpt2")
+    sampler = sampler_for(load_model(str(tmp_path / "gpt2"), "fp32"))
+    assert len(sampler.sample(pack(PROMPTS), Sampling(2, 0.0), -1).answers) == 4
+    assert [record.message.split(":")[0] for record in caplog.records] == [
+        "architecture gpt2 runs padded through transformers"
+    ]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,12 @@ def test_a_stream_prints_what_is_printed_at_once(
     assert said("--stop", f'["{mark}", "never said"]') == cut == said("--stop", mark, "--stream", "no")
 
 
+def test_weights_of_eight_bits(texts: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["predict", "--model", str(texts / "sft"), "response_length=12", "What?"]
+    assert main([*words, "weights=int8"]) == 0
+    assert capsys.readouterr().out.strip()
+
+
 def _counted(plain: Callable[..., None], flushes: list[bool]) -> Callable[..., None]:
     def counted(*values: str, **options: Any) -> None:
         flushes.extend([True] * bool(options.get("flush")))
@@ -105,11 +112,12 @@ def _counted(plain: Callable[..., None], flushes: list[bool]) -> Callable[..., N
         ("repetition_penalty=0", "repetition_penalty=0.0, expected a number above 0"),
         ('stop=["a", ""]', "stop=('a', ''), expected texts of at least one character"),
         ("response_length=0", "response_length=0, expected at least 1 token"),
+        ("dtype=fp32 weights=int8", "weights=int8 with dtype=fp32, expected dtype=bf16"),
         ("stream=perhaps", "expected true or false or null"),
     ],
 )
 def test_options_without_a_meaning(texts: Path, word: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["predict", "--model", str(texts / "sft"), word, "What?"]) == 2
+    assert main(["predict", "--model", str(texts / "sft"), *re.split(r" (?=\w+=)", word), "What?"]) == 2
     assert message in capsys.readouterr().err
 
 

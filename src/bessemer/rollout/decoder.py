@@ -21,6 +21,7 @@ from bessemer.models.backbone import PackedBackbone
 from bessemer.models.layout import layout_of
 from bessemer.models.model import Model
 from bessemer.rollout.cache import Cache
+from bessemer.rollout.linear import NARROW_ROWS, Linear
 
 __all__ = ["Decoder", "decodes"]
 
@@ -39,34 +40,17 @@ def decodes(settings: Any) -> bool:
     )
 
 
-class Linear:
-    """A frozen linear layer laid out for decoding: on a CPU in oneDNN's own blocked order. Final."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
-        self.bias = bias
-        self.reordered = weight.device.type == "cpu" and weight.dtype == torch.bfloat16
-        self.weight = weight.contiguous()
-        if self.reordered:
-            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        if self.reordered:
-            output: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
-            return output
-        return functional.linear(x, self.weight, self.bias)
-
-
 class Layer:
     """One decoder layer's fused weights. Final."""
 
-    def __init__(self, layer: Any, merged: Callable[[Any], Tensor], dtype: torch.dtype) -> None:
+    def __init__(self, layer: Any, merged: Callable[[Any], Tensor], dtype: torch.dtype, int8: bool) -> None:
         attention, mlp = layer.self_attn, layer.mlp
 
         def fused(*linears: Any) -> Linear:
             weight = torch.cat([merged(linear) for linear in linears])
             if linears[0].bias is None:
-                return Linear(weight)
-            return Linear(weight, torch.cat([linear.bias.detach() for linear in linears]).to(weight.dtype))
+                return Linear(weight, None, int8)
+            return Linear(weight, torch.cat([linear.bias.detach() for linear in linears]).to(weight.dtype), int8)
 
         def gain(norm: Any) -> Tensor:
             weight: Tensor = norm.weight.detach().to(dtype)
@@ -87,9 +71,10 @@ class Decoder:
     """A merged, fused copy of a model with its cache. Final.
 
     `prefill` sets up B * copies rows, `step` advances all of them by one token, `keep` drops the others.
+    int8: whether steps of few rows read weights of 8 bits; prompts and larger batches always have the whole ones.
     """
 
-    def __init__(self, model: Model, adapter: str | None) -> None:
+    def __init__(self, model: Model, adapter: str | None, int8: bool = False) -> None:
         backbone = model.backbone
         assert isinstance(backbone, PackedBackbone)
         self.backbone = backbone
@@ -110,20 +95,24 @@ class Decoder:
 
         with torch.no_grad():
             body = network.get_decoder()
-            self.layers = [Layer(layer, merged, self.dtype) for layer in body.layers]
-            self.head = Linear(backbone.head.detach().to(self.dtype))
+            self.layers = [Layer(layer, merged, self.dtype, int8) for layer in body.layers]
+            self.head = Linear(backbone.head.detach().to(self.dtype), None, int8)
         self.norm: Tensor = body.norm.weight.detach().to(self.dtype)
         self.epsilon = config.rms_norm_eps
         self.table = network.get_input_embeddings().weight.detach().to(self.dtype)
         self.frequencies = body.rotary_emb.inv_freq.float()
         self.rotary_scale = body.rotary_emb.attention_scaling
         self.scaling = self.head_dim**-0.5
+        self.int8 = int8
+        self.narrow = False
 
     def allocate(self, rows: int, room: int) -> None:
         """Make room for that many rows of up to `room` tokens, prompts included."""
         if self.window is not None and room > self.window:
             raise ValueError(f"{room} tokens exceed the sliding window of {self.window}")
         device = self.table.device
+        # decided here and not in a step: what a row says must not change when its neighbours leave
+        self.narrow = self.int8 and rows <= NARROW_ROWS
         self.cache = Cache(len(self.layers), rows, self.kv_heads, self.head_dim, room, self.dtype, device)
         self.cos, self.sin = self._rotation(torch.arange(room, device=device))
 
@@ -164,11 +153,12 @@ class Decoder:
         x = self.table[tokens.to(self.table.device)]
         cos, sin = self.cos[cache.lengths][:, None], self.sin[cache.lengths][:, None]
         cache.begin()
+        narrow = self.narrow
         for number, layer in enumerate(self.layers):
-            query, key, value = self._project(layer, x, cos, sin)
-            x = self._rest(layer, x, cache.attend(number, query, key, value, self.scaling).flatten(1))
+            query, key, value = self._project(layer, x, cos, sin, narrow)
+            x = self._rest(layer, x, cache.attend(number, query, key, value, self.scaling).flatten(1), narrow)
         cache.end()
-        return self.head(self._norm(self.norm, x)).float()
+        return self.head(self._norm(self.norm, x), narrow).float()
 
     def keep(self, rows: Tensor) -> None:
         """Keep only the given rows of the cache."""
@@ -183,9 +173,11 @@ class Decoder:
         cos, sin = angles.cos() * self.rotary_scale, angles.sin() * self.rotary_scale
         return torch.cat([cos, cos], -1).to(self.dtype), torch.cat([-sin, sin], -1).to(self.dtype)
 
-    def _project(self, layer: Layer, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _project(
+        self, layer: Layer, x: Tensor, cos: Tensor, sin: Tensor, narrow: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Query (N, Hq, d), key and value (N, Hk, d) of N tokens, rotated."""
-        fused = layer.qkv(self._norm(layer.before_attention, x)).view(len(x), -1, self.head_dim)
+        fused = layer.qkv(self._norm(layer.before_attention, x), narrow).view(len(x), -1, self.head_dim)
         both, value = fused.split([self.heads + self.kv_heads, self.kv_heads], 1)
         if layer.query_norm is not None and layer.key_norm is not None:
             query, key = both.split([self.heads, self.kv_heads], 1)
@@ -193,11 +185,11 @@ class Decoder:
         query, key = _rotate(both, cos, sin).split([self.heads, self.kv_heads], 1)
         return query, key, value
 
-    def _rest(self, layer: Layer, x: Tensor, mixed: Tensor) -> Tensor:
+    def _rest(self, layer: Layer, x: Tensor, mixed: Tensor, narrow: bool = False) -> Tensor:
         """Output projection and perceptron, with their residuals."""
-        x = x + layer.out(mixed)
-        gate, up = layer.gate_up(self._norm(layer.before_mlp, x)).chunk(2, -1)
-        return x + layer.down(functional.silu(gate) * up)
+        x = x + layer.out(mixed, narrow)
+        gate, up = layer.gate_up(self._norm(layer.before_mlp, x), narrow).chunk(2, -1)
+        return x + layer.down(functional.silu(gate) * up, narrow)
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

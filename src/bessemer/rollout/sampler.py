@@ -6,7 +6,9 @@ elsewhere; both leave it to `Answers` to draw the tokens, so that one sampler sa
 
 from __future__ import annotations
 
+import functools
 import inspect
+import logging
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
@@ -23,6 +25,8 @@ from bessemer.rollout.sampling import Samples, Sampling, choose
 from bessemer.rollout.text import AnswerText
 
 __all__ = ["Piece", "Sampler", "Samples", "Sampling", "TransformersSampler", "choose", "sampler_for", "stream"]
+
+log = logging.getLogger(__name__)
 
 REFILL = 0.125  # prompts wait until this share of the rows has ended: to read several at once costs less a token
 COMPACT = 0.25  # compacting copies the cache, so it waits until this share of the rows has ended
@@ -175,16 +179,20 @@ def _all(sampler: Sampler, prompts: Packed, sampling: Sampling, end_id: int, cop
 
 
 class DecoderSampler:
-    """The fast decoder over a merged copy of the weights; `adapter` names what is merged. Final."""
+    """The fast decoder over a merged copy of the weights; `adapter` names what is merged. Final.
 
-    def __init__(self, model: Model, adapter: str | None) -> None:
+    int8: as `Decoder` has it. Not for reinforcement learning: who samples must be who learns.
+    """
+
+    def __init__(self, model: Model, adapter: str | None, int8: bool = False) -> None:
         self.model = model
         self.adapter = adapter
+        self.int8 = int8
         self.refresh()
 
     def refresh(self) -> None:
         """Merge the adapter's current weights into a new decode copy."""
-        self.decoder = Decoder(self.model, self.adapter)
+        self.decoder = Decoder(self.model, self.adapter, self.int8)
 
     def sample(self, prompts: Packed, sampling: Sampling, end_id: int, copies: int = 1, rows: int = 0) -> Samples:
         """Prefill each prompt once, then decode; rows that ended are given to prompts that wait, or leave the batch."""
@@ -218,8 +226,19 @@ class DecoderSampler:
             logits = decoder.step(tokens)
 
 
-def sampler_for(model: Model, adapter: str | None = None) -> Sampler:
-    """The fastest sampler that knows this model, speaking with the given adapter."""
-    if isinstance(model.backbone, PackedBackbone) and decodes(model.backbone.language.config):
-        return DecoderSampler(model, adapter)
+def sampler_for(model: Model, adapter: str | None = None, int8: bool = False) -> Sampler:
+    """The fastest sampler that knows this model, speaking with the given adapter; int8 where it can.
+
+    Where only transformers knows it, one log line a process and architecture says so.
+    """
+    settings = model.backbone.language.config
+    if isinstance(model.backbone, PackedBackbone):
+        if decodes(settings):
+            return DecoderSampler(model, adapter, int8)
+        _slower(settings.model_type)  # of a network that runs padded it was said when it was loaded
     return TransformersSampler(model, adapter)
+
+
+@functools.cache
+def _slower(architecture: str) -> None:
+    log.warning("the fast decoder does not know this %s: sampling through transformers, slower", architecture)

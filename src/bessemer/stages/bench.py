@@ -72,7 +72,7 @@ class Config:
     new_tokens: int = 64
     """Tokens of an answer (rollout, grpo, ppo)."""
     mix: int = 0
-    """rollout: this many requests at once, whose answers have 8 to 128 tokens."""
+    """rollout: this many requests, whose answers have 8 to 128 tokens; `batch` of them are in flight."""
     steps: int = 3
     """Batches or optimiser steps that are counted, after one that is not."""
     group: int = 8
@@ -147,7 +147,7 @@ def _rollout(config: Config, model: Model) -> _Measured:
         prompts = [[draw.randrange(FIRST_TOKEN, vocabulary) for _ in range(config.prompt_tokens)] for _ in range(count)]
         packed = pack([Rendered(tuple(ids), (False,) * len(ids), (), ()) for ids in prompts])
         sampling = Sampling(max(limits), 1.0, seed=config.seed + step, limits=tuple(limits))
-        sampler.sample(packed, sampling, NO_TOKEN)
+        sampler.sample(packed, sampling, NO_TOKEN, rows=config.batch if config.mix else 0)
     elapsed = time.perf_counter() - began
     return _Measured(elapsed, config.steps * count, config.steps * sum(limits), {"rollout": elapsed})
 

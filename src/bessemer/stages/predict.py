@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from bessemer.config import Artifact
 from bessemer.data.images import image_ref
@@ -51,6 +51,8 @@ class Config:
     """Print the answer while it is being made; null: where the output is a terminal."""
     dtype: str = "bf16"
     """Type of weights and activations: bf16 or fp32."""
+    weights: Literal["", "int8"] = ""
+    """Weights that make the answer: int8 is faster, and less true to the model; empty: those of dtype."""
     seed: int = 0
     """Seed of sampling."""
 
@@ -61,6 +63,8 @@ def run(config: Config) -> Path:
         raise UserError(
             'expected --model DIR and a question: bessemer predict --model DIR --image FILE "What is wrong?"'
         )
+    if config.weights == "int8" and config.dtype != "bf16":
+        raise UserError(f"weights=int8 with dtype={config.dtype}, expected dtype=bf16")
     if config.response_length < 1:
         raise UserError(f"response_length={config.response_length}, expected at least 1 token")
     sampling = Sampling(
@@ -79,7 +83,7 @@ def run(config: Config) -> Path:
         raise UserError("this model reads text only, expected no --image")
     feed = Feed(model, Path.cwd(), cache_directory(), config.system_prompt)
     prompt = Prompt("question", (Message("user", config.question, images),))
-    sampler = sampler_for(model, ADAPTER if model.lora is not None else None)
+    sampler = sampler_for(model, ADAPTER if model.lora is not None else None, config.weights == "int8")
     if config.stream if config.stream is not None else sys.stdout.isatty():
         for text in stream_answer(sampler, feed, prompt, sampling):
             print(text, end="", flush=True)
