@@ -18,6 +18,7 @@ from source_tree import MODULES, ROOT, SOURCE, TESTS, hidden, imports, room, sho
 # Top to bottom; a room imports itself and what is below. The leaves may import one another, without a circle.
 LAYERS = [
     {"cli"},
+    {"turns"},
     {"loop"},
     {"stages"},
     {"apps"},

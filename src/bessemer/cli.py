@@ -135,7 +135,8 @@ def _stage(verb: str, words: list[str]) -> None:
         return
     recipe: Mapping[str, Any] = {}
     places = found.places
-    if places and (not positional or (places[0].endswith((".yaml", ".yml")) and Path(places[0]).is_file())):
+    own = "recipe" in positional  # the verb reads the recipe itself
+    if places and (not positional or (not own and places[0].endswith((".yaml", ".yml")) and Path(places[0]).is_file())):
         recipe = read_recipe(places.pop(0))
     if (replayed := _once(found, "from")) is not None:
         if recipe:

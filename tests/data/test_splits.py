@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from bessemer.data.splits import contiguous_blocks, grouped_split, stratified_split
+from bessemer.data.splits import contiguous_blocks, grouped_split, hashed_part, hashed_split, stratified_split
 from bessemer.errors import UserError
 
 # ELPV: images by (defect probability in thirds, cell type), from the paper; and its runs of rows of one type.
@@ -120,3 +120,18 @@ def test_refusals() -> None:
 
 def test_a_small_share_is_one_item() -> None:
     assert Counter(stratified_split(["x"] * 20, 0, test=0.01, val=0.01)) == {"train": 18, "val": 1, "test": 1}
+
+
+def test_a_hashed_split_stays_when_others_join() -> None:
+    keys = [f"{n:064x}" for n in range(2_000)]
+    all_parts = hashed_split(keys, seed=3)
+    assert hashed_split(keys[:500], seed=3) == all_parts[:500]
+    assert all_parts == [hashed_part(key, 3) for key in keys] and all_parts != hashed_split(keys, seed=4)
+    shares = {part: all_parts.count(part) / 2_000 for part in ("test", "val", "train")}
+    assert abs(shares["test"] - 0.25) < 0.03 and abs(shares["val"] - 0.075) < 0.02
+    assert set(hashed_split(keys, 0, test=0.0, val=0.0)) == {"train"}
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_hashed_split_of_three_has_every_part(seed: int) -> None:
+    assert sorted(hashed_split(["a", "b", "c"], seed)) == ["test", "train", "val"]

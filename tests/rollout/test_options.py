@@ -137,3 +137,18 @@ def test_options_without_a_meaning_are_refused() -> None:
         Sampling(min_p=1.5)
     with pytest.raises(UserError, match="temperature=nan, expected a number of at least 0"):
         Sampling(temperature=float("nan"))
+
+
+def test_the_logits_of_watched_tokens_are_those_of_the_first_step(tmp_path: Path) -> None:
+    model = tiny.text_model(tmp_path)
+    prompts = tiny.packed([5, 9, 3])
+    watched = (7, 2)
+    for sampler in _samplers(model):
+        for rows in (0, 1):  # one at a time: those that wait have a first step of their own
+            how = Sampling(4, 0.7, top_k=1, watched=watched)
+            found = sampler.sample(prompts, how, -1, rows=rows)
+            last = torch.tensor(prompts.lengths).cumsum(0) - 1
+            with torch.no_grad():
+                logits = model.backbone.hidden(prompts)[last] @ model.backbone.head.T
+            assert torch.allclose(torch.tensor(found.first), logits[:, list(watched)].float(), atol=1e-4)
+    assert DecoderSampler(model, None).sample(prompts, Sampling(4), -1).first == ((), (), ())

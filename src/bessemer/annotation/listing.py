@@ -23,8 +23,8 @@ __all__ = [
     "progress",
 ]  # fmt: skip
 
-Order: TypeAlias = Literal["id", "name", "score", "margin", "updated"]
-ORDERS: tuple[Order, ...] = ("id", "name", "score", "margin", "updated")
+Order: TypeAlias = Literal["id", "name", "queue", "score", "margin", "updated"]
+ORDERS: tuple[Order, ...] = ("id", "name", "queue", "score", "margin", "updated")
 MAX_PAGE = 1_000
 
 
@@ -34,8 +34,9 @@ class ImageQuery:
 
     annotator: see their own documents alone; None sees everybody's (reviewers). state: of the annotator's document,
     or of anybody's; "todo" is no document. label, scene: used in such a document. text: part of the image's name, or
-    of a caption or label in such a document. order: "score" is the lowest score of a prediction first, "margin" the
-    prediction nearest to an even chance first, "updated" the newest first. offset, limit: the page.
+    of a caption or label in such a document. order: "queue" is what teaches most first (`annotation.queue`), "score"
+    the lowest score of a prediction, "margin" the prediction nearest to an even chance, "updated" the newest. offset,
+    limit: the page.
     """
 
     annotator: str | None = None
@@ -170,10 +171,12 @@ def images_by_sha256(project: Project) -> dict[str, list[int]]:
     return found
 
 
+_PRIORITY = "(SELECT q.priority FROM queue q WHERE q.image = i.id)"
 _MARGIN = "(SELECT min(abs(2 * p.score - 1)) FROM predictions p WHERE p.image = i.id AND p.current)"
 _ORDER_SQL = {
-    "id": "i.id", "name": "i.name, i.id", "score": "i.score IS NULL, i.score, i.id",
-    "margin": f"{_MARGIN} IS NULL, {_MARGIN}, i.id", "updated": "updated DESC, i.id",
+    "id": "i.id", "name": "i.name, i.id", "queue": f"{_PRIORITY} IS NULL, {_PRIORITY} DESC, i.id",
+    "score": "i.score IS NULL, i.score, i.id", "margin": f"{_MARGIN} IS NULL, {_MARGIN}, i.id",
+    "updated": "updated DESC, i.id",
 }  # fmt: skip
 
 
@@ -222,15 +225,15 @@ def list_images(project: Project, query: ImageQuery) -> ImagePage:
 
 
 def next_image(
-    project: Project, annotator: str, after: int = 0, order: Literal["id", "score", "margin"] = "id",
+    project: Project, annotator: str, after: int = 0, order: Literal["id", "queue", "score", "margin"] = "id",
     states: Sequence[State] = ("todo",),
 ) -> int | None:  # fmt: skip
-    """The first image whose own document is in one of the states, in the order of ids behind `after`, or by the
-    lowest score or margin of a prediction; None when there is none."""
+    """The first image whose own document is in one of the states, in the order of ids behind `after`, or the first of
+    the queue, or by the lowest score or margin of a prediction; None when there is none."""
     check_annotator(annotator)
     for state in states:
         choice(state, STATES, "state")
-    choice(order, ("id", "score", "margin"), "order")
+    choice(order, ("id", "queue", "score", "margin"), "order")
     marks = ", ".join("?" * len(states))
     with project.read() as db:
         row = db.execute(

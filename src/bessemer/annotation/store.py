@@ -104,13 +104,18 @@ def _connect(path: Path) -> sqlite3.Connection:
     db.execute("PRAGMA synchronous = NORMAL")
     db.execute("PRAGMA foreign_keys = ON")
     found = db.execute("PRAGMA user_version").fetchone()[0]
+    if 0 < found < SCHEMA_VERSION:  # the tables are made of the log alone, so they can be made again
+        db.close()
+        for file in path.parent.glob(f"{path.name}*"):
+            file.unlink()
+        return _connect(path)
     if found == 0 and not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
         create_tables(db)
     elif found != SCHEMA_VERSION:
         db.close()
         raise UserError(
             f"{path} is of version {found}, expected {SCHEMA_VERSION}; "
-            + ("open it with a newer version" if found > SCHEMA_VERSION else "delete project.sqlite* and open again")
+            + ("open it with a newer version" if found else "delete project.sqlite* and open again")
         )
     return db
 

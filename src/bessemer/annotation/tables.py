@@ -19,7 +19,7 @@ from .log import BEGINNING, Position, Record
 __all__ = ["FORMAT", "SCHEMA_VERSION", "apply", "create_tables", "position_of"]
 
 FORMAT = 1  # of the log's records
-SCHEMA_VERSION = 1  # of the tables
+SCHEMA_VERSION = 2  # of the tables
 
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
@@ -61,6 +61,8 @@ CREATE INDEX predictions_image ON predictions (image, current);
 CREATE TABLE decisions (
   prediction INTEGER NOT NULL REFERENCES predictions, annotator TEXT NOT NULL, decision TEXT NOT NULL,
   annotation TEXT NOT NULL, time TEXT NOT NULL, PRIMARY KEY (prediction, annotator)) WITHOUT ROWID;
+CREATE TABLE queue (
+  image INTEGER PRIMARY KEY REFERENCES images, priority REAL NOT NULL, reasons TEXT NOT NULL);
 CREATE TABLE ranking_tasks (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, body TEXT NOT NULL);
 CREATE TABLE rankings (
   task TEXT NOT NULL REFERENCES ranking_tasks (id), annotator TEXT NOT NULL, version INTEGER NOT NULL,
@@ -186,6 +188,13 @@ def _decide(db: sqlite3.Connection, data: dict[str, Any], time: str) -> None:
     db.execute("INSERT OR REPLACE INTO decisions VALUES (?, ?, ?, ?, ?)", values)
 
 
+def _queue(db: sqlite3.Connection, data: dict[str, Any], time: str) -> None:
+    """A new queue takes the place of the one before."""
+    db.execute("DELETE FROM queue")
+    rows = [(row["image"], row["priority"], to_json(row["reasons"])) for row in data["rows"]]
+    db.executemany("INSERT INTO queue VALUES (?, ?, ?)", rows)
+
+
 def _ranking_tasks(db: sqlite3.Connection, data: dict[str, Any], time: str) -> None:
     rows = [(row["id"], to_json(row)) for row in data["tasks"]]
     db.executemany("INSERT INTO ranking_tasks VALUES (NULL, ?, ?)", rows)
@@ -200,6 +209,6 @@ def _rank(db: sqlite3.Connection, data: dict[str, Any], time: str) -> None:
 
 _OPERATIONS: dict[str, Callable[[sqlite3.Connection, dict[str, Any], str], None]] = {
     "create": _create, "images": _images, "save": _save, "submit": _submit, "review": _review,
-    "conflict": _conflict, "labels": _labels, "predict": _predict, "decide": _decide,
+    "conflict": _conflict, "labels": _labels, "predict": _predict, "decide": _decide, "queue": _queue,
     "ranking_tasks": _ranking_tasks, "rank": _rank,
 }  # fmt: skip

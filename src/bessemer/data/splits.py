@@ -6,6 +6,7 @@ stopping never see the test part.
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from itertools import groupby
@@ -13,7 +14,7 @@ from itertools import groupby
 from ..errors import UserError
 from .mixture import permutation
 
-__all__ = ["contiguous_blocks", "grouped_split", "stratified_split"]
+__all__ = ["contiguous_blocks", "grouped_split", "hashed_part", "hashed_split", "stratified_split"]
 
 
 def stratified_split(strata: Sequence[Hashable], seed: int, test: float = 0.25, val: float = 0.1) -> list[str]:
@@ -115,6 +116,33 @@ def _grouped_draw(
             if sum(taken.values()) > 2 * share * len(groups):
                 break
     return best[1]
+
+
+def hashed_part(key: str, seed: int, test: float = 0.25, val: float = 0.1) -> str:
+    """The part of one item by its own hash: the same whichever other items there are, today and later."""
+    place = _hash_of(key, seed)
+    return "test" if place < test else "val" if place < test + (1 - test) * val else "train"
+
+
+def hashed_split(keys: Sequence[str], seed: int, test: float = 0.25, val: float = 0.1) -> list[str]:
+    """A split for a set that grows: `hashed_part` of every key, so that what was tested on stays tested on.
+
+    Where chance leaves a part empty (few items), the items whose hashes are next to it fill it.
+
+    Raises:
+        UserError: fewer than three items, or a share that is not from 0 to below 1.
+    """
+    _check(len(keys), test, val)
+    parts = [hashed_part(key, seed, test, val) for key in keys]
+    order = sorted(range(len(keys)), key=lambda i: _hash_of(keys[i], seed))
+    for part in [name for name, _, _ in _shares(test, val)] + ["train"]:
+        if part not in parts:
+            parts[next(i for i in order if parts.count(parts[i]) > 1)] = part
+    return parts
+
+
+def _hash_of(key: str, seed: int) -> float:
+    return int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode()).digest()[:8]) / 2**64
 
 
 def _shares(test: float, val: float) -> list[tuple[str, float, int]]:

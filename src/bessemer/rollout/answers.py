@@ -34,6 +34,8 @@ class Answers:
         self._texts = [AnswerText(tokenizer, sampling.stop) for _ in range(rows)] if sampling.stop else []
         self._prompts = self._without_images(prompts) if sampling.repetition_penalty != 1.0 else []
         self._said: dict[int, Tensor] = {}
+        self._watched = list(sampling.watched)
+        self._first = torch.zeros(rows, len(self._watched))
 
     def extend(self, rows: Tensor, logits: Tensor) -> Tensor:
         """Draw the next token of each of the given answers (n,) from its logits (n, V) -> tokens (n,), on the CPU.
@@ -41,6 +43,8 @@ class Answers:
         An answer that is not open any more may be among them: it gets a token that is not kept.
         """
         which: list[int] = rows.tolist()
+        if self._watched and (begins := [i for i, row in enumerate(which) if not self.ids[row]]):
+            self._first[rows[begins]] = logits[begins][:, self._watched].float().cpu()
         steps = torch.tensor([min(len(self.ids[row]), self._numbers.shape[1] - 1) for row in which])
         said = self._mask(which, logits) if self._prompts else None
         tokens = choose(logits, self._numbers[rows, steps].to(logits.device), self.sampling, said).cpu()
@@ -51,7 +55,8 @@ class Answers:
 
     def samples(self) -> Samples:
         """What was said."""
-        return Samples(tuple(map(tuple, self.ids)), tuple(self._ended(row) for row in range(len(self.ids))))
+        ended = tuple(self._ended(row) for row in range(len(self.ids)))
+        return Samples(tuple(map(tuple, self.ids)), ended, tuple(map(tuple, self._first.tolist())))
 
     def _append(self, row: int, token: int) -> None:
         self.ids[row].append(token)

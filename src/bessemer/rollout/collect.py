@@ -42,13 +42,15 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Answer:
-    """One sampled answer: its prompt, its tokens (end token included if it ended) and its text."""
+    """One sampled answer: its prompt, its tokens (end token included if it ended) and its text; first: the logits of
+    the tokens that `Sampling.watched` names, at its first token."""
 
     prompt: Prompt
     rendered: Rendered
     ids: tuple[int, ...]
     text: str
     ended: bool
+    first: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,9 +106,9 @@ def sample_answers(
         part = rendered[start : start + window]
         seeded = _seeded(sampling, start)
         samples = sampler.sample(feed.pack(part), seeded, feed.renderer.end_id, copies, batch_size)
-        for index, (ids, ended) in enumerate(zip(samples.answers, samples.ended, strict=True)):
+        for index, (ids, ended, first) in enumerate(zip(samples.answers, samples.ended, samples.first, strict=True)):
             prompt = prompts[start + index // copies]
-            answers.append(Answer(prompt, part[index // copies], ids, _text(feed, ids, sampling), ended))
+            answers.append(Answer(prompt, part[index // copies], ids, _text(feed, ids, sampling), ended, first))
     return answers
 
 

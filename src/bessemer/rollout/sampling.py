@@ -20,7 +20,8 @@ class Sampling:
 
     top_k, top_p, min_p: as `filter_logits` has them; limits: most tokens of each answer, where they differ, none of
     them above max_new_tokens; repetition_penalty: 1 is none, above 1 what prompt and answer hold already becomes less
-    likely (also when greedy); stop: an answer ends where one of these texts is complete, and its text is cut before it.
+    likely (also when greedy); stop: an answer ends where one of these texts is complete, and its text is cut before it;
+    watched: tokens whose logits are kept where an answer begins, before any option changes them.
 
     Raises UserError where an option has no meaning.
     """
@@ -34,6 +35,7 @@ class Sampling:
     min_p: float = 0.0
     repetition_penalty: float = 1.0
     stop: tuple[str, ...] = ()
+    watched: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name, holds, expected in (
@@ -58,10 +60,12 @@ class Sampling:
 @dataclass(frozen=True)
 class Samples:
     """answers: token ids of each answer, its end token included if it ended; ended: whether it did, by its end token
-    or by a text that it was told to stop at."""
+    or by a text that it was told to stop at; first (rows, watched): logits of the watched tokens at each answer's first
+    token, float32."""
 
     answers: tuple[tuple[int, ...], ...]
     ended: tuple[bool, ...]
+    first: tuple[tuple[float, ...], ...]
 
 
 def choose(logits: Tensor, uniform: Tensor, sampling: Sampling, said: Tensor | None = None) -> Tensor:

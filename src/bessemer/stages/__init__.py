@@ -35,6 +35,10 @@ STAGES = {
     "distill": Stage("bessemer.stages.distill", "pour what the policy knows into a smaller student"),
     "evaluate": Stage("bessemer.stages.evaluate", "every model beside its baselines, in report.json and report.html"),
     "annotate": Stage("bessemer.stages.annotate", "draw, describe, rank and review in your browser", in_recipe=False),
+    "preannotate": Stage(
+        "bessemer.stages.preannotate", "let a model propose annotations, and queue what teaches most", in_recipe=False
+    ),
+    "loop": Stage("bessemer.turns", "evaluate, queue, annotate, retrain, compare: turn by turn", in_recipe=False),
     "predict": Stage("bessemer.stages.predict", "ask a model a question about an image", in_recipe=False),
     "init": Stage("bessemer.stages.init", "look at your folder of images and write a recipe for it", in_recipe=False),
     "bench": Stage("bessemer.stages.bench", "measure the speed of this machine, work by work", in_recipe=False),

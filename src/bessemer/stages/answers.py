@@ -31,7 +31,7 @@ from bessemer.rollout.sampler import Sampling, sampler_for
 from bessemer.tasks.judge import judge
 from bessemer.tasks.parse import parse_value
 
-__all__ = ["classifier_outputs", "language_outputs", "probe_outputs", "trivial_outputs"]
+__all__ = ["choice_probabilities", "classifier_outputs", "language_outputs", "probe_outputs", "trivial_outputs"]
 
 _VISUAL = ("kind", "picture", "names", "classes", "scenes", "objects", "count", "where")  # facts, see `tasks.visual`
 
@@ -59,9 +59,20 @@ def language_outputs(
     feed = Feed(model, dataset.root, cache)
     sampler = sampler_for(model, ADAPTER if model.lora is not None else None)
     feed.prepare([prompt.messages for prompt in [*questions, *heldout]])
-    greedy = sample_answers(sampler, feed, questions, Sampling(min(response_length, 24), 0.0), batch_size=128)
     asked_main = [prompt for prompt in questions if _asked(prompt) == main and _positive(prompt) is not None]
-    odds = dict(zip([p.id for p in asked_main], _positive_probability(model, feed, asked_main), strict=True))
+    watched = {prompt.id: found for prompt in asked_main if (found := _first_tokens(feed, prompt))}
+    tokens = tuple(sorted({token for some in watched.values() for token in some.values()}))
+    how = Sampling(min(response_length, 24), 0.0, watched=tokens)
+    greedy = sample_answers(sampler, feed, questions, how, batch_size=128)
+    # an answer's first logits tell the choices apart for nothing; where they begin alike their words are read
+    odds = {
+        answer.prompt.id: _share(watched[answer.prompt.id], dict(zip(tokens, answer.first, strict=True)), answer.prompt)
+        for answer in greedy
+        if answer.prompt.id in watched
+    }
+    alike = [prompt for prompt in asked_main if prompt.id not in watched]
+    for prompt, chances in zip(alike, choice_probabilities(model, feed, alike), strict=True):
+        odds[prompt.id] = chances[str(_positive(prompt))]
     sampled = sample_answers(sampler, feed, heldout, Sampling(response_length, temperature, seed=seed))
     return ModelOutputs(
         name,
@@ -69,6 +80,17 @@ def language_outputs(
         tuple(_labelled(answer, odds.get(answer.prompt.id)) for answer in greedy),
         tuple(_said(answer) for answer in sampled),
     )
+
+
+def _first_tokens(feed: Feed, prompt: Prompt) -> dict[str, int]:
+    """Choice -> first token of its word; {} where two begin alike."""
+    found = {value: feed.renderer.answer_ids(word, ended=False)[0] for value, word in prompt.facts["choices"].items()}
+    return found if len(set(found.values())) == len(found) else {}
+
+
+def _share(tokens: Mapping[str, int], logits: Mapping[int, float], prompt: Prompt) -> float:
+    shares = torch.tensor([logits[token] for token in tokens.values()]).softmax(0)
+    return float(shares[list(tokens).index(str(_positive(prompt)))])
 
 
 def _labelled(answer: Answer, probability: float | None) -> LabelledAnswer:
@@ -221,9 +243,9 @@ def _image(prompt: Prompt, key: str = "path") -> str | None:
 
 
 @torch.no_grad()
-def _positive_probability(model: Model, feed: Feed, prompts: Sequence[Prompt]) -> list[float]:
-    """Probability of the positive value among the choices, from the log-probabilities of the choices' words."""
-    found: list[float] = []
+def choice_probabilities(model: Model, feed: Feed, prompts: Sequence[Prompt]) -> list[dict[str, float]]:
+    """Probability of each choice of each prompt (its facts' `choices`), from the log-probabilities of their words."""
+    found: list[dict[str, float]] = []
     for start in range(0, len(prompts), 32):
         part = prompts[start : start + 32]
         choices = [list(prompt.facts["choices"].items()) for prompt in part]
@@ -241,9 +263,9 @@ def _positive_probability(model: Model, feed: Feed, prompts: Sequence[Prompt]) -
             )
             sums = [float(piece.sum()) for piece in logprobs.split(lengths.tolist())]
             scores = [sums[sum(map(len, choices[:i])) :][: len(choices[i])] for i in range(len(part))]
-        for prompt, options, values in zip(part, choices, scores, strict=True):
-            shares = torch.tensor(values).softmax(0)
-            found.append(float(shares[[value for value, _ in options].index(_positive(prompt))]))
+        for options, values in zip(choices, scores, strict=True):
+            shares = torch.tensor(values).softmax(0).tolist()
+            found.append({value: share for (value, _), share in zip(options, shares, strict=True)})
     return found
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 from bessemer import __version__
 from bessemer.config import Artifact
 from bessemer.data.dataset import Dataset
-from bessemer.data.records import Example, Prompt
+from bessemer.data.records import Prompt
 from bessemer.disk import write_atomic, write_json
 from bessemer.distributed import Mesh
 from bessemer.errors import UserError
@@ -41,7 +41,7 @@ from bessemer.report.saved import read_metrics, read_outputs, write_evaluation, 
 from bessemer.report.table import terminal_table
 from bessemer.stages.answers import classifier_outputs, language_outputs, probe_outputs, trivial_outputs
 from bessemer.stages.begin import begin, cache_directory
-from bessemer.tasks.questions import prompts as make_prompts
+from bessemer.tasks.questions import attribute_prompts
 from bessemer.tasks.wordings import Wordings, load_wordings
 
 __all__ = ["Config", "run"]
@@ -147,7 +147,7 @@ def _makers(
     if wordings and not names:
         names = [name for name, attribute in wordings.attributes.items() if attribute.source is None]
     if wordings is not None:
-        questions = _questions(wordings, examples, names, config.seed)
+        questions = attribute_prompts(wordings, examples, names, config.seed)
     positives = {name: wordings.attributes[name].positive for name in names} if wordings else {}
     makers: dict[str, Callable[[], ModelOutputs]] = {}
     if examples:
@@ -180,16 +180,6 @@ def _makers(
 
     makers |= {name: asking(name, directory) for name, directory in models.items() if directory}
     return makers
-
-
-def _questions(wordings: Wordings, examples: Sequence[Example], names: Sequence[str], seed: int) -> list[Prompt]:
-    """One question a photograph and attribute, in the wordings kept for tests."""
-    asked = {
-        name
-        for name, task in wordings.tasks.items()
-        if task.kind == "attribute" and task.attributes and task.attributes[0] in names
-    }
-    return [prompt for prompt in make_prompts(wordings, examples, "test", seed) if prompt.task in asked]
 
 
 def _context(config: Config, dataset: Dataset, wordings: Wordings | None, main: str | None) -> Context:

@@ -13,7 +13,7 @@ from bessemer.data.images import image_ref
 from bessemer.data.mixture import permutation
 from bessemer.data.records import SPLITS, Conversation, Example, ImageRef, Prompt
 from bessemer.data.schema import need
-from bessemer.data.splits import stratified_split
+from bessemer.data.splits import hashed_split, stratified_split
 from bessemer.disk import write_atomic
 from bessemer.run import Run
 from bessemer.scenes.site import generate_scene
@@ -62,7 +62,8 @@ def generated_pictures(run: Run, count: int, difficulty: float, seed: int, share
 
 
 def snapshot_pictures(directory: Path, seed: int, shares: tuple[float, float]) -> Annotated:
-    """The images of a snapshot with one document each (`Snapshot.annotation_set`), split at random.
+    """The images of a snapshot with one document each (`Snapshot.annotation_set`), split by the hashes of their bytes,
+    so that an image that is tested on stays so when others join it.
 
     Labels: of every class of the label set (and every other one that was drawn) whether it is there, yes or no; and
     the `verdict` attributes (yes, no) of annotations without a shape.
@@ -75,7 +76,7 @@ def snapshot_pictures(directory: Path, seed: int, shares: tuple[float, float]) -
     drawn = [a.label for image in found.images for a in image.annotations if a.shape is not None and a.label]
     classes = list(dict.fromkeys([*(label.name for label in found.labels), *drawn]))
     need(classes, f"{directory} without a class", "a label set, or labelled shapes")
-    parts = stratified_split([""] * len(found.images), seed, *shares)
+    parts = hashed_split([image.sha256 or image.name for image in found.images], seed, *shares)
     made: Annotated = []
     for image, part in zip(found.images, parts, strict=True):
         ref = image_ref(Path(snapshot.manifest["folders"][image.name]) / image.name)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from ..data.mixture import permutation
@@ -30,7 +30,7 @@ from ..errors import UserError
 from .prose import CJK, words
 from .wordings import Attribute, Task, Wordings
 
-__all__ = ["Part", "chosen", "conversations", "hashed", "prompts", "reading"]
+__all__ = ["Part", "attribute_prompts", "chosen", "conversations", "hashed", "prompts", "reading"]
 
 T = TypeVar("T")
 Part = Literal["bank", "test"]
@@ -102,6 +102,18 @@ def prompts(
             if prompt is not None:
                 made.append(prompt)
     return made
+
+
+def attribute_prompts(
+    wordings: Wordings, examples: Sequence[Example], names: Collection[str], seed: int
+) -> list[Prompt]:
+    """One question an example and attribute, for the attributes named, in the wordings kept for tests."""
+    asked = {
+        name
+        for name, task in wordings.tasks.items()
+        if task.kind == "attribute" and task.attributes and task.attributes[0] in names
+    }
+    return [prompt for prompt in prompts(wordings, examples, "test", seed) if prompt.task in asked]
 
 
 def _interleaved(wordings: Wordings, n: int, seed: int, turn: int) -> Iterator[tuple[int, str]]:

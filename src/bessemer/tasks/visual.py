@@ -29,7 +29,7 @@ from .questions import Part, chosen, hashed, reading
 from .visual_wordings import VisualTask, VisualWordings
 from .wordings import Wordings
 
-__all__ = ["Pictured", "visual_conversations", "visual_prompts", "with_reason"]
+__all__ = ["Pictured", "caption_prompts", "place_prompts", "visual_conversations", "visual_prompts", "with_reason"]
 
 MOST_CORNERS, MOST_PARTS, LEAST_CORNER = 12, 3, 1.0  # of an outline as text; square pixels
 
@@ -110,6 +110,39 @@ def visual_prompts(
                 )
             )  # fmt: skip
     return made
+
+
+def place_prompts(
+    wordings: VisualWordings, pictures: Sequence[Pictured], labels: Sequence[str], seed: int, steps: int = STEPS
+) -> list[Prompt]:
+    """One question for the boxes of each label in each picture, of which nothing need be known."""
+    task = wordings.tasks["detect"]
+    made: list[Prompt] = []
+    for picture in pictures:
+        for label in labels:
+            question = chosen(task.questions.of("test"), 0, "question", seed, picture.id, label)
+            facts: dict[str, Any] = {
+                "rule": "objects", "kind": "detect", "task": "detect", "asked": [], "classes": [label],
+                "picture": [picture.image.width, picture.image.height, steps], "names": wordings.known((label,)),
+            }  # fmt: skip
+            text = question.replace("{labels}", wordings.spoken(label)[0])
+            message = Message("user", text, (picture.ref,))
+            made.append(Prompt(f"{picture.id}:{label}", (message,), "detect", None, facts, {"example": picture.id}))
+    return made
+
+
+def caption_prompts(wordings: VisualWordings, pictures: Sequence[Pictured], seed: int) -> list[Prompt]:
+    """One question for a description of each picture."""
+    questions = wordings.tasks["describe"].questions.of("test")
+    return [
+        Prompt(
+            f"{picture.id}:describe",
+            (Message("user", chosen(questions, 0, "question", seed, picture.id), (picture.ref,)),),
+            "describe", None, {"rule": "describe", "kind": "describe", "task": "describe", "asked": []},
+            {"example": picture.id},
+        )
+        for picture in pictures
+    ]  # fmt: skip
 
 
 def _interleaved(wordings: VisualWordings, n: int, seed: int) -> Iterator[tuple[int, str]]:

@@ -134,7 +134,7 @@ def next_image(desk: Desk, request: Request) -> Response:
     order = request.query.get("order", "id")
     found = listing.next_image(
         desk.project, request.person.name, after=request.number("after", 0),
-        order=order if order in ("score", "margin") else "id", states=("todo", "doing", "rejected"),  # type: ignore[arg-type]
+        order=order if order in ("queue", "score", "margin") else "id", states=("todo", "doing", "rejected"),  # type: ignore[arg-type]
     )  # fmt: skip
     return answer({"id": found})
 

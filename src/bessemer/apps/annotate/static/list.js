@@ -54,7 +54,7 @@ export class ImageList {
       state: this.choice("state", t("list.anyState"), STATES.map((state) => [state, t(`state.${state}`)])),
       label: this.choice("label", t("list.anyLabel"), []),
       scene: this.choice("scene", t("list.anyScene"), app.session.scenes.map((scene) => [scene, t(`scene.${scene}`)])),
-      order: this.choice("order", null, ["id", "name", "score", "margin", "updated"].map((order) => [order, t(`order.${order}`)])),
+      order: this.choice("order", null, ["id", "name", "queue", "score", "margin", "updated"].map((order) => [order, t(`order.${order}`)])),
     };
     this.options();
     return el("div", { class: "list-head" }, this.summary, this.bar, this.search, el("div", { class: "filters" }, Object.values(this.selects)));

@@ -1,0 +1,280 @@
+"""Turns of the loop between people and model: evaluate, queue, annotate, retrain, compare.
+
+A turn takes a snapshot of what people have annotated, trains a model on it by a recipe, and sets it beside the model
+of the turn before on the same test photographs. The new one takes its place only if it is better. Then the
+photographs that teach most are queued, with what the model proposes for them, and the turn waits for people. The same
+command goes on: where it was stopped, or with the next turn once enough of the queue is annotated.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from bessemer import interrupts
+from bessemer.annotation.codec import decode_image
+from bessemer.annotation.documents import save_all
+from bessemer.annotation.listing import ImageQuery, images_by_sha256, list_images
+from bessemer.annotation.queue import queue
+from bessemer.annotation.shapes import AnnotatedImage, State
+from bessemer.annotation.snapshot import create_snapshot
+from bessemer.annotation.store import Project, open_project
+from bessemer.config import Artifact, read_recipe
+from bessemer.data.mixture import permutation
+from bessemer.disk import write_json
+from bessemer.errors import UserError
+from bessemer.loop import Section, plan, run_section, single
+from bessemer.stages.preannotate import Config as Preannotate
+from bessemer.stages.preannotate import run as preannotate
+
+__all__ = ["Config", "run"]
+
+TRAINED = ("distill", "ppo", "grpo", "sft")  # the last of these in a recipe made its model
+SIMULATED = "simulated"
+
+
+@dataclass
+class Config:
+    POSITIONAL: ClassVar[tuple[str, ...]] = ("recipe", "project")
+
+    recipe: str = ""
+    """The recipe that makes a model: import (of annotations; the snapshot is filled in) to sft or further, and an
+    evaluate section that says what is asked."""
+    project: str = ""
+    """The annotation project."""
+    turns: int = 1
+    """So many turns from here, if nobody has to be waited for."""
+    budget: int = 50
+    """So many photographs of the queue are annotated in a turn."""
+    order: Literal["queue", "random"] = "queue"
+    """What waits first: what teaches most, or (to compare with) anything."""
+    states: list[str] = field(default_factory=lambda: ["accepted", "submitted"])
+    """Documents in these states are learned from."""
+    gate: Literal["score", "accuracy", "token_f1"] = "score"
+    """What decides: the held-out answers' score by the principles, the accuracy of the main question, or the overlap
+    with the references; each paired, photograph by photograph."""
+    min_gain: float = 0.0
+    """The new model has to be better by more than this."""
+    sure: bool = False
+    """Demand it of the lower end of the 95 % interval, not of the estimate."""
+    simulate: Artifact = Artifact("")
+    """Instead of people: a file of annotations (an import stage's annotations.jsonl), whose truth a simulated annotator
+    copies; for trying things out."""
+    initial: int = 0
+    """With simulate: photographs that are annotated, at random, before the first turn."""
+    seed: int = 0
+    """Seed of the split, of training and of every random choice."""
+    overrides: list[str] = field(default_factory=list)
+    """Changes to the recipe, section.key=value."""
+    output_dir: str = "runs/loop"
+    """Where to write: turn-1, turn-2, ... and loop.json, which names the model that stands."""
+
+
+def run(config: Config) -> Path:
+    """Go on with the loop; returns its directory."""
+    _check(config)
+    root, owns = Path(config.output_dir), interrupts.catch()
+    try:
+        history = _history(root)
+        for _ in range(config.turns):
+            if history and history[-1]["waits"] and not _annotated(config, history[-1]):
+                return root
+            if history and history[-1]["waits"]:
+                history[-1]["waits"] = False
+                write_json(root / "loop.json", {"model": _standing(history), "turns": history})
+            _turn(config, root, history)
+        if config.simulate:
+            _annotated(config, history[-1])
+    finally:
+        if owns:
+            interrupts.release()
+    return root
+
+
+def _check(config: Config) -> None:
+    if not config.recipe or not config.project:
+        raise UserError("expected a recipe and a project: bessemer loop recipes/annotated.yaml PROJECT")
+    if config.turns < 1 or config.budget < 1:
+        raise UserError(f"turns={config.turns}, budget={config.budget}, expected at least 1 of each")
+    if config.initial and not config.simulate:
+        raise UserError(
+            "initial without simulate, expected people to annotate the first photographs: bessemer annotate"
+        )
+
+
+def _history(root: Path) -> list[dict[str, Any]]:
+    path = root / "loop.json"
+    try:
+        found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["turns"]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error!r}), expected what the turn before left; move it aside") from error
+    return found
+
+
+def _standing(history: Sequence[dict[str, Any]]) -> str:
+    """The model that stands: of the last turn whose model passed the gate."""
+    return next((str(turn["model"]) for turn in reversed(history) if turn["passed"]), "")
+
+
+def _turn(config: Config, root: Path, history: list[dict[str, Any]]) -> None:
+    """Train, compare, queue."""
+    number = len(history) + 1
+    folder = root / f"turn-{number}"
+    before = _standing(history)
+    with open_project(Path(config.project)) as project:
+        _first_annotations(config, project)
+        snapshot = _snapshot(config, project, folder)
+    sections = plan(read_recipe(config.recipe), _overrides(config, folder, snapshot))
+    training = [section for section in sections if section.stage != "evaluate"]
+    trained = [section for section in training if section.stage in TRAINED]
+    if not trained or training[0].stage != "import":
+        raise UserError(f"{config.recipe}: expected sections from import to one of {', '.join(reversed(TRAINED))}")
+    compare = _compare(config, folder, training[0].directory, before, trained[-1].directory)
+    for place, section in enumerate([*training, compare], 1):
+        run_section(section, head=f"turn {number}: [{place}/{len(training) + 1}] {section.name}")
+    gain, interval = _gain(compare.directory, config.gate)
+    passed = _passes(config, before, gain, interval)
+    _say(config, number, before, gain, interval, passed)
+    model = str(trained[-1].directory)
+    turn = {"turn": number, "snapshot": snapshot, "model": model, "passed": passed, "gate": config.gate}
+    turn |= {"gain": gain, "interval": interval, "report": str(folder / "report.html")}
+    standing = model if passed else before
+    row = "sft" if passed else "base"
+    preannotate(_proposing(config, training[0], standing, compare.directory / "outputs" / "models" / row))
+    with open_project(Path(config.project)) as project:
+        open_ = {summary.id for summary in _open(project)}
+        turn["queued"] = [q.image for q in queue(project) if q.image in open_][: config.budget]
+    history.append({**turn, "waits": True})
+    write_json(root / "loop.json", {"model": _standing(history), "turns": history})
+
+
+def _snapshot(config: Config, project: Project, folder: Path) -> str:
+    """The snapshot of this turn: the one that it began with, if it was stopped."""
+    note = folder / "snapshot.json"
+    if note.is_file():
+        return str(json.loads(note.read_text(encoding="utf-8"))["snapshot"])
+    states: list[State] = [state for state in ("accepted", "submitted", "doing") if state in config.states]
+    if not states:
+        raise UserError(f"states={config.states}, expected accepted, submitted or doing")
+    directory = str(create_snapshot(project, states).directory)
+    write_json(note, {"snapshot": directory})
+    return directory
+
+
+def _overrides(config: Config, folder: Path, snapshot: str) -> list[str]:
+    mine = ["import.source=annotations", f"import.data={snapshot}", f"seed={config.seed}"]
+    return [*config.overrides, *mine, f"output_dir={folder.parent}", f"name={folder.name}"]
+
+
+def _compare(config: Config, folder: Path, dataset: Path, before: str, after: Path) -> Section:
+    """The evaluate section of the recipe, with the model before as base and the new one as sft."""
+    recipe = read_recipe(config.recipe)
+    kept = {k: v for k, v in (recipe.get("evaluate") or {}).items() if k in _ASKED}
+    fixed = {"dataset": str(dataset), "base": before, "sft": str(after), "seed": config.seed}
+    name = f"turn {folder.name.removeprefix('turn-')} beside the model before"
+    evaluate = {"title": name, **kept, **fixed, "output_dir": str(folder / "compare")}
+    own = [text.partition(".")[2] for text in config.overrides if text.startswith("evaluate.")]
+    return single("evaluate", {"evaluate": evaluate}, own)
+
+
+_ASKED = ("main", "attributes", "max_test", "heldout_prompts", "response_length", "temperature", "title", "dtype")
+
+
+def _gain(compare: Path, gate: str) -> tuple[float | None, list[float] | None]:
+    """By how much the new model is better, and the 95 % interval; None where there was none before."""
+    report = json.loads((compare / "report.json").read_text(encoding="utf-8"))
+    row = next(model for model in report["models"] if model["name"] == "sft")["minus_base"]
+    return row[gate], row[f"{gate}_interval"]
+
+
+def _passes(config: Config, before: str, gain: float | None, interval: Sequence[float] | None) -> bool:
+    if not before:
+        return True
+    if gain is None or (interval is None and config.sure):
+        what = "too few to be sure of" if gain is not None else "none that can be asked about it"
+        raise UserError(f"gate={config.gate}: of the test photographs {what}, expected more; annotate more of them")
+    return (interval[0] if config.sure and interval else gain) > config.min_gain
+
+
+def _say(
+    config: Config, number: int, before: str, gain: float | None, interval: Sequence[float] | None, passed: bool
+) -> None:
+    if not before:
+        print(f"turn {number}: the first model stands")
+        return
+    between = "too few for an interval" if interval is None else f"{interval[0]:+.4f} to {interval[1]:+.4f}"
+    verdict = "the new model takes its place" if passed else f"{before} stays"
+    print(f"turn {number}: {config.gate} {gain:+.4f} ({between}): {verdict}")
+
+
+def _proposing(config: Config, importing: Section, model: str, evaluated: Path) -> Preannotate:
+    return Preannotate(
+        model=Artifact(model), dataset=Artifact(str(importing.directory)), project=config.project,
+        evaluated=Artifact(str(evaluated)), budget=config.budget, order=config.order,
+        test_share=importing.config.test_share, language=importing.config.language, seed=config.seed,
+    )  # fmt: skip
+
+
+def _annotated(config: Config, turn: dict[str, Any]) -> bool:
+    """Whether the turn's queue is done; a simulated annotator does it at once."""
+    with open_project(Path(config.project)) as project:
+        if config.simulate:
+            _copy_truth(project, config.simulate, turn["queued"])
+        still = {summary.id for state in ("todo", "doing") for summary in _in_state(project, state)}
+    left = [id for id in turn["queued"] if id in still]
+    done = len(turn["queued"]) - len(left)
+    if left:
+        print(
+            f"turn {turn['turn']}: {done} of {len(turn['queued'])} queued photographs are annotated; the others wait "
+            f"under 'what teaches most first' in\n  bessemer annotate {config.project}\nthen the same command goes on"
+        )
+    return not left
+
+
+def _first_annotations(config: Config, project: Project) -> None:
+    if config.simulate and config.initial and len(_in_state(project, "todo")) == _count(project):
+        waiting = [summary.id for summary in _open(project)]
+        order = permutation(len(waiting), "initial", config.seed)
+        _copy_truth(project, config.simulate, [waiting[i] for i in order[: config.initial]])
+
+
+def _copy_truth(project: Project, file: str, ids: Sequence[int]) -> None:
+    """Let the simulated annotator say what the file says of these photographs."""
+    named = {id: sha256 for sha256, some in images_by_sha256(project).items() for id in some}
+    truth = {image.sha256: image for image in _truth(Path(file))}
+    missing = [id for id in ids if named[id] not in truth]
+    if missing:
+        raise UserError(f"{file} says nothing of photograph {missing[0]}, expected the truth of all that are queued")
+    todo = {summary.id for summary in _open(project)}
+    items = [(id, SIMULATED, 0, truth[named[id]].annotations) for id in ids if id in todo]
+    save_all(project, items, state="accepted")
+    if items:
+        print(f"{len(items)} photographs annotated by a simulated annotator, from {file}")
+
+
+def _truth(path: Path) -> list[AnnotatedImage]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}, expected a file of annotations") from error
+    return [decode_image(json.loads(line)) for line in lines]
+
+
+def _open(project: Project) -> list[Any]:
+    return _in_state(project, "todo")
+
+
+def _in_state(project: Project, state: State) -> list[Any]:
+    found: list[Any] = []
+    while page := list_images(project, ImageQuery(state=state, limit=1_000, offset=len(found))).images:
+        found += page
+    return found
+
+
+def _count(project: Project) -> int:
+    return list_images(project, ImageQuery(limit=1)).total

@@ -1,0 +1,141 @@
+"""Turns of the loop between people and model, with tiny models."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tiny
+from bessemer.annotation.codec import encode_image, to_json
+from bessemer.annotation.documents import save_all, save_labels
+from bessemer.annotation.intake import add_folder
+from bessemer.annotation.listing import image, images_by_sha256
+from bessemer.annotation.shapes import AnnotatedImage, Annotation, Box, Label
+from bessemer.annotation.store import create_project, open_project
+from bessemer.cli import main
+from bessemer.data.splits import hashed_part
+from bessemer.errors import UserError
+from bessemer.turns import Config, _passes
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "tiny" / "turns.yaml"
+
+
+def truth_of(number: int) -> list[Annotation]:
+    boxes = [Annotation("1", "dent", Box(4, 4, 20, 20))] if number % 2 else []
+    return [*boxes, Annotation("2", text="A dented part." if number % 2 else "A sound part.")]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """tiny models, a project of 24 photographs and the file that says what is to be seen in them."""
+    tiny.surroundings(tmp_path)
+    monkeypatch.setenv("BESSEMER_CACHE", str(tmp_path / "cache"))
+    with create_project(tmp_path / "project", "parts") as project:
+        ids = add_folder(project, tmp_path / "photographs").ids
+        save_labels(project, 0, (Label("dent"),), "ann")
+        seen: list[AnnotatedImage] = [image(project, id) for id in ids]
+    lines = [
+        to_json(encode_image(AnnotatedImage(i.name, i.width, i.height, i.sha256, annotations=tuple(truth_of(n)))))
+        + "\n"
+        for n, i in enumerate(seen)
+    ]
+    (tmp_path / "truth.jsonl").write_text("".join(lines))
+    with contextlib.chdir(tmp_path):
+        yield tmp_path
+
+
+def turns_of(place: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((place / "runs/loop/loop.json").read_text())
+    return found
+
+
+def loop(*words: str) -> int:
+    return main(["loop", str(RECIPE), "project", "budget=4", *words])
+
+
+def test_simulated_turns(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert loop("simulate=truth.jsonl", "initial=10", "turns=2") == 0
+    first, second = turns_of(place)["turns"]
+    assert first["passed"] and first["gain"] is None
+    assert second["snapshot"] != first["snapshot"]
+    assert second["passed"] == (second["gain"] > 0)
+    assert turns_of(place)["model"] == (second if second["passed"] else first)["model"]
+    assert Path(turns_of(place)["model"], "model").is_dir() and Path(second["report"]).is_file()
+    assert len(first["queued"]) == len(second["queued"]) == 4 and not {*first["queued"]} & {*second["queued"]}
+    with open_project(place / "project") as project:
+        sha256 = {id: key for key, some in images_by_sha256(project).items() for id in some}
+        with project.read() as db:
+            rows = db.execute("SELECT image, annotator, state FROM documents").fetchall()
+    queued = [*first["queued"], *second["queued"]]
+    assert not [id for id in queued if hashed_part(sha256[id], 0) == "test"]  # what is measured on stays as it was
+    assert len(rows) == 18 and {row[1:] for row in rows} == {("simulated", "accepted")}
+    tested = []
+    for turn in (1, 2):
+        lines = (place / f"runs/loop/turn-{turn}/import/examples.jsonl").read_text().splitlines()
+        tested.append({row["id"] for row in map(json.loads, lines) if row["split"] == "test"})
+    assert tested[0] == tested[1]
+    printed = capsys.readouterr().out
+    assert "annotated by a simulated annotator" in printed and "the first model stands" in printed
+
+
+def test_people_are_waited_for(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert loop() == 2
+    assert "nothing that is" in capsys.readouterr().err  # nobody has annotated anything yet
+    with open_project(place / "project") as project:
+        save_all(project, [(id, "ann", 0, truth_of(id)) for id in range(1, 9)], state="submitted")
+    assert loop() == 0
+    queued = turns_of(place)["turns"][0]["queued"]
+    assert loop() == 0
+    printed = capsys.readouterr().out
+    assert "turn 1: 0 of 4 queued photographs are annotated" in printed and "bessemer annotate project" in printed
+    assert len(turns_of(place)["turns"]) == 1
+    with open_project(place / "project") as project:
+        save_all(project, [(id, "ann", 0, truth_of(id)) for id in queued], state="submitted")
+    assert loop() == 0
+    assert len(turns_of(place)["turns"]) == 2
+
+
+def test_a_stopped_turn_goes_on_with_its_snapshot(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_project(place / "project") as project:
+        save_all(project, [(id, "ann", 0, truth_of(id)) for id in range(1, 9)], state="submitted")
+    monkeypatch.setattr("bessemer.turns.preannotate", lambda config: 1 / 0)
+    assert loop() == 1
+    began = json.loads((place / "runs/loop/turn-1/snapshot.json").read_text())["snapshot"]
+    with open_project(place / "project") as project:
+        save_all(project, [(20, "ann", 0, truth_of(20))], state="submitted")
+    monkeypatch.undo()
+    monkeypatch.setenv("BESSEMER_CACHE", str(place / "cache"))
+    model = place / "runs/loop/turn-1/sft/manifest.json"
+    before = model.read_bytes()
+    assert loop() == 0
+    assert turns_of(place)["turns"][0]["snapshot"] == began and model.read_bytes() == before
+
+
+def test_the_gate_keeps_the_model_before_unless_the_new_one_is_better() -> None:
+    assert _passes(Config(), "", None, None)
+    assert _passes(Config(), "old", 0.01, [-0.1, 0.2]) and not _passes(Config(), "old", 0.0, [-0.1, 0.1])
+    assert not _passes(Config(sure=True), "old", 0.01, [-0.1, 0.2])
+    assert _passes(Config(sure=True), "old", 0.05, [0.01, 0.2])
+    assert _passes(Config(), "old", 0.01, None)  # too few for an interval
+    for config, gain in ((Config(sure=True), 0.01), (Config(), None)):
+        with pytest.raises(UserError, match="gate=score: of the test photographs"):
+            _passes(config, "old", gain, None)
+    assert not _passes(Config(min_gain=0.02), "old", 0.01, [0.0, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["turns=0"], "expected at least 1 of each"),
+        (["initial=3"], "initial without simulate"),
+        (["states=[lost]"], "expected accepted, submitted or doing"),
+    ],
+)
+def test_refusals(place: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
+    assert loop(*words) == 2
+    assert message in capsys.readouterr().err
