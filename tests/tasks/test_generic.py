@@ -62,7 +62,7 @@ def test_questions_list_the_values_when_they_are_few() -> None:
         comma, mark = (", ", "?") if name == "class" else ("，", "？")
         assert listed.bank[0] == f"{first}{comma}{', '.join(few)}{mark}"
         assert (bare.bank[0], bare.train[0]) == (f"{first}{mark}", f"{second}{mark}")
-        assert [len(part) for part in (bare.train, bare.bank, bare.test)] == [3, 2, 2]
+        assert [len(part) for part in (bare.train, bare.bank, bare.test)] == [4, 2, 2]
 
 
 def test_two_values_with_a_good_one_give_yes_or_no() -> None:
