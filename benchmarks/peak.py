@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from arithmetic import Peak
 
-__all__ = ["measured_peak"]
+__all__ = ["measured_peak", "repeated"]
 
 SIDE = 2048
 """Of the square matrices: 17 GFLOP a product, 25 MB in all."""
@@ -19,25 +19,26 @@ STREAM = 2**26
 """Numbers of four bytes: 268 MB, more than any cache holds."""
 
 
-def fastest(action: Callable[[], object], repeats: int) -> float:
-    action()
-    times = []
-    for _ in range(repeats):
+def repeated(act: Callable[[], object], times: int) -> list[float]:
+    """Seconds of each of so many repetitions, after one that is not counted."""
+    act()
+    seconds = []
+    for _ in range(times):
         began = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - began)
-    return min(times)
+        act()
+        seconds.append(time.perf_counter() - began)
+    return seconds
 
 
 def measured_peak(repeats: int = 7, side: int = SIDE, stream: int = STREAM) -> Peak:
     """The best of a few repetitions each; a stream is the faster of adding numbers up and of copying them (read and
     written)."""
     left, right = torch.randn(side, side).bfloat16(), torch.randn(side, side).bfloat16()
-    product = fastest(lambda: torch.mm(left, right), repeats)
+    product = min(repeated(lambda: torch.mm(left, right), repeats))
     numbers = torch.ones(stream)
     target = torch.empty_like(numbers)
-    read = 4 * stream / fastest(numbers.sum, repeats)
-    copied = 8 * stream / fastest(lambda: target.copy_(numbers), repeats)
+    read = 4 * stream / min(repeated(numbers.sum, repeats))
+    copied = 8 * stream / min(repeated(lambda: target.copy_(numbers), repeats))
     return Peak(2 * side**3 / product / 1e9, max(read, copied) / 1e9)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from arithmetic import LORA_RANK, Peak
-from peak import measured_peak
+from peak import measured_peak, repeated
 
 from bessemer.algos.masked import Loss
 from bessemer.data.batches import TextBatch, text_batch
@@ -114,16 +113,6 @@ def training(roles: Roles, batch: TextBatch) -> Callable[[], object]:
         return others, optimiser_step(optimiser, parameters, [batch], loss_of, 1.0)
 
     return act
-
-
-def repeated(act: Callable[[], object], steps: int) -> list[float]:
-    act()
-    times = []
-    for _ in range(steps):
-        began = time.perf_counter()
-        act()
-        times.append(time.perf_counter() - began)
-    return times
 
 
 def decoding_times(model: Model, point: Asked, steps: int, decoded: int) -> list[float]:

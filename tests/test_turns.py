@@ -59,7 +59,9 @@ def loop(*words: str) -> int:
 
 
 def test_simulated_turns(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert loop("simulate=truth.jsonl", "initial=10", "turns=2") == 0
+    assert (
+        loop("simulate=truth.jsonl", "initial=10", "turns=2", "overrides=[evaluate.max_test=2, sft.max_steps=2]") == 0
+    )
     first, second = turns_of(place)["turns"]
     assert first["passed"] and first["gain"] is None
     assert second["snapshot"] != first["snapshot"]
@@ -71,9 +73,13 @@ def test_simulated_turns(place: Path, capsys: pytest.CaptureFixture[str]) -> Non
         sha256 = {id: key for key, some in images_by_sha256(project).items() for id in some}
         with project.read() as db:
             rows = db.execute("SELECT image, annotator, state FROM documents").fetchall()
+    assert {row[0] for row in rows} >= {*first["queued"]} and not {row[0] for row in rows} & {*second["queued"]}
+    configs = [(place / f"runs/loop/turn-2/{name}/config.yaml").read_text() for name in ("sft", "compare")]
+    assert all("dtype: fp32" in text for text in configs)  # what the recipe says for all counts for the comparison too
+    assert "max_steps: 2" in configs[0] and "max_test: 2" in configs[1]
     queued = [*first["queued"], *second["queued"]]
     assert not [id for id in queued if hashed_part(sha256[id], 0) == "test"]  # what is measured on stays as it was
-    assert len(rows) == 18 and {row[1:] for row in rows} == {("simulated", "accepted")}
+    assert len(rows) == 14 and {row[1:] for row in rows} == {("simulated", "accepted")}
     tested = []
     for turn in (1, 2):
         lines = (place / f"runs/loop/turn-{turn}/import/examples.jsonl").read_text().splitlines()
@@ -98,6 +104,16 @@ def test_people_are_waited_for(place: Path, capsys: pytest.CaptureFixture[str]) 
         save_all(project, [(id, "ann", 0, truth_of(id)) for id in queued], state="submitted")
     assert loop() == 0
     assert len(turns_of(place)["turns"]) == 2
+
+
+def test_nothing_waits_and_nothing_is_new(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with open_project(place / "project") as project:
+        save_all(project, [(id, "ann", 0, truth_of(id)) for id in range(1, 25)], state="submitted")
+    assert loop() == 0 and turns_of(place)["turns"][0]["queued"] == []
+    assert "no photograph waits in project" in capsys.readouterr().out
+    assert loop() == 0 and len(turns_of(place)["turns"]) == 1
+    assert "nothing was annotated since turn 1" in capsys.readouterr().out
+    assert not (place / "runs/loop/turn-2/import").exists()
 
 
 def test_a_stopped_turn_goes_on_with_its_snapshot(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal
 from bessemer import interrupts
 from bessemer.annotation.codec import decode_image
 from bessemer.annotation.documents import save_all
-from bessemer.annotation.listing import ImageQuery, images_by_sha256, list_images
+from bessemer.annotation.listing import ids_in_state, images_by_sha256, progress
 from bessemer.annotation.queue import queue
 from bessemer.annotation.shapes import AnnotatedImage, State
 from bessemer.annotation.snapshot import create_snapshot
@@ -29,11 +29,13 @@ from bessemer.errors import UserError
 from bessemer.loop import Section, plan, run_section, single
 from bessemer.stages.preannotate import Config as Preannotate
 from bessemer.stages.preannotate import run as preannotate
+from bessemer.stages.preannotate import waiting_pictures
 
 __all__ = ["Config", "run"]
 
 TRAINED = ("distill", "ppo", "grpo", "sft")  # the last of these in a recipe made its model
 SIMULATED = "simulated"
+ASKED = ("main", "attributes", "max_test", "heldout_prompts", "response_length", "temperature", "title", "dtype")
 
 
 @dataclass
@@ -80,14 +82,10 @@ def run(config: Config) -> Path:
     try:
         history = _history(root)
         for _ in range(config.turns):
-            if history and history[-1]["waits"] and not _annotated(config, history[-1]):
-                return root
-            if history and history[-1]["waits"]:
-                history[-1]["waits"] = False
-                write_json(root / "loop.json", {"model": _standing(history), "turns": history})
-            _turn(config, root, history)
-        if config.simulate:
-            _annotated(config, history[-1])
+            if history and not _annotated(config, history[-1]):
+                break
+            if not _turn(config, root, history):
+                break
     finally:
         if owns:
             interrupts.release()
@@ -121,14 +119,18 @@ def _standing(history: Sequence[dict[str, Any]]) -> str:
     return next((str(turn["model"]) for turn in reversed(history) if turn["passed"]), "")
 
 
-def _turn(config: Config, root: Path, history: list[dict[str, Any]]) -> None:
-    """Train, compare, queue."""
+def _turn(config: Config, root: Path, history: list[dict[str, Any]]) -> bool:
+    """Train, compare, queue; False where nothing was annotated since the turn before."""
     number = len(history) + 1
     folder = root / f"turn-{number}"
     before = _standing(history)
     with open_project(Path(config.project)) as project:
         _first_annotations(config, project)
         snapshot = _snapshot(config, project, folder)
+    if history and snapshot == history[-1]["snapshot"]:
+        print(f"nothing was annotated since turn {number - 1}; add photographs or annotate more of them")
+        return False
+    write_json(folder / "snapshot.json", {"snapshot": snapshot})
     sections = plan(read_recipe(config.recipe), _overrides(config, folder, snapshot))
     training = [section for section in sections if section.stage != "evaluate"]
     trained = [section for section in training if section.stage in TRAINED]
@@ -143,14 +145,25 @@ def _turn(config: Config, root: Path, history: list[dict[str, Any]]) -> None:
     model = str(trained[-1].directory)
     turn = {"turn": number, "snapshot": snapshot, "model": model, "passed": passed, "gate": config.gate}
     turn |= {"gain": gain, "interval": interval, "report": str(folder / "report.html")}
-    standing = model if passed else before
-    row = "sft" if passed else "base"
-    preannotate(_proposing(config, training[0], standing, compare.directory / "outputs" / "models" / row))
-    with open_project(Path(config.project)) as project:
-        open_ = {summary.id for summary in _open(project)}
-        turn["queued"] = [q.image for q in queue(project) if q.image in open_][: config.budget]
-    history.append({**turn, "waits": True})
+    standing, row = (model, "sft") if passed else (before, "base")
+    said = compare.directory / "outputs" / "models" / row
+    turn["queued"] = _queue(config, _proposing(config, training[0].config, compare.config, standing, said))
+    history.append(turn)
     write_json(root / "loop.json", {"model": _standing(history), "turns": history})
+    return True
+
+
+def _queue(config: Config, proposing: Preannotate) -> list[int]:
+    """Let the model propose; the first `budget` photographs of the queue that nobody has touched."""
+    with open_project(Path(config.project)) as project:
+        some = waiting_pictures(project, proposing)
+    if not some:
+        print(f"no photograph waits in {config.project}: add some, and the same command goes on")
+        return []
+    preannotate(proposing)
+    with open_project(Path(config.project)) as project:
+        untouched = set(ids_in_state(project, "todo"))
+        return [q.image for q in queue(project) if q.image in untouched][: config.budget]
 
 
 def _snapshot(config: Config, project: Project, folder: Path) -> str:
@@ -158,31 +171,31 @@ def _snapshot(config: Config, project: Project, folder: Path) -> str:
     note = folder / "snapshot.json"
     if note.is_file():
         return str(json.loads(note.read_text(encoding="utf-8"))["snapshot"])
-    states: list[State] = [state for state in ("accepted", "submitted", "doing") if state in config.states]
-    if not states:
+    return str(create_snapshot(project, _states(config)).directory)
+
+
+def _states(config: Config) -> list[State]:
+    found: list[State] = [state for state in ("accepted", "submitted", "doing") if state in config.states]
+    if not found:
         raise UserError(f"states={config.states}, expected accepted, submitted or doing")
-    directory = str(create_snapshot(project, states).directory)
-    write_json(note, {"snapshot": directory})
-    return directory
+    return found
 
 
 def _overrides(config: Config, folder: Path, snapshot: str) -> list[str]:
+    own = [text for text in config.overrides if not text.startswith("evaluate.")]  # see _compare
     mine = ["import.source=annotations", f"import.data={snapshot}", f"seed={config.seed}"]
-    return [*config.overrides, *mine, f"output_dir={folder.parent}", f"name={folder.name}"]
+    return [*own, *mine, f"output_dir={folder.parent}", f"name={folder.name}"]
 
 
 def _compare(config: Config, folder: Path, dataset: Path, before: str, after: Path) -> Section:
     """The evaluate section of the recipe, with the model before as base and the new one as sft."""
     recipe = read_recipe(config.recipe)
-    kept = {k: v for k, v in (recipe.get("evaluate") or {}).items() if k in _ASKED}
+    kept = {key: value for key, value in (recipe.get("evaluate") or {}).items() if key in ASKED}
     fixed = {"dataset": str(dataset), "base": before, "sft": str(after), "seed": config.seed}
-    name = f"turn {folder.name.removeprefix('turn-')} beside the model before"
-    evaluate = {"title": name, **kept, **fixed, "output_dir": str(folder / "compare")}
+    title = f"turn {folder.name.removeprefix('turn-')} beside the model before"
+    evaluate = {"title": title, **kept, **fixed, "output_dir": str(folder / "compare")}
     own = [text.partition(".")[2] for text in config.overrides if text.startswith("evaluate.")]
-    return single("evaluate", {"evaluate": evaluate}, own)
-
-
-_ASKED = ("main", "attributes", "max_test", "heldout_prompts", "response_length", "temperature", "title", "dtype")
+    return single("evaluate", {**recipe, "evaluate": evaluate}, own)
 
 
 def _gain(compare: Path, gate: str) -> tuple[float | None, list[float] | None]:
@@ -212,11 +225,12 @@ def _say(
     print(f"turn {number}: {config.gate} {gain:+.4f} ({between}): {verdict}")
 
 
-def _proposing(config: Config, importing: Section, model: str, evaluated: Path) -> Preannotate:
+def _proposing(config: Config, importing: Any, comparing: Any, model: str, evaluated: Path) -> Preannotate:
+    """How the standing model proposes: with the split of the import stage, in the type of the comparison."""
     return Preannotate(
-        model=Artifact(model), dataset=Artifact(str(importing.directory)), project=config.project,
-        evaluated=Artifact(str(evaluated)), budget=config.budget, order=config.order,
-        test_share=importing.config.test_share, language=importing.config.language, seed=config.seed,
+        model=Artifact(model), dataset=Artifact(comparing.dataset), project=config.project,
+        evaluated=Artifact(str(evaluated)), budget=config.budget, order=config.order, seed=importing.seed,
+        test_share=importing.test_share, language=importing.language, dtype=comparing.dtype,
     )  # fmt: skip
 
 
@@ -225,22 +239,23 @@ def _annotated(config: Config, turn: dict[str, Any]) -> bool:
     with open_project(Path(config.project)) as project:
         if config.simulate:
             _copy_truth(project, config.simulate, turn["queued"])
-        still = {summary.id for state in ("todo", "doing") for summary in _in_state(project, state)}
-    left = [id for id in turn["queued"] if id in still]
-    done = len(turn["queued"]) - len(left)
+        done = {id for state in _states(config) for id in ids_in_state(project, state)}
+    left = [id for id in turn["queued"] if id not in done]
     if left:
+        count = len(turn["queued"])
         print(
-            f"turn {turn['turn']}: {done} of {len(turn['queued'])} queued photographs are annotated; the others wait "
+            f"turn {turn['turn']}: {count - len(left)} of {count} queued photographs are annotated; the others wait "
             f"under 'what teaches most first' in\n  bessemer annotate {config.project}\nthen the same command goes on"
         )
     return not left
 
 
 def _first_annotations(config: Config, project: Project) -> None:
-    if config.simulate and config.initial and len(_in_state(project, "todo")) == _count(project):
-        waiting = [summary.id for summary in _open(project)]
-        order = permutation(len(waiting), "initial", config.seed)
-        _copy_truth(project, config.simulate, [waiting[i] for i in order[: config.initial]])
+    """Of a project that nobody has touched the first photographs, by the simulated annotator."""
+    untouched = ids_in_state(project, "todo")
+    if config.simulate and config.initial and len(untouched) == progress(project).images:
+        order = permutation(len(untouched), "initial", config.seed)
+        _copy_truth(project, config.simulate, [untouched[i] for i in order[: config.initial]])
 
 
 def _copy_truth(project: Project, file: str, ids: Sequence[int]) -> None:
@@ -250,8 +265,8 @@ def _copy_truth(project: Project, file: str, ids: Sequence[int]) -> None:
     missing = [id for id in ids if named[id] not in truth]
     if missing:
         raise UserError(f"{file} says nothing of photograph {missing[0]}, expected the truth of all that are queued")
-    todo = {summary.id for summary in _open(project)}
-    items = [(id, SIMULATED, 0, truth[named[id]].annotations) for id in ids if id in todo]
+    untouched = set(ids_in_state(project, "todo"))
+    items = [(id, SIMULATED, 0, truth[named[id]].annotations) for id in ids if id in untouched]
     save_all(project, items, state="accepted")
     if items:
         print(f"{len(items)} photographs annotated by a simulated annotator, from {file}")
@@ -259,22 +274,6 @@ def _copy_truth(project: Project, file: str, ids: Sequence[int]) -> None:
 
 def _truth(path: Path) -> list[AnnotatedImage]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}, expected a file of annotations") from error
-    return [decode_image(json.loads(line)) for line in lines]
-
-
-def _open(project: Project) -> list[Any]:
-    return _in_state(project, "todo")
-
-
-def _in_state(project: Project, state: State) -> list[Any]:
-    found: list[Any] = []
-    while page := list_images(project, ImageQuery(state=state, limit=1_000, offset=len(found))).images:
-        found += page
-    return found
-
-
-def _count(project: Project) -> int:
-    return list_images(project, ImageQuery(limit=1)).total
+        return [decode_image(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: {error}, expected a file of annotations, a line an image") from error

@@ -33,7 +33,7 @@ def test_percentiles_are_those_of_scipy_and_leave_out_what_was_not_measured() ->
 
 def test_priorities_by_hand() -> None:
     signals = torch.tensor([[0.1, math.nan], [0.9, 50.0], [math.nan, 10.0], [math.nan, math.nan]])
-    found = priorities(signals, torch.tensor([1.0, 3.0]))
-    assert torch.allclose(found, torch.tensor([0.5, 1.0, 0.5, 0.0]))
-    mixed = torch.tensor([[0.1, 2.0], [0.9, 1.0]])
-    assert torch.allclose(priorities(mixed, torch.tensor([1.0, 3.0])), torch.tensor([0.875, 0.625]))
+    assert torch.allclose(priorities(signals), torch.tensor([0.5, 1.0, 0.5, 0.0]))
+    mixed = torch.tensor([[0.1, 3.0], [0.9, 1.0], [0.5, 2.0]])  # ranks 1/3 and 1, 1 and 1/3, 2/3 and 2/3
+    assert torch.allclose(priorities(mixed), torch.full((3,), 2 / 3))
+    assert torch.allclose(priorities(mixed * torch.tensor([1.0, 1000.0])), torch.full((3,), 2 / 3))

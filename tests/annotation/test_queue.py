@@ -20,7 +20,6 @@ def test_what_is_worth_most_comes_first_and_a_new_queue_takes_the_place_of_the_o
     set_queue(project, [Queued(2, 0.4, {"margin": 0.3}), Queued(3, 0.9, {"failed": 1.0, "margin": 0.5})])
     assert ids(project) == [3, 2, 1]  # what nobody queued comes last
     assert queue(project) == [Queued(3, 0.9, {"failed": 1.0, "margin": 0.5}), Queued(2, 0.4, {"margin": 0.3})]
-    assert queue(project, 1) == [Queued(3, 0.9, {"failed": 1.0, "margin": 0.5})]
     assert next_image(project, "ann", order="queue") == 3
     save(project, 3, "ann", 0, [])
     assert next_image(project, "ann", after=3, order="queue") == 2

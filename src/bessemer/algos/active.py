@@ -43,13 +43,9 @@ def percentiles(values: Tensor) -> Tensor:
     return ranks
 
 
-def priorities(signals: Tensor, weights: Tensor) -> Tensor:
-    """How much each example is worth: the weighted mean of its percentiles over what was measured of it, 0 if nothing
-    was.
+def priorities(signals: Tensor) -> Tensor:
+    """How much each example is worth: the mean of its percentiles over what was measured of it, 0 if nothing was.
 
-    signals (n, s): NaN = not measured; weights (s,), not negative -> (n,), from 0 to 1. Ranks, not values, so that no
-    signal wins by its scale.
+    signals (n, s): NaN = not measured -> (n,), from 0 to 1. Ranks, not values, so that no signal wins by its scale.
     """
-    ranks = torch.stack([percentiles(column) for column in signals.T], 1)
-    known = (~ranks.isnan()).to(ranks.dtype) * weights
-    return (ranks.nan_to_num() * known).sum(1) / known.sum(1).clamp(min=1e-12)
+    return torch.stack([percentiles(column) for column in signals.T], 1).nanmean(1).nan_to_num()

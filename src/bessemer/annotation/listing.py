@@ -19,8 +19,8 @@ from .store import Project
 
 __all__ = [
     "AgreementItem", "ImagePage", "ImageQuery", "ImageSummary", "Order", "Progress", "add_images",
-    "agreement_items", "image", "image_file", "images_by_sha256", "label_counts", "list_images", "next_image",
-    "progress",
+    "agreement_items", "ids_in_state", "image", "image_file", "images_by_sha256", "label_counts", "list_images",
+    "next_image", "progress",
 ]  # fmt: skip
 
 Order: TypeAlias = Literal["id", "name", "queue", "score", "margin", "updated"]
@@ -222,6 +222,13 @@ def list_images(project: Project, query: ImageQuery) -> ImagePage:
             [*who, *values, query.limit, query.offset],
         ).fetchall()
     return ImagePage(total, tuple(ImageSummary(*row[:-1]) for row in rows))
+
+
+def ids_in_state(project: Project, state: State) -> list[int]:
+    """Every image that has a document in this state; of "todo", every one that nobody has touched."""
+    where, values = _where(ImageQuery(state=state))
+    with project.read() as db:
+        return [id for (id,) in db.execute(f"SELECT i.id FROM images i WHERE {where} ORDER BY i.id", values)]
 
 
 def next_image(

@@ -55,13 +55,10 @@ def set_queue(project: Project, items: Sequence[Queued]) -> None:
     project.commit(plan)
 
 
-def queue(project: Project, limit: int | None = None) -> list[Queued]:
+def queue(project: Project) -> list[Queued]:
     """What waits, the most worth while first."""
     with project.read() as db:
-        rows = db.execute(
-            "SELECT image, priority, reasons FROM queue ORDER BY priority DESC, image LIMIT ?",
-            (-1 if limit is None else limit,),
-        ).fetchall()
+        rows = db.execute("SELECT image, priority, reasons FROM queue ORDER BY priority DESC, image").fetchall()
     return [Queued(image, priority, json.loads(reasons)) for image, priority, reasons in rows]
 
 

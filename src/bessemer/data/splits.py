@@ -127,7 +127,7 @@ def hashed_part(key: str, seed: int, test: float = 0.25, val: float = 0.1) -> st
 def hashed_split(keys: Sequence[str], seed: int, test: float = 0.25, val: float = 0.1) -> list[str]:
     """A split for a set that grows: `hashed_part` of every key, so that what was tested on stays tested on.
 
-    Where chance leaves a part empty (few items), the items whose hashes are next to it fill it.
+    Where chance leaves a part empty (few items), the largest part gives it the item of its lowest hash.
 
     Raises:
         UserError: fewer than three items, or a share that is not from 0 to below 1.
@@ -137,7 +137,8 @@ def hashed_split(keys: Sequence[str], seed: int, test: float = 0.25, val: float 
     order = sorted(range(len(keys)), key=lambda i: _hash_of(keys[i], seed))
     for part in [name for name, _, _ in _shares(test, val)] + ["train"]:
         if part not in parts:
-            parts[next(i for i in order if parts.count(parts[i]) > 1)] = part
+            largest = max(sorted(set(parts)), key=parts.count)
+            parts[next(i for i in order if parts[i] == largest)] = part
     return parts
 
 

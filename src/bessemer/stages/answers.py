@@ -248,36 +248,38 @@ def choice_probabilities(model: Model, feed: Feed, prompts: Sequence[Prompt]) ->
     found: list[dict[str, float]] = []
     for start in range(0, len(prompts), 32):
         part = prompts[start : start + 32]
-        choices = [list(prompt.facts["choices"].items()) for prompt in part]
         rendered = [feed.renderer.prompt(prompt.messages) for prompt in part]
-        repeated = [r for r, options in zip(rendered, choices, strict=True) for _ in options]
-        words = [feed.renderer.answer_ids(word, ended=False) for options in choices for _, word in options]
-        if all(len({w[0] for w in _of(words, choices, i)}) == len(choices[i]) for i in range(len(part))):
-            # the first tokens tell the choices apart: one pass over the prompts alone is enough
-            scores = _first_token_scores(model, feed.pack(rendered), [_of(words, choices, i) for i in range(len(part))])
+        firsts = [list(_first_tokens(feed, prompt).values()) for prompt in part]
+        if all(firsts):  # they tell the choices apart: one pass over the prompts alone is enough
+            scores = _first_token_scores(model, feed.pack(rendered), firsts)
         else:
-            packed, prompt_length, lengths = pack_answers(repeated, words, feed.inputs(repeated))
-            rows = response_rows(packed, prompt_length, lengths)
-            logprobs, _ = linear_logprobs(
-                model.backbone.hidden(packed)[rows], model.backbone.head, packed.ids[rows + 1]
-            )
-            sums = [float(piece.sum()) for piece in logprobs.split(lengths.tolist())]
-            scores = [sums[sum(map(len, choices[:i])) :][: len(choices[i])] for i in range(len(part))]
-        for options, values in zip(choices, scores, strict=True):
+            scores = _word_scores(model, feed, part, rendered)
+        for prompt, values in zip(part, scores, strict=True):
             shares = torch.tensor(values).softmax(0).tolist()
-            found.append({value: share for (value, _), share in zip(options, shares, strict=True)})
+            found.append(dict(zip(prompt.facts["choices"], shares, strict=True)))
     return found
 
 
-def _of(words: list[list[int]], choices: list[list[tuple[str, str]]], index: int) -> list[list[int]]:
-    first = sum(map(len, choices[:index]))
-    return words[first : first + len(choices[index])]
+def _word_scores(
+    model: Model, feed: Feed, prompts: Sequence[Prompt], rendered: Sequence[Rendered]
+) -> list[list[float]]:
+    """Log-probability of the whole word of each choice."""
+    counts = [len(prompt.facts["choices"]) for prompt in prompts]
+    repeated = [one for one, count in zip(rendered, counts, strict=True) for _ in range(count)]
+    words = [
+        feed.renderer.answer_ids(word, ended=False) for prompt in prompts for word in prompt.facts["choices"].values()
+    ]
+    packed, prompt_length, lengths = pack_answers(repeated, words, feed.inputs(repeated))
+    rows = response_rows(packed, prompt_length, lengths)
+    logprobs, _ = linear_logprobs(model.backbone.hidden(packed)[rows], model.backbone.head, packed.ids[rows + 1])
+    sums = torch.stack([piece.sum() for piece in logprobs.split(lengths.tolist())])
+    return [part.tolist() for part in sums.split(counts)]
 
 
-def _first_token_scores(model: Model, packed: Packed, words: list[list[list[int]]]) -> list[list[float]]:
+def _first_token_scores(model: Model, packed: Packed, tokens: Sequence[Sequence[int]]) -> list[list[float]]:
     last = torch.tensor(packed.lengths).cumsum(0) - 1
     logits = (model.backbone.hidden(packed)[last] @ model.backbone.head.T).float()
-    return [[float(row[word[0]]) for word in options] for row, options in zip(logits, words, strict=True)]
+    return [[float(row[token]) for token in some] for row, some in zip(logits, tokens, strict=True)]
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ import torch
 
 from bessemer.algos.active import head_disagreement, margin_uncertainty, priorities
 from bessemer.annotation.documents import label_set
-from bessemer.annotation.listing import ImageQuery, image, image_file, images_by_sha256, list_images
+from bessemer.annotation.listing import ids_in_state, image, image_file, images_by_sha256
 from bessemer.annotation.predictions import import_predictions
 from bessemer.annotation.queue import REASONS, Queued, annotator_disagreement, set_queue
 from bessemer.annotation.shapes import Annotation
@@ -47,9 +47,8 @@ from bessemer.tasks.visual import Pictured, caption_prompts, place_prompts
 from bessemer.tasks.visual_wordings import default_visual_wordings
 from bessemer.tasks.wordings import Wordings, load_wordings
 
-__all__ = ["Config", "run"]
+__all__ = ["Config", "run", "waiting_pictures"]
 
-PAGE = 1_000  # images a query
 K = TypeVar("K")
 LEAST_ERRORS = 0.05  # a question that was never got wrong still counts a little
 
@@ -96,7 +95,7 @@ def run(config: Config) -> Path:
     model = load_model(config.model, config.dtype, Mesh.start().device)
     feed = Feed(model, Path(config.dataset), cache_directory())
     with open_project(directory) as project:
-        waiting = _waiting(project, config)
+        waiting = waiting_pictures(project, config)
         if not waiting:
             raise UserError(f"{directory}: no photograph waits, expected some that nobody has touched; add photographs")
         asked = attribute_prompts(
@@ -116,15 +115,14 @@ def run(config: Config) -> Path:
     return directory
 
 
-def _waiting(project: Project, config: Config) -> list[Pictured]:
+def waiting_pictures(project: Project, config: Config) -> list[Pictured]:
     """Photographs without any document, those that are measured on left out."""
     found: list[Pictured] = []
-    while page := list_images(project, ImageQuery(state="todo", limit=PAGE, offset=len(found))).images:
-        for summary in page:
-            facts = image(project, summary.id)
-            ref = ImageRef(str(image_file(project, summary.id)), facts.sha256)
-            found.append(Pictured(str(summary.id), ref, facts, {}))
-    return [p for p in found if hashed_part(p.image.sha256, config.seed, config.test_share, 0) != "test"]
+    for id in ids_in_state(project, "todo"):
+        facts = image(project, id)
+        if hashed_part(facts.sha256, config.seed, config.test_share, 0) != "test":
+            found.append(Pictured(str(id), ImageRef(str(image_file(project, id)), facts.sha256), facts, {}))
+    return found
 
 
 def _example(picture: Pictured, wordings: Wordings) -> Example:
@@ -167,7 +165,7 @@ def _queue(
                 reasons[key][name] = value
     ids = sorted({*reasons, *(int(p.id) for p in waiting)})
     rows = [[reasons[id].get(name, float("nan")) for name in REASONS] for id in ids]
-    worth = priorities(torch.tensor(rows, dtype=torch.float64), torch.ones(len(REASONS), dtype=torch.float64)).tolist()
+    worth = priorities(torch.tensor(rows, dtype=torch.float64)).tolist()
     items = [Queued(id, value, reasons[id]) for id, value in zip(ids, worth, strict=True)]
     return sorted(items, key=lambda q: (-q.priority, q.image))
 

@@ -1,7 +1,10 @@
-"""A morning at the page: a server that is killed in the middle of the work, rankings with ties, a review."""
+"""A day at the page: a server that is killed in the middle of the work, rankings with ties, a review; then a model that
+learns from it, and what that model proposes the next morning."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import signal
@@ -9,14 +12,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bessemer.annotation.documents import document, reviews
+import pytest
+
+import tiny
+from bessemer.annotation.documents import document, reviews, save, submit
+from bessemer.annotation.listing import ImageQuery, list_images
+from bessemer.annotation.predictions import predictions
 from bessemer.annotation.rankings import rankings
-from bessemer.annotation.shapes import Box
+from bessemer.annotation.shapes import Annotation, Box
 from bessemer.annotation.store import open_project
+from bessemer.cli import main
 from browser import SAVED, Browser, enter_anew, on_screen
 from drawn_project import assert_box, make_project
 from source_tree import SOURCE
 
+RECIPES = Path(__file__).parents[3] / "recipes" / "tiny"
 COMMAND = [sys.executable, "-c", "import sys; from bessemer.cli import main; sys.exit(main())", "annotate"]
 
 
@@ -35,7 +45,7 @@ def serve(directory: Path, state: Path) -> tuple[subprocess.Popen[str], str]:
 def test_a_morning(window: Browser, tmp_path: Path) -> None:
     """Open, draw, undo, describe, kill -9 the server, draw on, restart, continue, rank with ties, submit, review."""
     directory = tmp_path / "project"
-    make_project(directory, tmp_path / "photographs", 4).close()
+    make_project(directory, tmp_path / "photographs", 12).close()
     process, link = serve(directory, tmp_path / "state")
     try:
         enter_anew(window, link)
@@ -79,6 +89,57 @@ def test_a_morning(window: Browser, tmp_path: Path) -> None:
         process.terminate()
         process.communicate(timeout=30)
     read_again(directory)
+    waiting = train(directory, tmp_path)
+    with open_project(directory) as project:
+        order = [item.id for item in list_images(project, ImageQuery(order="queue")).images]
+        count = len(predictions(project, waiting[0], "ann"))
+    assert [id for id in order if id in waiting] == waiting and count
+    process, link = serve(directory, tmp_path / "state")
+    try:
+        the_next_morning(window, link, order[0], waiting[0], count)
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+    with open_project(directory) as project:
+        decided = [p.decision for p in predictions(project, waiting[0], "ann")]
+        assert decided.count("accept") == 1 and document(project, waiting[0], "ann").version == 1
+
+
+def train(directory: Path, place: Path) -> list[int]:
+    """More photographs are drawn on, everything is exported, a model learns from it; the photographs that wait now."""
+    with open_project(directory) as project:
+        for number in range(2, 9):
+            box = Annotation("1", "crack", Box(100, 10.0 * number, 200, 300))
+            save(project, number, "ann", document(project, number, "ann").version, [box])
+            submit(project, number, "ann", document(project, number, "ann").version)
+    run("data", "export", str(directory), str(place / "coco"), "to=coco")
+    exported = [json.loads(file.read_text()) for file in (place / "coco").rglob("*.json")]
+    assert sum(len(one["annotations"]) for one in exported if isinstance(one, dict) and "annotations" in one) >= 9
+    tiny.surroundings(place)
+    with contextlib.chdir(place), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BESSEMER_CACHE", str(place / "cache"))
+        run("loop", str(RECIPES / "turns.yaml"), str(directory), "budget=2")
+        turns = json.loads(Path("runs/loop/loop.json").read_text())["turns"]
+    waiting: list[int] = turns[0]["queued"]
+    return waiting
+
+
+def run(*words: str) -> None:
+    assert main(list(words)) == 0
+
+
+def the_next_morning(window: Browser, link: str, first: int, image: int, count: int) -> None:
+    """What teaches most comes first; the model's proposals for one photograph, of which one is taken over."""
+    enter_anew(window, link)
+    ordered = "const s = [...document.querySelectorAll('.filters select')].at(-1); s.value = 'queue'; "
+    window.js(ordered + "s.dispatchEvent(new Event('change'))")
+    window.wait(f"return document.querySelector('button.row')?.dataset.image === '{first}'")
+    window.js(f"document.querySelector('button.row[data-image=\"{image}\"]').click()")
+    window.wait(f"return document.querySelectorAll('.prediction').length === {min(60, count)}")
+    assert "turn-1/sft" in window.js("return document.body.textContent")
+    window.click(".prediction .good")
+    window.wait(SAVED, "saved")
+    assert window.complaints() == []
 
 
 def read_again(directory: Path) -> None:
