@@ -54,12 +54,12 @@ def test_refusals(project: Project) -> None:
 def test_disagreement_by_hand(project: Project) -> None:
     one, two = Annotation("1", "crack", Box(0, 0, 10, 10)), Annotation("2", "rust", Box(20, 10, 10, 10))
     said = {
-        1: ([one, two], [one, two]),  # the same
+        1: ([], []),  # both saw nothing
         2: ([one, two], [Annotation("1", "crack", Box(0, 0, 10, 8))]),  # 0.8 overlap, and one that only ann drew
-        3: ([], []),  # both saw nothing
+        3: ([one, two], [one, Annotation("2", "crack", two.shape)]),  # the same places, one under another name
     }
     for image, (ann, bob) in said.items():
         for annotator, drawn in (("ann", ann), ("bob", bob)):
             save(project, image, annotator, 0, drawn)
             submit(project, image, annotator, 1)
-    assert annotator_disagreement(project) == pytest.approx({1: 0.0, 2: 1 / 3, 3: 0.0})
+    assert annotator_disagreement(project) == pytest.approx({1: 0.0, 2: 1 / 3, 3: 0.5})

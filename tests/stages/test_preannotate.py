@@ -14,11 +14,12 @@ from bessemer.annotation.queue import queue
 from bessemer.annotation.shapes import Annotation, Box, Label
 from bessemer.annotation.store import create_project, open_project
 from bessemer.config import Artifact
+from bessemer.data.records import Message, Prompt
 from bessemer.data.splits import hashed_part
 from bessemer.errors import UserError
 from bessemer.report.outputs import LabelledAnswer, ModelFacts, ModelOutputs
 from bessemer.report.saved import write_outputs
-from bessemer.stages.preannotate import Config, run
+from bessemer.stages.preannotate import Config, _margin, run
 
 
 @pytest.fixture
@@ -82,6 +83,16 @@ def test_what_was_got_wrong_waits_and_weighs(config: Config, tmp_path: Path) -> 
     run(replace(config, evaluated=Artifact(str(tmp_path / "models" / "sft"))))
     with open_project(Path(config.project)) as project:
         assert {q.image: q.reasons.get("failed") for q in queue(project)}[1] == 0.75
+
+
+def test_a_question_weighs_as_often_as_it_was_got_wrong() -> None:
+    asked = [
+        (Prompt(name, (Message("user", "?"),), facts={"asked": [name]}), {"yes": share, "no": 1 - share})
+        for name, share in (("rust", 0.5), ("crack", 1.0))
+    ]
+    assert _margin(asked, {}) == pytest.approx(0.5)  # nothing is known: all weigh the same
+    assert _margin(asked, {"rust": 0.6, "crack": 0.2}) == pytest.approx(0.75)
+    assert _margin(asked, {"rust": 0.0, "crack": 0.45}) == pytest.approx(0.1)  # never wrong counts 0.05
 
 
 def test_a_random_order_has_no_reasons(config: Config) -> None:
