@@ -89,14 +89,19 @@ def test_a_morning(window: Browser, tmp_path: Path) -> None:
         process.terminate()
         process.communicate(timeout=30)
     read_again(directory)
-    waiting = train(directory, tmp_path)
+    the_next_morning(window, directory, tmp_path)
+
+
+def the_next_morning(window: Browser, directory: Path, place: Path) -> None:
+    """What a model that learnt from the day before proposes; one proposal is taken over."""
+    waiting = train(directory, place)
     with open_project(directory) as project:
         order = [item.id for item in list_images(project, ImageQuery(order="queue")).images]
         count = len(predictions(project, waiting[0], "ann"))
     assert [id for id in order if id in waiting] == waiting and count
-    process, link = serve(directory, tmp_path / "state")
+    process, link = serve(directory, place / "state")
     try:
-        the_next_morning(window, link, order[0], waiting[0], count)
+        take_over(window, link, order[0], waiting[0], count)
     finally:
         process.terminate()
         process.communicate(timeout=30)
@@ -128,7 +133,7 @@ def run(*words: str) -> None:
     assert main(list(words)) == 0
 
 
-def the_next_morning(window: Browser, link: str, first: int, image: int, count: int) -> None:
+def take_over(window: Browser, link: str, first: int, image: int, count: int) -> None:
     """What teaches most comes first; the model's proposals for one photograph, of which one is taken over."""
     enter_anew(window, link)
     ordered = "const s = [...document.querySelectorAll('.filters select')].at(-1); s.value = 'queue'; "
