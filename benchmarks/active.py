@@ -1,6 +1,6 @@
 """One turn of the active loop against a random choice of photographs at the same number of labels, on generated scenes.
 
-    python benchmarks/active.py DIR [--images 400] [--initial 120] [--budget 60] [--seeds 0 1 2]
+    python benchmarks/active.py DIR [section.key=value ...] [--images 400] [--initial 120] [--budget 60] [--seeds 0 1 2]
 
 Makes scenes of a site whose truth is known; for every seed and both orders (what teaches most, random) a simulated
 annotator labels the first `initial` photographs, a model learns from them, the annotator labels the first `budget` of

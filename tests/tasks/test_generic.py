@@ -9,6 +9,7 @@ from bessemer.data.records import Example
 from bessemer.tasks.dump import dump_wordings
 from bessemer.tasks.generic import default_wordings, good_value
 from bessemer.tasks.judge import judge
+from bessemer.tasks.parse import read_claims
 from bessemer.tasks.questions import conversations, prompts
 from bessemer.tasks.wordings import load_wordings
 from tasks.task_samples import IMAGE
@@ -108,3 +109,19 @@ def test_several_labels_give_a_dialogue() -> None:
 )
 def test_good_value(values: list[str], good: str | None) -> None:
     assert good_value(values) == good
+
+
+@pytest.mark.parametrize("names", [("no helmet", "missing_extinguisher", "helmet"), ("未戴安全帽", "无反光衣")])
+def test_labels_that_say_no_themselves_are_read_as_they_are_written(tmp_path: Path, names: tuple[str, ...]) -> None:
+    """A yes before "no helmet" is a yes; what the file holds is what its own reader takes for it."""
+    path = tmp_path / "wordings.yaml"
+    path.write_text(dump_wordings(default_wordings({name: ["no", "yes"] for name in names})), encoding="utf-8")
+    wordings = load_wordings(path)
+    for name in names:
+        task = wordings.tasks[name]
+        spec = {name: {"values": ["no", "yes"], "says": dict(wordings.attributes[name].says)}}
+        for value, answers in task.answers.items():
+            for answer in answers:
+                assert read_claims(spec, answer, name, task.choices)[name].value == value, answer
+        both = f"{task.choices['yes']}, {task.choices['no']}."
+        assert read_claims(spec, both, name, task.choices)[name].problem == "contradictory"

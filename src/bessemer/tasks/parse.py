@@ -75,7 +75,9 @@ def read_claims(
     text = " ".join(said)
     found: dict[str, _Evidence] = {}
     if asked is not None and asked in attributes and choices and (first := leading_choice(text, choices)):
-        second = leading_choice(_AND.sub("", text[len(choices[first]) :]), choices)  # "Yes and no."
+        rest = _AND.sub("", text[len(choices[first]) :])
+        named = any(start == 0 for start, _, _ in _matches(attributes[asked], rest))  # "Yes, no helmet is worn."
+        second = None if named else leading_choice(rest, choices)  # "Yes and no."
         found[asked] = _Evidence(asserted={first, second or first}, places=[0])
     for offset, clause in _clauses(said):
         spans = {name: _matches(attribute, clause) for name, attribute in attributes.items()}
