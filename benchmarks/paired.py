@@ -3,10 +3,10 @@
     python benchmarks/paired.py --model DIR --data alpaca.json [--rounds 5] [--quick] [--plan] [COMPARISON ...]
 
 Comparisons are described in benchmarks/peers/comparisons.toml; a peer that is not installed (peers/install.py) is left
-out and named. Each side runs once uncounted, then once a round. Runs are appended to RESULTS/runs.jsonl as they end;
-started again, those that are there are not repeated. RESULTS/summary.json and the table on standard output give
-medians, minimum and maximum, and the ratio of the first side to each other one, round by round; comparisons that are
-not named keep what the summary has of them.
+out and named. The first step of a run is not counted. Runs are appended to RESULTS/runs.jsonl as they end; started
+again, those that are there are not repeated. RESULTS/summary.json and the table on standard output give medians, minimum
+and maximum, and the ratio of the first side to each other one, round by round; comparisons that are not named keep what
+the summary has of them.
 """
 
 from __future__ import annotations
@@ -33,8 +33,6 @@ PEERS = HERE / "peers"
 ENVIRONMENTS = Path.home() / ".cache" / "bessemer" / "peers"
 SHAPES = Path.home() / ".cache" / "bessemer" / "shapes"
 """Random models of the comparisons that ask for a shape."""
-WARM_UP = 0
-"""The number of the round that is not counted."""
 
 
 @dataclass(frozen=True)
@@ -161,13 +159,13 @@ def known(sides: Sequence[Side], rounds: int, file: Path) -> dict[tuple[str, int
 
 
 def measure(sides: Sequence[Side], rounds: int, file: Path) -> Iterator[Run]:
-    """Every run of a comparison, in turn; a side that fails in the warm-up is not tried again in this call."""
+    """Every run of a comparison, in turn; a side that fails is not tried again in this call."""
     there = known(sides, rounds, file)
     if others := {run.commit for run in there.values()} - {commit()}:
         kept = f"runs of commit {', '.join(sorted(others)) or 'unknown'} are kept"
         print(f"{sides[0].comparison}: {kept}; delete {file} to measure all again", file=sys.stderr, flush=True)
     failed: set[str] = set()
-    for round_ in range(WARM_UP, rounds + 1):
+    for round_ in range(1, rounds + 1):
         for side in sides:
             run = there.get((side.name, round_))
             if run is None and side.name not in failed:
@@ -190,7 +188,7 @@ def summarise(sides: Sequence[Side], runs: Sequence[Run], measure_: str) -> dict
     """Per side its figures and, above 1 where the first side is the better one, its ratio in the rounds both have."""
     counted: dict[str, dict[int, dict[str, Any]]] = {side.name: {} for side in sides}
     for run in runs:
-        if run.round != WARM_UP and run.result is not None:
+        if run.result is not None:
             counted[run.side][run.round] = run.result
     first = counted[sides[0].name]
     summary: dict[str, Any] = {}
@@ -269,11 +267,11 @@ def plan(descriptions: dict[str, Any], names: Sequence[str], options: argparse.N
     for name in names:
         sides = read_sides(name, descriptions[name], options)
         there = known(sides, rounds, file)
-        missing = [side.name for side in sides for r in range(WARM_UP, rounds + 1) if (side.name, r) not in there]
+        missing = [side.name for side in sides for r in range(1, rounds + 1) if (side.name, r) not in there]
         about = 40.0 if options.quick else float(descriptions[name]["seconds"])
         seconds = sum(took.get((name, side), about) for side in missing)
         total += seconds
-        of = len(sides) * (rounds + 1)
+        of = len(sides) * rounds
         print(f"{name}: {', '.join(side.name for side in sides)}; {len(missing)} of {of} runs, {seconds / 60:.0f} min")
     print(f"paired: about {total / 60:.0f} minutes on two cores")
 
@@ -307,7 +305,7 @@ def main() -> int:
             maker = [sys.executable, str(HERE / "shapes.py"), description["shape"], str(model_of(description, options))]
             subprocess.run(maker, check=True)
         runs = list(measure(sides, rounds, options.results / "runs.jsonl"))
-        complete &= len(runs) == len(sides) * (rounds + 1)
+        complete &= len(runs) == len(sides) * rounds
         summary = summarise(sides, runs, description["measure"])
         for side in summary:
             summary[side]["command"] = portable(description, side, options.quick)

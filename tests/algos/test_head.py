@@ -90,6 +90,20 @@ def test_linear_logprobs_of_bfloat16_has_gradients_to_three_per_cent() -> None:
         assert float((x.grad.double() - y.grad).norm() / y.grad.norm()) < 0.03
 
 
+def test_linear_logprobs_of_what_is_nearly_certain() -> None:
+    """What is left to learn of a token that is all but certain is not lost to rounding: 1 - p is taken in float32."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(V, D, generator=generator)
+    targets = torch.arange(M) % V
+    hidden = weight[targets] * (14 / weight[targets].square().sum(1, keepdim=True))
+    ours, theirs = hidden.bfloat16().requires_grad_(), hidden.bfloat16().double().requires_grad_()
+    logprobs, _ = linear_logprobs(ours, weight.bfloat16(), targets)
+    logprobs.sum().backward()
+    _plain(theirs, weight.bfloat16().double(), targets, 1.0)[0].sum().backward()
+    assert ours.grad is not None and theirs.grad is not None and float(logprobs.exp().detach().max()) > 0.97
+    assert float((ours.grad.double() - theirs.grad).norm() / theirs.grad.norm()) < 0.03
+
+
 def test_linear_logprobs_gives_a_frozen_head_no_gradient() -> None:
     hidden, weight, targets = _inputs()
     hidden.requires_grad_()

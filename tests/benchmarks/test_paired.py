@@ -46,17 +46,17 @@ def sides(tmp_path: Path) -> list[Side]:
 
 def test_sides_run_in_turn_and_only_once(tmp_path: Path) -> None:
     two, file = sides(tmp_path), tmp_path / "runs.jsonl"
-    assert len(list(measure(two, 1, file))) == 4 and (tmp_path / "log").read_text() == "abab"
-    assert len(list(measure(two, 2, file))) == 6 and (tmp_path / "log").read_text() == "ababab"
-    assert len(list(measure(two, 1, file))) == 4 and (tmp_path / "log").read_text() == "ababab"
-    assert set(known(two, 1, file)) == {("a", 0), ("b", 0), ("a", 1), ("b", 1)}
+    assert len(list(measure(two, 2, file))) == 4 and (tmp_path / "log").read_text() == "abab"
+    assert len(list(measure(two, 3, file))) == 6 and (tmp_path / "log").read_text() == "ababab"
+    assert len(list(measure(two, 2, file))) == 4 and (tmp_path / "log").read_text() == "ababab"
+    assert set(known(two, 2, file)) == {("a", 1), ("b", 1), ("a", 2), ("b", 2)}
 
 
 def test_another_command_is_another_run(tmp_path: Path) -> None:
     two, file = sides(tmp_path), tmp_path / "runs.jsonl"
-    list(measure(two, 0, file))
+    list(measure(two, 1, file))
     changed = [two[0], Side("sft", "b", (*two[1].command, "--more"))]
-    assert set(known(changed, 5, file)) == {("a", 0)}
+    assert set(known(changed, 5, file)) == {("a", 1)}
     assert not known([Side("ppo", side.name, side.command) for side in two], 5, file)
 
 
@@ -76,12 +76,12 @@ def result(speed: float, peak: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_ratios_are_taken_round_by_round_and_the_warm_up_does_not_count() -> None:
-    speeds = {"a": [(99.0, 9.0), (4.0, 1.0), (6.0, 1.0), (9.0, 2.0)], "b": [(1.0, 9.0), (2.0, 4.0), (2.0, 5.0)]}
+def test_ratios_are_taken_round_by_round() -> None:
+    speeds = {"a": [(4.0, 1.0), (6.0, 1.0), (9.0, 2.0)], "b": [(2.0, 4.0), (2.0, 5.0)]}
     runs = [
         Run("sft", name, round_, [], "", result(*figures), None)
         for name, rounds in speeds.items()
-        for round_, figures in enumerate(rounds)
+        for round_, figures in enumerate(rounds, 1)
     ]
     found = summarise([Side("sft", "a", ()), Side("sft", "b", ())], runs, "samples_per_second")
     assert found["b"]["ratios"] == [2.0, 3.0] and found["b"]["ratio"]["median"] == 2.5  # the third round is a's alone
@@ -126,10 +126,10 @@ def test_a_peer_that_is_not_there_is_left_out_but_planned(tmp_path: Path, capsys
     assert [side.name for side in read_sides("sft", DESCRIPTION, options(tmp_path))] == ["own"]
     assert "sft: trl left out" in capsys.readouterr().err
     plan({"sft": DESCRIPTION}, ["sft"], options(tmp_path, plan=True))
-    said = capsys.readouterr().out  # two sides, a warm-up and a round, 90 s each
-    assert "sft: own, trl; 4 of 4 runs, 6 min" in said and "about 6 minutes" in said
+    said = capsys.readouterr().out  # two sides, 90 s each
+    assert "sft: own, trl; 2 of 2 runs, 3 min" in said and "about 3 minutes" in said
     plan({"sft": DESCRIPTION}, ["sft"], options(tmp_path, plan=True, quick=True))
-    assert "sft: own; 2 of 2 runs" in capsys.readouterr().out  # quick runs what is installed
+    assert "sft: own; 1 of 1 runs" in capsys.readouterr().out  # quick runs what is installed
 
 
 def test_a_comparison_of_a_shape_takes_a_model_of_its_own(tmp_path: Path) -> None:

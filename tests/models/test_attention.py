@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from bessemer.models.attention import by_products, fused, grid_attention, packed_attention
-from bessemer.models.layout import Grid, layout_of
+from bessemer.models.attention import _fused, attend, packed_attention
+from bessemer.models.layout import Layout, layout_of
 
 MIXES = [[1], [5], [3, 3, 3], [1, 9, 2, 4], [40, 3, 41, 1, 90, 2], [7] * 5 + [100, 1]]
 
@@ -104,30 +104,31 @@ def test_what_is_shared_is_attended_to_by_all() -> None:
         assert_close((found * step).sum(), (up - down) / 2e-5, atol=1e-6, rtol=1e-6)
 
 
-def test_grid_attention_pads_by_any_row() -> None:
-    """What stands in the padded places changes nothing that is real."""
-    query, key, value = (torch.randn(7, 2, 4) for _ in range(3))
-    hidden = torch.ones(4, 4, dtype=torch.bool).triu(1).expand(2, 1, 1, 4, 4)
-    rows, others = ([[0, 1, 2, 3], [4, 5, 6, last]] for last in (4, 0))
-    first, second = (
-        grid_attention(query, key, value, Grid(torch.tensor(grid), torch.tensor(grid), hidden), 0.5)
-        for grid in (rows, others)
-    )
-    assert torch.equal(first[:7], second[:7])
+def _shared() -> Layout:
+    texts = [[7, 8, 9, 1, 1], [7, 8, 9, 2], [7, 8, 9, 1, 3, 4], [5, 8], list(range(40))]
+    return layout_of([len(text) for text in texts], [token for text in texts for token in text])
+
+
+def _leaves(layout: Layout) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    sizes = [(len(layout.first), heads, 4) for heads in (6, 2, 2)]
+    return [torch.randn(size, generator=generator, dtype=torch.float64, requires_grad=True) for size in sizes]
+
+
+def test_the_gradient_by_hand_is_that_of_differences() -> None:
+    layout = _shared()
+    assert len(layout.grids) > 1 and any(len(padded) for padded in layout.cells(6, 2).padded)
+    leaves = _leaves(layout)
+    assert torch.autograd.gradcheck(lambda *given: attend(*given, layout, 0.4), leaves, fast_mode=True)
 
 
 def test_the_fused_kernel_is_the_two_products() -> None:
     """What a GPU runs, on the CPU: grids with padding, shared beginnings and grouped heads; values and gradients."""
-    texts = [[7, 8, 9, 1, 1], [7, 8, 9, 2], [7, 8, 9, 1, 3, 4], [5, 8]]
-    layout = layout_of([len(text) for text in texts], [token for text in texts for token in text])
-    generator = torch.Generator().manual_seed(0)
-    for grid in layout.grids:
-        (batch, asking), seen = grid.queries.shape, grid.keys.shape[1]
-        sizes = [(batch * 2, 3 * asking, 4), (batch * 2, seen, 4), (batch * 2, seen, 4)]
-        leaves = [torch.randn(size, generator=generator, requires_grad=True) for size in sizes]
-        ours, theirs = (kernel(*leaves, grid.hidden, 3, 0.4) for kernel in (by_products, fused))
-        assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
-        weight = torch.randn(ours.shape, generator=generator)
-        pairs = [torch.autograd.grad((mixed * weight).sum(), leaves) for mixed in (ours, theirs)]
-        for one, other in zip(*pairs, strict=True):
-            assert_close(one, other, atol=1e-6, rtol=1e-5)
+    layout = _shared()
+    leaves = _leaves(layout)
+    ours, theirs = (kernel(*leaves, layout, 0.4) for kernel in (attend, _fused))
+    assert_close(ours, theirs, atol=1e-12, rtol=0)
+    weight = torch.randn(ours.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    pairs = [torch.autograd.grad((mixed * weight).sum(), leaves) for mixed in (ours, theirs)]
+    for one, other in zip(*pairs, strict=True):
+        assert_close(one, other, atol=1e-12, rtol=0)

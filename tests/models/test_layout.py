@@ -29,13 +29,19 @@ def _check(layout: Layout, texts: list[tuple[int, ...]]) -> None:
     beginnings = [flat[row] for row in layout.first.tolist()]
     assert [beginnings[row] for row in layout.index.tolist()] == flat
     assert [len(beginning) - 1 for beginning in beginnings] == layout.positions.tolist()
-    queries = torch.cat([grid.queries.flatten() for grid in layout.grids])
-    assert queries[layout.source].tolist() == list(range(len(beginnings)))
+    cells = layout.cells(1, 1)
+    queries, keys = (torch.cat(rows) for rows in (cells.queries, cells.keys))
+    everyone = list(range(len(beginnings)))
+    assert queries[cells.query_at].tolist() == keys[cells.key_at].tolist() == everyone
+    assert keys[cells.again_at].tolist() == cells.again.tolist()
+    once = torch.cat([cells.key_at, cells.again_at])
+    real = sum(int((grid.own | grid.others).sum()) for grid in layout.grids)
+    assert len(set(once.tolist())) == len(once) == real
     seen: list[list[tuple[int, ...]]] = []
     for grid in layout.grids:
         for keys, hidden in zip(grid.keys, grid.hidden[:, 0, 0], strict=True):
             seen += [[beginnings[k] for k in keys[~row].tolist()] for row in hidden]
-    for row, place in enumerate(layout.source.tolist()):
+    for row, place in enumerate(cells.query_at.tolist()):
         own = beginnings[row]
         assert seen[place] == [own[:k] for k in range(1, len(own) + 1)]
 
@@ -88,6 +94,21 @@ def test_many_answers_to_a_long_prompt_ask_for_their_own_rows_alone() -> None:
     assert len(layout.first) == 60 + 6 * 3
     sizes = sorted((tuple(grid.queries.shape), grid.keys.shape[1]) for grid in layout.grids)
     assert sizes == [((1, 63), 63), ((5, 3), 63)]
+
+
+def test_heads_lie_flat_in_rows_and_by_head_in_grids() -> None:
+    texts = [(1, 2, 3), (1, 4), (5,)]
+    layout = _layout(texts)
+    cells, alone = layout.cells(4, 2), layout.cells(1, 1)
+    assert layout.cells(4, 2) is cells
+    (grid,), batch = layout.grids, 3
+    queries = cells.queries[0].view(batch, 2, 2, -1)
+    for head in range(4):
+        assert torch.equal(queries[:, head // 2, head % 2], grid.queries * 4 + head)
+    assert torch.equal(cells.keys[0].view(batch, 2, -1)[:, 1], grid.keys * 2 + 1)
+    assert torch.equal(cells.queries[0][cells.query_at], torch.arange(len(layout.first) * 4))
+    assert torch.equal(cells.keys[0][cells.key_at], torch.arange(len(layout.first) * 2))
+    assert len(cells.padded[0]) == 4 * len(alone.padded[0]) == 4 * int((~grid.asked).sum())
 
 
 @pytest.mark.parametrize("lengths", [[], [3, 0]])

@@ -1,8 +1,8 @@
 """Log-probabilities straight from hidden states, without ever holding the logits of all rows at once.
 
 The vocabulary is the widest matrix of a small language model: for SmolLM2-135M a row of logits is 85 times as wide as
-a hidden state. So the head runs only on the rows somebody asks about, in chunks, and its backward pass recomputes each
-chunk instead of storing it. A frozen head gets no weight gradient, which halves the cost of the backward pass.
+a hidden state. So the head runs only on the rows somebody asks about, in chunks, none of which outlives its turn: the
+gradient of the states is taken along with their log-probabilities. A frozen head gets no weight gradient.
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ __all__ = ["linear_logprobs", "linear_loss"]
 
 
 class LinearLogProbs(torch.autograd.Function):
-    """`log_softmax(hidden @ weight.T / temperature)[target]` and the entropy of the same distribution, by chunks."""
+    """`log_softmax(hidden @ weight.T / temperature)[target]` and the entropy of the same distribution, by chunks.
+
+    What a row's log-probability does to its hidden state depends on no other row, so it is taken in the forward pass,
+    while the chunk is at hand; only a head that learns has its chunks computed again.
+    """
 
     @staticmethod
     def forward(
@@ -27,43 +31,47 @@ class LinearLogProbs(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         rows = hidden.shape[0]
         master, weight = weight, weight.to(hidden.dtype)
-        wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+        wide = widen(hidden[:0]).dtype
         logprobs = torch.empty(rows, dtype=wide, device=hidden.device)
-        entropy = torch.empty_like(logprobs)
-        normaliser = torch.empty_like(logprobs)
+        entropy, normaliser = torch.empty_like(logprobs), torch.empty_like(logprobs)
+        slope = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         for start in range(0, rows, chunk):
             part = slice(start, start + chunk)
-            logits = widen(hidden[part] @ weight.T).div_(temperature)
-            normaliser[part] = torch.logsumexp(logits, -1)
-            chosen = logits.gather(-1, targets[part, None])[:, 0]
-            logprobs[part] = chosen - normaliser[part]
+            logits = _logits(hidden[part], weight, temperature)
             probabilities = torch.softmax(logits, -1)
-            # H = log Z - E[logit]; the product reuses the logits' memory.
-            entropy[part] = normaliser[part] - probabilities.mul_(logits).sum(-1)
-        ctx.save_for_backward(hidden, weight, targets, normaliser)
+            # the largest probability is exp(largest logit - log Z), and never rounds to zero
+            normaliser[part] = logits.amax(-1) - probabilities.amax(-1).log()
+            logprobs[part] = logits.gather(-1, targets[part, None])[:, 0] - normaliser[part]
+            # H = log Z - E[logit]; the product reuses the logits' memory
+            entropy[part] = normaliser[part] - logits.mul_(probabilities).sum(-1)
+            if slope is not None:  # d log p(target) / d logits = onehot - p, subtracted before anything is rounded
+                probabilities[torch.arange(len(probabilities)), targets[part]] -= 1
+                slope[part] = probabilities.neg_().to(weight.dtype) @ weight
+        ctx.save_for_backward(slope, hidden, weight, targets, normaliser)
         ctx.temperature, ctx.chunk, ctx.weight_dtype = temperature, chunk, master.dtype
         ctx.mark_non_differentiable(entropy)
         return logprobs, entropy
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        hidden, weight, targets, normaliser = ctx.saved_tensors
-        gradient = gradients[0] / ctx.temperature
-        needs_hidden, needs_weight = ctx.needs_input_grad[:2]
-        d_hidden = torch.empty_like(hidden) if needs_hidden else None
-        d_weight = torch.zeros(weight.shape, dtype=normaliser.dtype, device=weight.device) if needs_weight else None
+        slope, hidden, weight, targets, normaliser = ctx.saved_tensors
+        gradient = gradients[0][:, None] / ctx.temperature
+        d_hidden = None if slope is None else (slope * gradient).to(hidden.dtype)
+        if not ctx.needs_input_grad[1]:
+            return d_hidden, None, None, None, None
+        d_weight = torch.zeros(weight.shape, dtype=normaliser.dtype, device=weight.device)
         for start in range(0, hidden.shape[0], ctx.chunk):
             part = slice(start, start + ctx.chunk)
-            logits = widen(hidden[part] @ weight.T).div_(ctx.temperature)
-            # d logp(target) / d logits = onehot - softmax
-            d_logits = logits.sub_(normaliser[part, None]).exp_().mul_(-gradient[part, None])
-            d_logits.scatter_add_(-1, targets[part, None], gradient[part, None])
-            d_logits = d_logits.to(weight.dtype)
-            if d_hidden is not None:
-                d_hidden[part] = (d_logits @ weight).to(hidden.dtype)
-            if d_weight is not None:
-                d_weight += widen(d_logits.T @ hidden[part])
-        return d_hidden, None if d_weight is None else d_weight.to(ctx.weight_dtype), None, None, None
+            logits = _logits(hidden[part], weight, ctx.temperature)
+            d_logits = logits.sub_(normaliser[part, None]).exp_().mul_(-gradient[part])
+            d_logits.scatter_add_(-1, targets[part, None], gradient[part])
+            d_weight += widen(d_logits.to(weight.dtype).T @ hidden[part])
+        return d_hidden, d_weight.to(ctx.weight_dtype), None, None, None
+
+
+def _logits(hidden: Tensor, weight: Tensor, temperature: float) -> Tensor:
+    logits = widen(hidden @ weight.T)
+    return logits if temperature == 1 else logits.div_(temperature)
 
 
 def linear_logprobs(

@@ -18,49 +18,93 @@ from torch.nn import functional
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
-from bessemer.models.layout import Grid, Layout
+from bessemer.models.layout import Cells, Layout
 
-__all__ = ["attend", "grid_attention", "register"]
-
-
-def grid_attention(query: Tensor, key: Tensor, value: Tensor, grid: Grid, scaling: float) -> Tensor:
-    """Causal attention of one grid: query (U, Hq, d), key and value (U, Hk, d) -> (b * Tq, Hq, d)."""
-    batch, asking = grid.queries.shape
-    heads, dim = query.shape[1:]
-    kv_heads = key.shape[1]
-    group = heads // kv_heads
-
-    def gathered(tensor: Tensor, rows: Tensor, per_kv_head: int) -> Tensor:
-        # (b, T, Hk, g, d) -> (b * Hk, g * T, d): the g query heads of a key head share its keys in one product
-        cells = tensor.index_select(0, rows.flatten()).view(batch, rows.shape[1], kv_heads, per_kv_head, dim)
-        return cells.permute(0, 2, 3, 1, 4).reshape(batch * kv_heads, per_kv_head * rows.shape[1], dim)
-
-    q = gathered(query, grid.queries, group)
-    k, v = gathered(key, grid.keys, 1), gathered(value, grid.keys, 1)
-    mixed = (fused if query.is_cuda else by_products)(q, k, v, grid.hidden, group, scaling)
-    mixed = mixed.view(batch, kv_heads, group, asking, dim)
-    return mixed.permute(0, 3, 1, 2, 4).reshape(batch * asking, heads, dim)
-
-
-def by_products(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor, group: int, scaling: float) -> Tensor:
-    """Two batched products: q (b * Hk, g * Tq, d), k and v (b * Hk, Tk, d), hidden (b, 1, 1, Tq, Tk) -> as q."""
-    scores = torch.bmm(q * scaling, k.transpose(1, 2))
-    cells = scores.view(len(hidden), -1, group, *hidden.shape[3:]).masked_fill_(hidden, float("-inf"))
-    return torch.bmm(torch.softmax(cells, -1).view(scores.shape), v)
-
-
-def fused(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor, group: int, scaling: float) -> Tensor:
-    """The same by PyTorch's fused kernel: what a GPU runs."""
-    visible = ~hidden[:, :, 0].repeat(1, 1, group, 1)
-    query, key, value = (tensor.view(len(hidden), -1, *tensor.shape[1:]) for tensor in (q, k, v))
-    mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=visible, scale=scaling)
-    return mixed.view(q.shape)
+__all__ = ["attend", "register"]
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scaling: float) -> Tensor:
     """Each computed row attends to its own sequence up to itself: (U, H, d) in, (U, Hq, d) out."""
-    parts = [grid_attention(query, key, value, grid, scaling) for grid in layout.grids]
-    return (parts[0] if len(parts) == 1 else torch.cat(parts)).index_select(0, layout.source)
+    if query.is_cuda:
+        return _fused(query, key, value, layout, scaling)
+    mixed: Tensor = _Attention.apply(query, key, value, layout, scaling)
+    return mixed
+
+
+class _Attention(torch.autograd.Function):
+    """Attention of all grids in one node, each as two batched products.
+
+    Heads are gathered from where they lie into their grids and back by one index each way, in both directions: a row
+    asks once, so the gradient of a query is a gather too; only keys that several sequences see are added up.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, layout: Layout, scaling: float) -> Tensor:
+        cells = layout.cells(query.shape[1], key.shape[1])
+        q, k, v = (tensor.reshape(-1, tensor.shape[-1]) for tensor in (query, key, value))
+        kept: list[Tensor] = []
+        parts = []
+        for number, grid in enumerate(layout.grids):
+            pairs = len(grid.keys) * key.shape[1]  # of a sequence and a head of its keys
+            asking = q.index_select(0, cells.queries[number]).view(pairs, -1, q.shape[1])
+            seen, said = (t.index_select(0, cells.keys[number]).view(pairs, -1, q.shape[1]) for t in (k, v))
+            scores = torch.bmm(asking.mul_(scaling), seen.transpose(1, 2))
+            scores.view(len(grid.keys), -1, *grid.hidden.shape[3:]).masked_fill_(grid.hidden[:, 0], float("-inf"))
+            shares = torch.softmax(scores, -1)
+            parts.append(torch.bmm(shares, said).view(-1, q.shape[1]))
+            kept += [asking, seen, said, shares]
+        ctx.save_for_backward(*kept)
+        ctx.cells, ctx.scaling, ctx.shapes = cells, scaling, (query.shape, key.shape)
+        return _joined(parts).index_select(0, cells.query_at).view(query.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        cells: Cells = ctx.cells
+        gradient = gradients[0].reshape(-1, gradients[0].shape[-1])
+        of_queries, of_keys, of_values = [], [], []
+        kept = ctx.saved_tensors
+        for number, (rows, padded) in enumerate(zip(cells.queries, cells.padded, strict=True)):
+            asking, seen, said, shares = kept[4 * number : 4 * number + 4]
+            d_mixed = gradient.index_select(0, rows)
+            if len(padded):
+                d_mixed.index_fill_(0, padded, 0.0)
+            d_mixed = d_mixed.view(asking.shape)
+            d_shares = torch.bmm(d_mixed, said.transpose(1, 2))
+            d_scores = torch._softmax_backward_data(d_shares, shares, -1, shares.dtype)
+            of_values.append(torch.bmm(shares.transpose(1, 2), d_mixed).view(-1, gradient.shape[1]))
+            of_keys.append(torch.bmm(d_scores.transpose(1, 2), asking).view(-1, gradient.shape[1]))
+            of_queries.append(torch.bmm(d_scores, seen).mul_(ctx.scaling).view(-1, gradient.shape[1]))
+        d_query = _joined(of_queries).index_select(0, cells.query_at)
+        d_key, d_value = (_collected(_joined(parts), cells) for parts in (of_keys, of_values))
+        asked, kept_shape = ctx.shapes
+        return d_query.view(asked), d_key.view(kept_shape), d_value.view(kept_shape), None, None
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _collected(gradients: Tensor, cells: Cells) -> Tensor:
+    """The gradient of each head of the keys from those of its cells: its own sequence's and others'."""
+    collected = gradients.index_select(0, cells.key_at)
+    if len(cells.again):
+        collected.index_add_(0, cells.again, gradients.index_select(0, cells.again_at))
+    return collected
+
+
+def _fused(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scaling: float) -> Tensor:
+    """The same by PyTorch's fused kernel: what a GPU runs."""
+    cells = layout.cells(query.shape[1], key.shape[1])
+    q, k, v = (tensor.reshape(-1, tensor.shape[-1]) for tensor in (query, key, value))
+    parts = []
+    for number, grid in enumerate(layout.grids):
+        shape = (len(grid.keys), key.shape[1], -1, q.shape[1])
+        asking = q.index_select(0, cells.queries[number]).view(shape)
+        seen, said = (t.index_select(0, cells.keys[number]).view(shape) for t in (k, v))
+        visible = ~grid.hidden[:, :, 0].repeat(1, 1, query.shape[1] // key.shape[1], 1)
+        mixed = functional.scaled_dot_product_attention(asking, seen, said, attn_mask=visible, scale=scaling)
+        parts.append(mixed.reshape(-1, q.shape[1]))
+    return _joined(parts).index_select(0, cells.query_at).view(query.shape)
 
 
 def packed_attention(

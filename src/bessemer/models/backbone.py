@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from bessemer.data.batches import Packed
 from bessemer.models.attention import register
-from bessemer.models.layout import layout_of
+from bessemer.models.layout import Layout, layout_of
+from bessemer.models.trunk import Trunk, llama_shaped
 from bessemer.models.vision import Projector, Tower, pool
 
 __all__ = ["Backbone", "PackedBackbone", "PaddedBackbone", "packs"]
@@ -74,6 +75,7 @@ class PackedBackbone(nn.Module):
         self.image_grid = image_grid
         self.compute_dtype = compute_dtype
         language.set_attn_implementation(register())
+        self.trunk = Trunk(language) if llama_shaped(language.config) else None
 
     @property
     def device(self) -> torch.device:
@@ -107,15 +109,21 @@ class PackedBackbone(nn.Module):
     def hidden(self, packed: Packed) -> Tensor:
         """Hidden state of each token after the last norm, (N, D); what sequences have in common is computed once."""
         layout = layout_of(packed.lengths, packed.identities(), self.device)
+        states = self._blocks(self.embed(packed)[layout.first], layout)
+        return states.to(self.compute_dtype)[layout.index]
+
+    def _blocks(self, x: Tensor, layout: Layout) -> Tensor:
+        """The computed rows (U, D) through all blocks: by the short way where it is known, else by transformers'."""
+        if self.trunk is not None:
+            if list(self.trunk.layers) != list(self.language.get_decoder().layers):
+                self.trunk = Trunk(self.language)
+            return self.trunk(x, layout)
         mixed = self.compute_dtype != torch.float32
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed and self._has_float32()):
             output = self.language.get_decoder()(
-                inputs_embeds=self.embed(packed)[layout.first][None],
-                position_ids=layout.positions[None],
-                use_cache=False,
-                layout=layout,
+                inputs_embeds=x[None], position_ids=layout.positions[None], use_cache=False, layout=layout
             )
-        states: Tensor = output.last_hidden_state[0].to(self.compute_dtype)[layout.index]
+        states: Tensor = output.last_hidden_state[0]
         return states
 
     def _has_float32(self) -> bool:

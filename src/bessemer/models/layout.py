@@ -5,18 +5,19 @@ rows of what they have in common: a causal network would compute them alike, so 
 texts are, each sequence shares with the one before it the longest beginning that they have in common, and adds rows
 for the rest: a prefix tree in which nobody ever needs to see a node.
 
-What is computed lies in one row of U tokens; attention gathers it into grids of sequences of similar length.
+What is computed lies in one row of U tokens; attention gathers it into grids of sequences of similar length, a head
+at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-__all__ = ["Grid", "Layout", "layout_of"]
+__all__ = ["Cells", "Grid", "Layout", "layout_of"]
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,36 @@ class Grid:
     """Attention of b sequences at once.
 
     queries (b, Tq): computed rows that look; keys (b, Tk): computed rows that may be looked at, a sequence from its
-    first token on; both padded with a valid row. hidden (b, 1, 1, Tq, Tk): True = not seen, because it is later or
-    padding. Padded queries are never read back.
+    first token on; both padded with a valid row. asked (b, Tq): True = not padding. own (b, Tk): True = a row that this
+    sequence itself computes; others (b, Tk): True = one that another computes. hidden (b, 1, 1, Tq, Tk): True = not
+    seen, because it is later or padding.
     """
 
     queries: Tensor
     keys: Tensor
+    asked: Tensor
+    own: Tensor
+    others: Tensor
     hidden: Tensor
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Where each head of the computed rows stands in the grids, for Hq query heads that share Hk keys and values.
+
+    Heads lie flat: row u, head h is u * H + h; in the grids (b, Hk, Hq / Hk, Tq), or (b, Hk, Tk), one behind the other.
+    queries, keys: of each grid, the head of each of its cells; padded: of each grid, the cells that nobody asked for.
+    query_at (U * Hq,), key_at (U * Hk,): the cell of each head, of a key the one in the sequence that computes it;
+    again, again_at: the heads of keys that other sequences see too, and the cells where they do.
+    """
+
+    queries: tuple[Tensor, ...]
+    keys: tuple[Tensor, ...]
+    padded: tuple[Tensor, ...]
+    query_at: Tensor
+    key_at: Tensor
+    again: Tensor
+    again_at: Tensor
 
 
 @dataclass(frozen=True)
@@ -39,16 +63,21 @@ class Layout:
 
     first (U,): the row of the batch that each computed row is; index (N,): the computed row of each row of the batch;
     positions (U,): place of each computed row within its sequence; grids: together they hold every computed row
-    once as a query; source (U,): flat place, in the queries of all grids one behind the other, of each computed row;
-    longest: tokens of the longest sequence.
+    once as a query, and once as a key of its own sequence; longest: tokens of the longest sequence.
     """
 
     first: Tensor
     index: Tensor
     positions: Tensor
     grids: tuple[Grid, ...]
-    source: Tensor
     longest: int
+    _cells: dict[tuple[int, int], Cells] = field(default_factory=dict)
+
+    def cells(self, heads: int, kv_heads: int) -> Cells:
+        """Where `heads` query heads stand that share the keys and values of `kv_heads`."""
+        if (heads, kv_heads) not in self._cells:
+            self._cells[heads, kv_heads] = _cells(self, heads, kv_heads)
+        return self._cells[heads, kv_heads]
 
 
 def layout_of(lengths: Sequence[int], identities: list[int], device: torch.device | str = "cpu") -> Layout:
@@ -62,19 +91,16 @@ def layout_of(lengths: Sequence[int], identities: list[int], device: torch.devic
         raise ValueError(f"every sequence needs at least one token, got lengths {list(lengths)[:8]}")
     chains, shared, first, positions = _chains(lengths, identities)
     own = [len(chain) - held for chain, held in zip(chains, shared, strict=True)]
-    grids, source, offset = [], torch.empty(len(first), dtype=torch.int64), 0
-    for group in _groups([len(chain) for chain in chains], own):
-        grid, real, rows = _grid([chains[i] for i in group], [shared[i] for i in group])
-        source[rows] = offset + real
-        offset += grid.queries.numel()
-        grids.append(Grid(grid.queries.to(device), grid.keys.to(device), grid.hidden.to(device)))
+    grids = [
+        _grid([chains[i] for i in group], [shared[i] for i in group], device)
+        for group in _groups([len(chain) for chain in chains], own)
+    ]
     index = torch.tensor([row for chain in chains for row in chain])
     return Layout(
         torch.tensor(first).to(device),
         index.to(device),
         torch.tensor(positions).to(device),
         tuple(grids),
-        source.to(device),
         max(lengths),
     )
 
@@ -120,8 +146,8 @@ def _groups(lengths: Sequence[int], own: Sequence[int]) -> list[list[int]]:
     return groups
 
 
-def _grid(chains: Sequence[Sequence[int]], shared: Sequence[int]) -> tuple[Grid, Tensor, Tensor]:
-    """The grid of these sequences, the flat places of its real queries, and the computed rows that they are."""
+def _grid(chains: Sequence[Sequence[int]], shared: Sequence[int], device: torch.device | str) -> Grid:
+    """The grid of these sequences."""
     lengths = torch.tensor([len(chain) for chain in chains])[:, None]
     begins = torch.tensor(shared)[:, None]
     widest, longest = int((lengths - begins).max()), int(lengths.max())
@@ -131,6 +157,40 @@ def _grid(chains: Sequence[Sequence[int]], shared: Sequence[int]) -> tuple[Grid,
     keys = torch.where(steps < lengths, keys, keys[:, :1])
     places = begins + torch.arange(widest)  # of each query within its sequence
     queries = keys.gather(1, places.clamp(max=longest - 1))
-    hidden = steps > places[:, :, None]
-    real = (places < lengths).flatten().nonzero()[:, 0]
-    return Grid(queries, keys, hidden[:, None, None]), real, queries.flatten()[real]
+    hidden = (steps > places[:, :, None])[:, None, None]
+    own, others = (steps >= begins) & (steps < lengths), steps < begins
+    parts = (queries, keys, places < lengths, own, others, hidden)
+    return Grid(*(part.to(device) for part in parts))
+
+
+def _cells(layout: Layout, heads: int, kv_heads: int) -> Cells:
+    rows, device, group = len(layout.first), layout.first.device, heads // kv_heads
+    query_at = torch.empty(rows * heads, dtype=torch.int64, device=device)
+    key_at = torch.empty(rows * kv_heads, dtype=torch.int64, device=device)
+    queries, keys, padded, again, again_at = [], [], [], [], []
+    asked_before = seen_before = 0
+    for grid in layout.grids:
+        asking = _by_head(grid.queries * heads, torch.arange(heads, device=device).view(kv_heads, group, 1))
+        seen = _by_head(grid.keys * kv_heads, torch.arange(kv_heads, device=device).view(kv_heads, 1, 1))
+        asked = _by_head(grid.asked, torch.ones(kv_heads, group, 1, dtype=torch.bool, device=device), together=True)
+        own, others = (
+            _by_head(mask, torch.ones(kv_heads, 1, 1, dtype=torch.bool, device=device), together=True).nonzero()[:, 0]
+            for mask in (grid.own, grid.others)
+        )
+        real = asked.nonzero()[:, 0]
+        query_at[asking[real]] = asked_before + real
+        key_at[seen[own]] = seen_before + own
+        again.append(seen[others])
+        again_at.append(seen_before + others)
+        queries.append(asking)
+        keys.append(seen)
+        padded.append((~asked).nonzero()[:, 0])
+        asked_before += len(asking)
+        seen_before += len(seen)
+    return Cells(tuple(queries), tuple(keys), tuple(padded), query_at, key_at, torch.cat(again), torch.cat(again_at))
+
+
+def _by_head(cells: Tensor, heads: Tensor, together: bool = False) -> Tensor:
+    """What is known of cells (b, T) for each of their heads (Hk, g, 1): the sum of both, or both, flat."""
+    spread = cells[:, None, None]
+    return ((spread & heads) if together else (spread + heads)).flatten()

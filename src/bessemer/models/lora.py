@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from bessemer.errors import UserError
 
-__all__ = ["Lora", "LoraFactors", "linear_targets"]
+__all__ = ["Lora", "LoraFactors", "adapted", "linear_targets"]
 
 PEFT_PREFIX = "base_model.model."
 
@@ -98,6 +98,51 @@ class _LoraLinear(torch.autograd.Function):
         return d_x, None, None, d_down, d_up, None
 
 
+class _Adapted:
+    """What an adapted linear layer has for its forward."""
+
+    def __init__(self, lora: Lora, index: int, layer: nn.Linear) -> None:
+        self.lora, self.index, self.layer = lora, index, layer
+
+    def factors(self) -> tuple[Tensor, Tensor, float] | None:
+        """A (r, in), B (out, r) and scale of the adapter that speaks; None if none does."""
+        if self.lora.active is None:
+            return None
+        factors = self.lora.factors(self.lora.active)
+        return factors.down[self.index], factors.up[self.index], factors.scale
+
+    def __call__(self, x: Tensor) -> Tensor:
+        layer = self.layer
+        if self.lora.active is None:
+            return functional.linear(x, layer.weight, layer.bias)
+        rows = x.to(layer.weight.dtype).reshape(-1, layer.in_features)
+        return adapted(rows, layer.weight, layer.bias, [layer]).view(*x.shape[:-1], layer.out_features)
+
+
+def adapted(x: Tensor, weight: Tensor, bias: Tensor | None, layers: Sequence[nn.Linear]) -> Tensor:
+    """The outputs side by side of layers that take the same input, with whatever adapter speaks in each.
+
+    x (N, in); weight (sum of outs, in) and bias: theirs, joined. Returns (N, sum of outs).
+    """
+    parts = [layer.__dict__.get("forward") for layer in layers]
+    speaking = [part.factors() if isinstance(part, _Adapted) else None for part in parts]
+    found = [factors for factors in speaking if factors is not None]
+    if not found:
+        return functional.linear(x, weight, bias)
+    down = found[0][0] if len(found) == 1 else torch.cat([factors[0] for factors in found])
+    up = found[0][1]
+    if len(layers) > 1:  # each layer reads what its own A made: B of the others is zero there, and of one without any
+        silent = up.new_zeros(1, 0)
+        up = torch.block_diag(
+            *(
+                silent.expand(layer.out_features, 0) if factors is None else factors[1]
+                for layer, factors in zip(layers, speaking, strict=True)
+            )
+        )
+    output: Tensor = _LoraLinear.apply(x, weight, bias, down, up, found[0][2])
+    return output
+
+
 class Lora(nn.Module):
     """Named adapters on one backbone. Final.
 
@@ -119,20 +164,7 @@ class Lora(nn.Module):
             self._device = layer.weight.device
             self.shapes[name] = (layer.in_features, layer.out_features)
             self._layers.append(layer)
-            layer.forward = self._forward(index, layer)  # type: ignore[method-assign]
-
-    def _forward(self, index: int, layer: nn.Linear) -> Any:
-        def forward(x: Tensor) -> Tensor:
-            if self.active is None:
-                return functional.linear(x, layer.weight, layer.bias)
-            factors = self.adapters[self.active]
-            assert isinstance(factors, LoraFactors)
-            rows = x.to(layer.weight.dtype).reshape(-1, layer.in_features)
-            down, up = factors.down[index], factors.up[index]
-            output: Tensor = _LoraLinear.apply(rows, layer.weight, layer.bias, down, up, factors.scale)
-            return output.view(*x.shape[:-1], layer.out_features)
-
-        return forward
+            layer.forward = _Adapted(self, index, layer)  # type: ignore[method-assign, assignment]
 
     def add(self, name: str, rank: int, alpha: float, seed: int = 0) -> LoraFactors:
         """Add an adapter that changes nothing yet (B is zero)."""

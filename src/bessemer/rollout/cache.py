@@ -11,7 +11,7 @@ from torch import Tensor
 
 __all__ = ["Cache"]
 
-FEW_ROWS = 4  # up to here float32 products cost a CPU less than bfloat16 ones, whose set-up exceeds their arithmetic
+FEW_ROWS = 6  # up to here float32 products cost a CPU less than bfloat16 ones, whose set-up exceeds their arithmetic
 
 
 class Cache:

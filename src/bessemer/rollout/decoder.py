@@ -20,24 +20,11 @@ from bessemer.models.attention import attend
 from bessemer.models.backbone import PackedBackbone
 from bessemer.models.layout import layout_of
 from bessemer.models.model import Model
+from bessemer.models.nodes import gated, rotate, rotation
 from bessemer.rollout.cache import Cache
 from bessemer.rollout.linear import NARROW_ROWS, Linear
 
-__all__ = ["Decoder", "decodes"]
-
-KNOWN = {"llama", "mistral", "qwen2", "qwen3"}
-
-
-def decodes(settings: Any) -> bool:
-    """Whether this decoder knows the architecture and its rotary embedding."""
-    rope = getattr(settings, "rope_parameters", None) or {}
-    sliding = getattr(settings, "layer_types", None) or []
-    return (
-        settings.model_type in KNOWN
-        and rope.get("rope_type", "default") == "default"
-        and settings.hidden_act == "silu"
-        and "sliding_attention" not in sliding
-    )
+__all__ = ["Decoder"]
 
 
 class Layer:
@@ -114,7 +101,8 @@ class Decoder:
         # decided here and not in a step: what a row says must not change when its neighbours leave
         self.narrow = self.int8 and rows <= NARROW_ROWS
         self.cache = Cache(len(self.layers), rows, self.kv_heads, self.head_dim, room, self.dtype, device)
-        self.cos, self.sin = self._rotation(torch.arange(room, device=device))
+        places = torch.arange(room, device=device)
+        self.cos, self.sin = rotation(places, self.frequencies, self.rotary_scale, self.dtype)
 
     def prefill(self, prompts: Packed, copies: int, room: int) -> Tensor:
         """Allocate the cache for prompts and answers of up to `room` tokens, and `read` into all of its rows."""
@@ -167,12 +155,6 @@ class Decoder:
     def _norm(self, norm: Tensor, x: Tensor) -> Tensor:
         return functional.rms_norm(x, x.shape[-1:], norm, self.epsilon)
 
-    def _rotation(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosine and sine of each position (T, d), the sine with the sign that its half of a head takes."""
-        angles = positions[:, None].float() * self.frequencies
-        cos, sin = angles.cos() * self.rotary_scale, angles.sin() * self.rotary_scale
-        return torch.cat([cos, cos], -1).to(self.dtype), torch.cat([-sin, sin], -1).to(self.dtype)
-
     def _project(
         self, layer: Layer, x: Tensor, cos: Tensor, sin: Tensor, narrow: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -182,16 +164,11 @@ class Decoder:
         if layer.query_norm is not None and layer.key_norm is not None:
             query, key = both.split([self.heads, self.kv_heads], 1)
             both = torch.cat([self._norm(layer.query_norm, query), self._norm(layer.key_norm, key)], 1)
-        query, key = _rotate(both, cos, sin).split([self.heads, self.kv_heads], 1)
+        query, key = rotate(both, cos, sin).split([self.heads, self.kv_heads], 1)
         return query, key, value
 
     def _rest(self, layer: Layer, x: Tensor, mixed: Tensor, narrow: bool = False) -> Tensor:
         """Output projection and perceptron, with their residuals."""
         x = x + layer.out(mixed, narrow)
-        gate, up = layer.gate_up(self._norm(layer.before_mlp, x), narrow).chunk(2, -1)
-        return x + layer.down(functional.silu(gate) * up, narrow)
-
-
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding (Su et al. 2021) of x (N, H, d) by cos and signed sin (N, 1, d)."""
-    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
+        gate_up = layer.gate_up(self._norm(layer.before_mlp, x), narrow)
+        return x + layer.down(gated(gate_up), narrow)

@@ -19,8 +19,9 @@ from bessemer.data.batches import Packed
 from bessemer.models.backbone import PackedBackbone, PaddedBackbone
 from bessemer.models.model import Model
 from bessemer.models.roles import speaking
+from bessemer.models.trunk import llama_shaped
 from bessemer.rollout.answers import Answers
-from bessemer.rollout.decoder import Decoder, decodes
+from bessemer.rollout.decoder import Decoder
 from bessemer.rollout.sampling import Samples, Sampling, choose
 from bessemer.rollout.text import AnswerText
 
@@ -233,7 +234,7 @@ def sampler_for(model: Model, adapter: str | None = None, int8: bool = False) ->
     """
     settings = model.backbone.language.config
     if isinstance(model.backbone, PackedBackbone):
-        if decodes(settings):
+        if llama_shaped(settings):
             return DecoderSampler(model, adapter, int8)
         _slower(settings.model_type)  # of a network that runs padded it was said when it was loaded
     return TransformersSampler(model, adapter)

@@ -1,0 +1,115 @@
+"""The decoder blocks of a Llama-shaped network (Llama, Mistral, Qwen2, Qwen3) over computed rows, in few nodes.
+
+The weights stay those of transformers' modules. What is multiplied with the same input (query, key and value; gate and
+up) lies side by side in one tensor, of which the modules hold views: one product does for all, and their low-rank
+adapters are joined likewise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bessemer.models.attention import attend
+from bessemer.models.layout import Layout
+from bessemer.models.lora import adapted
+from bessemer.models.nodes import gated, rms_norm, rotate, rotation
+
+__all__ = ["Trunk", "llama_shaped"]
+
+KNOWN = {"llama", "mistral", "qwen2", "qwen3"}
+
+
+def llama_shaped(settings: Any) -> bool:
+    """Whether a transformers configuration is of an architecture and a rotary embedding that are known here."""
+    rope = getattr(settings, "rope_parameters", None) or {}
+    sliding = getattr(settings, "layer_types", None) or []
+    return (
+        settings.model_type in KNOWN
+        and rope.get("rope_type", "default") == "default"
+        and settings.hidden_act == "silu"
+        and "sliding_attention" not in sliding
+    )
+
+
+class Side:
+    """Linear layers that take the same input, as one. Final."""
+
+    def __init__(self, *layers: Any) -> None:
+        self.layers: Sequence[nn.Linear] = layers
+        self.sizes = [layer.out_features for layer in layers]
+        self.joined: Tensor | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Their outputs side by side: (U, in) -> (U, sum of outs), in x's type."""
+        return adapted(x, self.weight().to(x.dtype), self.bias(x.dtype), self.layers)
+
+    def weight(self) -> Tensor:
+        """Their weights, one above the other; frozen ones are joined once, and the modules then hold views."""
+        weights: list[Tensor] = [layer.weight for layer in self.layers]
+        if len(weights) == 1:
+            return weights[0]
+        if any(weight.requires_grad for weight in weights):
+            self.joined = None
+            return torch.cat([*weights])
+        places = [] if self.joined is None else [part.data_ptr() for part in self.joined.split(self.sizes)]
+        if self.joined is None or places != [weight.data_ptr() for weight in weights]:
+            self.joined = torch.cat([weight.detach() for weight in weights])
+            for weight, part in zip(weights, self.joined.split(self.sizes), strict=True):
+                weight.data = part
+        return self.joined
+
+    def bias(self, dtype: torch.dtype) -> Tensor | None:
+        biases = [layer.bias for layer in self.layers if layer.bias is not None]
+        return torch.cat(biases).to(dtype) if biases else None
+
+
+class Block:
+    """One decoder block. Final."""
+
+    def __init__(self, layer: Any, head_dim: int, epsilon: float) -> None:
+        attention, mlp = layer.self_attn, layer.mlp
+        self.layer, self.head_dim, self.epsilon = layer, head_dim, epsilon
+        self.qkv = Side(attention.q_proj, attention.k_proj, attention.v_proj)
+        self.out = Side(attention.o_proj)
+        self.gate_up = Side(mlp.gate_proj, mlp.up_proj)
+        self.down = Side(mlp.down_proj)
+        self.query_norm = getattr(attention, "q_norm", None)
+        self.key_norm = getattr(attention, "k_norm", None)
+
+    def __call__(self, x: Tensor, cos: Tensor, sin: Tensor, layout: Layout) -> Tensor:
+        fused = self.qkv(rms_norm(x, self.layer.input_layernorm.weight, self.epsilon))
+        query, key, value = (part.unflatten(1, (-1, self.head_dim)) for part in fused.split(self.qkv.sizes, 1))
+        if self.query_norm is not None and self.key_norm is not None:
+            query = rms_norm(query, self.query_norm.weight, self.epsilon)
+            key = rms_norm(key, self.key_norm.weight, self.epsilon)
+        mixed = attend(rotate(query, cos, sin), rotate(key, cos, sin), value, layout, self.head_dim**-0.5)
+        x = x + self.out(mixed.flatten(1))
+        normed = rms_norm(x, self.layer.post_attention_layernorm.weight, self.epsilon)
+        return x + self.down(gated(self.gate_up(normed)))
+
+
+class Trunk:
+    """A network's blocks and its last norm. Final."""
+
+    def __init__(self, language: Any) -> None:
+        config, body = language.config, language.get_decoder()
+        self.head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        self.epsilon: float = config.rms_norm_eps
+        self.body = body
+        self.window: int | None = getattr(config, "sliding_window", None)
+        self.layers = body.layers
+        self.blocks = [Block(layer, self.head_dim, self.epsilon) for layer in body.layers]
+
+    def __call__(self, x: Tensor, layout: Layout) -> Tensor:
+        """Hidden states (U, D) after the last norm of computed rows (U, D), in x's type."""
+        if self.window is not None and layout.longest > self.window:
+            raise ValueError(f"a sequence of {layout.longest} tokens exceeds the sliding window of {self.window}")
+        rotary = self.body.rotary_emb
+        cos, sin = rotation(layout.positions, rotary.inv_freq.float(), rotary.attention_scaling, x.dtype)
+        for block in self.blocks:
+            x = block(x, cos[:, None], sin[:, None], layout)
+        return rms_norm(x, self.body.norm.weight, self.epsilon)
