@@ -4,9 +4,9 @@
 
 Comparisons are described in benchmarks/peers/comparisons.toml; a peer that is not installed (peers/install.py) is left
 out and named. The first step of a run is not counted. Runs are appended to RESULTS/runs.jsonl as they end; started
-again, those that are there are not repeated. RESULTS/summary.json and the table on standard output give medians, minimum
-and maximum, and the ratio of the first side to each other one, round by round; comparisons that are not named keep what
-the summary has of them.
+again, those that are there are not repeated. RESULTS/summary.json and the table on standard output give medians,
+minimum and maximum, and the ratio of the first side to each other one, round by round; comparisons that are not named
+keep what the summary has of them.
 """
 
 from __future__ import annotations
