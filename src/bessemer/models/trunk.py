@@ -54,7 +54,7 @@ class Side:
             return weights[0]
         if any(weight.requires_grad for weight in weights):
             self.joined = None
-            return torch.cat([*weights])
+            return torch.cat(weights)
         places = [] if self.joined is None else [part.data_ptr() for part in self.joined.split(self.sizes)]
         if self.joined is None or places != [weight.data_ptr() for weight in weights]:
             self.joined = torch.cat([weight.detach() for weight in weights])
@@ -63,7 +63,7 @@ class Side:
         return self.joined
 
     def bias(self, dtype: torch.dtype) -> Tensor | None:
-        biases = [layer.bias for layer in self.layers if layer.bias is not None]
+        biases: list[Tensor] = [layer.bias for layer in self.layers if layer.bias is not None]
         return torch.cat(biases).to(dtype) if biases else None
 
 
