@@ -108,3 +108,19 @@ def test_draw_never_takes_what_has_no_probability() -> None:
     """41 equal shares add up to the largest number that can be drawn, 1 - 2^-24: it is still that of the last."""
     equal = torch.tensor([0.0] * 41 + [float("-inf")] * 2)
     assert draw(equal[None], torch.tensor([1 - 2**-24])).tolist() == [40]
+
+
+@pytest.mark.parametrize("count", [1, 7, 255, 256, 257, 512, 700, 701])
+def test_draw_is_where_the_running_sum_passes(count: int) -> None:
+    """Blocks and a rest, tokens that may not be drawn among them: the place that one long running sum gives."""
+    generator = torch.Generator().manual_seed(count)
+    logits = 2 * torch.randn(400, count, generator=generator)
+    if count > 1:
+        logits[:, 1::3] = float("-inf")
+    numbers = torch.rand(400, generator=generator)
+    sums = torch.softmax(logits.double(), -1).cumsum(-1)
+    drawn, exact = draw(logits, numbers), (sums <= numbers.double()[:, None]).sum(-1)
+    # rounding may move a number that lies within 1e-6 of a sum over it
+    near = (sums - numbers.double()[:, None]).abs().amin(-1) < 1e-6
+    assert torch.equal(drawn[~near], exact[~near]) and int(near.sum()) < 8
+    assert bool(torch.isfinite(logits.gather(-1, drawn[:, None])).all())

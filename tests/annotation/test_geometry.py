@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
@@ -47,7 +47,7 @@ def inside(polygon: Polygon, x: float, y: float) -> bool:
         odd = False
         for ring in part:
             for (x0, y0), (x1, y1) in zip(ring, (*ring[1:], ring[0]), strict=True):
-                if (y0 <= y) != (y1 <= y) and x0 + (x1 - x0) * ((y - y0) / (y1 - y0)) <= x:
+                if (y0 <= y) != (y1 <= y) and x0 + (x1 - x0) * (y - y0) / (y1 - y0) <= x:
                     odd = not odd
         if odd:
             return True
@@ -56,6 +56,7 @@ def inside(polygon: Polygon, x: float, y: float) -> bool:
 
 @unhurried
 @given(polygons)
+@example(Polygon(((((0.0, 0.0), (6.0, 6.0), (-0.25, -0.25)),),)))
 def test_rasterising_is_asking_every_centre(polygon: Polygon) -> None:
     found = array_from_mask(mask_from_shape(polygon, 9, 13))
     expected = [[inside(polygon, j + 0.5, i + 0.5) for j in range(13)] for i in range(9)]

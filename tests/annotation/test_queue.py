@@ -19,6 +19,9 @@ def ids(project: Project) -> list[int]:
 def test_what_is_worth_most_comes_first_and_a_new_queue_takes_the_place_of_the_old(project: Project) -> None:
     set_queue(project, [Queued(2, 0.4, {"margin": 0.3}), Queued(3, 0.9, {"failed": 1.0, "margin": 0.5})])
     assert ids(project) == [3, 2, 1]  # what nobody queued comes last
+    assert [row.reasons for row in list_images(project, ImageQuery()).images] == [
+        {}, {"margin": 0.3}, {"failed": 1.0, "margin": 0.5}
+    ]  # fmt: skip
     assert queue(project) == [Queued(3, 0.9, {"failed": 1.0, "margin": 0.5}), Queued(2, 0.4, {"margin": 0.3})]
     assert next_image(project, "ann", order="queue") == 3
     save(project, 3, "ann", 0, [])

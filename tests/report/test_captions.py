@@ -5,7 +5,7 @@ import math
 import pytest
 
 from bessemer.errors import UserError
-from bessemer.report.captions import caption_scores, cider_d
+from bessemer.report.captions import caption_values, cider_d
 
 
 def test_cider_of_the_reference_itself() -> None:
@@ -39,10 +39,10 @@ def test_words_that_stand_everywhere_weigh_nothing() -> None:
     assert cider_d(["the", "the"], [["the"], ["the"]]) == [0.0, 0.0]
 
 
-def test_means_and_refusals() -> None:
-    scores = caption_scores(["a b", "c"], [["a b", "x y"], ["d"]])
-    assert scores["rouge_l"] == 0.5 and scores["token_f1"] == 0.5
-    assert caption_scores([], []) == {"cider_d": None, "rouge_l": None, "token_f1": None}
+def test_the_best_reference_counts_and_refusals() -> None:
+    scores = caption_values(["a b", "c"], [["a b", "x y"], ["d"]])
+    assert scores["rouge_l"] == scores["token_f1"] == [1.0, 0.0]
+    assert caption_values([], []) == {"cider_d": [], "rouge_l": [], "token_f1": []}
     with pytest.raises(UserError, match="1 captions of 2 pictures"):
         cider_d(["a"], [["a"], ["b"]])
     with pytest.raises(UserError, match="a picture without a reference"):

@@ -73,9 +73,13 @@ def test_counts_and_captions() -> None:
         row("describe", "a fire by a wall", "d"),
     ]
     found = pictured_scores(rows)
-    assert found["count"] | {"by_scene": None} == {
+    low, high = found["count"]["exact_interval"]
+    assert low == pytest.approx(0.0615, abs=1e-4) and high == pytest.approx(0.7923, abs=1e-4)  # Wilson's, 1 of 3
+    assert found["count"] | {"by_scene": None, "exact_interval": None} == {
         "n": 3, "unread": 1, "exact": pytest.approx(1 / 3), "mean_error": 1, "bias": 1, "by_scene": None,
+        "exact_interval": None,
     }  # fmt: skip
+    assert found["describe"]["rouge_l_interval"] == [1, 1]
     assert found["count"]["by_scene"]["environment"]["exact"] == 0
     assert found["count"]["by_scene"]["personnel"]["exact"] == 1
     assert found["describe"]["n"] == 1 and found["describe"]["rouge_l"] == 1

@@ -14,7 +14,16 @@ from pycocotools.cocoeval import COCOeval
 from bessemer.annotation.rle import array_from_mask, mask_from_array
 from bessemer.annotation.shapes import Box, Polygon
 from bessemer.errors import UserError
-from bessemer.report.placed import Find, Real, average_precision, by_label, by_scene, counting, mean_mask_iou
+from bessemer.report.placed import (
+    Find,
+    Real,
+    average_precision,
+    by_label,
+    by_scene,
+    counting,
+    mask_ious,
+    precision_intervals,
+)
 
 NAMES = (
     "AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large",
@@ -134,12 +143,31 @@ def test_labels_and_scenes_apart() -> None:
     }
 
 
+def test_intervals_are_over_pictures() -> None:
+    """Half of 40 pictures show a fire that is found, half one that is not: the same share again and again."""
+    box = Box(0, 0, 10, 10)
+    names = [f"{n}" for n in range(40)]
+    truth = [Real(name, "fire", box) for name in names]
+    finds = [Find(name, "fire", box) for name in names[:20]]
+    found = precision_intervals(truth, finds, names)
+    half = average_precision(truth, finds)["AP"]
+    assert half is not None
+    for interval in found.values():
+        assert interval is not None
+        low, high = interval
+        # a share of 40 has a deviation of 0.079, and AP is that share to the grain of 101 recalls
+        assert low < half < high and 0.2 < high - low < 0.4 and low == pytest.approx(half - 0.155, abs=0.05)
+    assert precision_intervals(truth, finds, names) == found
+    sure = precision_intervals(truth[:20], finds, names)  # pictures in which there is nothing neither help nor harm
+    assert sure["AP50"] == (pytest.approx(1.0), pytest.approx(1.0))
+    assert precision_intervals([], finds, names) == {"AP": None, "AP50": None}
+
+
 def test_overlap_of_masks() -> None:
     half, whole = Box(0, 0, 10, 5), Polygon(((((0, 0), (10, 0), (10, 10), (0, 10)),),))
     low = Box(0, 5, 10, 5)
-    assert mean_mask_iou([([half], [whole], 20, 20)]) == 0.5
-    assert mean_mask_iou([([half, low], [whole], 20, 20), ([half], [], 20, 20), ([], [], 20, 20)]) == 0.5
-    assert mean_mask_iou([([], [], 5, 5)]) is None
+    assert mask_ious([([half], [whole], 20, 20)]) == [0.5]
+    assert mask_ious([([half, low], [whole], 20, 20), ([half], [], 20, 20), ([], [], 20, 20)]) == [1.0, 0.0, None]
 
 
 def test_counting_errors() -> None:

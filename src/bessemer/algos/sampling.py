@@ -8,10 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bessemer.algos.language import scaled_logits
 from bessemer.algos.masked import widen
 
 __all__ = ["draw", "filter_logits", "penalise_repetition"]
 
+BLOCK = 256  # tokens whose probabilities are added up at once: the running sum is over blocks, then within one
 LEADERS = 1024  # top-p sorts this many of a row first, which nearly always suffice
 
 
@@ -33,7 +35,7 @@ def filter_logits(
     least this share (Holtzman et al. 2020, arXiv 1904.09751), 1: all; min_p: then those with at least this fraction of
     the most likely one's probability (Nguyen et al. 2024, arXiv 2407.01082), 0: all. The most likely one always stays.
     """
-    logits = widen(logits) / temperature
+    logits = scaled_logits(logits, temperature)
     if top_k:
         kth = logits.topk(min(top_k, logits.shape[-1])).values[:, -1:]
         logits = logits.masked_fill(logits < kth, float("-inf"))
@@ -60,7 +62,21 @@ def _nucleus(logits: Tensor, top_p: float) -> Tensor:
 
 def draw(logits: Tensor, uniform: Tensor) -> Tensor:
     """Draw one token a row from softmax(logits): logits (B, V), uniform (B,) in [0, 1) -> ids (B,)."""
-    cumulative = torch.softmax(widen(logits), -1).cumsum(-1)
-    # scaled by the last entry: rounding may leave it just under 1
-    drawn = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)[:, 0]
-    return drawn.clamp_(max=logits.shape[-1] - 1)
+    shares = torch.softmax(widen(logits), -1)
+    rows, count = shares.shape
+    whole = count // BLOCK * BLOCK
+    blocks = torch.cat([shares[:, :whole].view(rows, -1, BLOCK).sum(-1), shares[:, whole:].sum(-1, keepdim=True)], 1)
+    block, rest = _passed(blocks, uniform[:, None])
+    places = block * BLOCK + torch.arange(BLOCK, device=logits.device)
+    within = shares.gather(-1, places.clamp(max=count - 1)).masked_fill_(places >= count, 0.0)
+    return (block * BLOCK + _passed(within, rest)[0])[:, 0].clamp_(max=count - 1)
+
+
+def _passed(shares: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the running sum of each row (B, n), scaled to 1, passes a number of it (B, 1), and how far into that share
+    the number is, 0 to 1."""
+    sums = shares.cumsum(-1)
+    target = uniform * sums[:, -1:]  # scaled: rounding may leave the last sum just under 1
+    place = torch.searchsorted(sums, target, right=True).clamp_(max=shares.shape[-1] - 1)
+    share = shares.gather(-1, place)
+    return place, ((target - (sums.gather(-1, place) - share)) / share).clamp_(0.0, 1.0)

@@ -61,7 +61,7 @@ class ImageQuery:
 @dataclass(frozen=True)
 class ImageSummary:
     """One line of a list. state, version and shapes are of the annotator's document; without an annotator, the number
-    of all shapes and the state of the document changed last."""
+    of all shapes and the state of the document changed last. reasons: why it waits in the queue; {} if it does not."""
 
     id: int
     name: str
@@ -71,6 +71,7 @@ class ImageSummary:
     version: int
     shapes: int
     score: float | None
+    reasons: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,7 @@ def images_by_sha256(project: Project) -> dict[str, list[int]]:
     return found
 
 
+_REASONS = "coalesce((SELECT q.reasons FROM queue q WHERE q.image = i.id), '{}')"
 _PRIORITY = "(SELECT q.priority FROM queue q WHERE q.image = i.id)"
 _MARGIN = "(SELECT min(abs(2 * p.score - 1)) FROM predictions p WHERE p.image = i.id AND p.current)"
 _ORDER_SQL = {
@@ -217,11 +219,11 @@ def list_images(project: Project, query: ImageQuery) -> ImagePage:
         total = db.execute(f"SELECT count(*) FROM images i WHERE {where}", values).fetchone()[0]
         rows = db.execute(
             f"SELECT i.id, i.name, i.width, i.height, coalesce({state}, 'todo'), coalesce({version}, 0), "
-            f"coalesce({shapes}, 0), i.score, {updated} AS updated FROM images i {join} WHERE {where} "
+            f"coalesce({shapes}, 0), i.score, {_REASONS}, {updated} AS updated FROM images i {join} WHERE {where} "
             f"ORDER BY {_ORDER_SQL[query.order]} LIMIT ? OFFSET ?",
             [*who, *values, query.limit, query.offset],
         ).fetchall()
-    return ImagePage(total, tuple(ImageSummary(*row[:-1]) for row in rows))
+    return ImagePage(total, tuple(ImageSummary(*row[:-2], *map(json.loads, row[-2:-1])) for row in rows))
 
 
 def ids_in_state(project: Project, state: State) -> list[int]:

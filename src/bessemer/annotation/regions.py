@@ -33,7 +33,8 @@ class Edges:
     def at(self, y: NDArray[np.floating[Any]], index: NDArray[np.int64]) -> Floats:
         """x of the edges `index` at the heights `y`."""
         x0, y0 = self.x0[index], self.y0[index]
-        result: Floats = x0 + (self.x1[index] - x0) * ((y - y0) / (self.y1[index] - y0))
+        # divided last: of short coordinates the product is exact, and so is a crossing in the middle of a pixel
+        result: Floats = x0 + (self.x1[index] - x0) * (y - y0) / (self.y1[index] - y0)
         return result
 
     def corners(self) -> tuple[Floats, Floats]:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from bessemer.data.schema import need
 from bessemer.tasks.prose import longest_common, token_f1, words
 
-__all__ = ["caption_scores", "cider_d"]
+__all__ = ["caption_values", "cider_d"]
 
 LONGEST, WIDTH = 4, 6.0  # n-grams up to four words; standard deviation of the length penalty
 Gram = tuple[str, ...]
@@ -63,15 +63,12 @@ def cider_d(captions: Sequence[str], references: Sequence[Sequence[str]]) -> lis
     return scores
 
 
-def caption_scores(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float | None]:
-    """{cider_d, rouge_l, token_f1}: means over the pictures, of ROUGE-L and token F1 the best reference of each; None
-    without pictures. Raises UserError as `cider_d`."""
-    cider = cider_d(captions, references)
-    if not captions:
-        return {"cider_d": None, "rouge_l": None, "token_f1": None}
+def caption_values(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, list[float]]:
+    """{cider_d, rouge_l, token_f1} of each picture, of ROUGE-L and token F1 the best reference. Raises UserError as
+    `cider_d`."""
     pairs = list(zip(captions, references, strict=True))
     return {
-        "cider_d": sum(cider) / len(cider),
-        "rouge_l": sum(max(longest_common(said, text) for text in texts) for said, texts in pairs) / len(pairs),
-        "token_f1": sum(max(token_f1(said, text)[2] for text in texts) for said, texts in pairs) / len(pairs),
+        "cider_d": cider_d(captions, references),
+        "rouge_l": [max(longest_common(said, text) for text in texts) for said, texts in pairs],
+        "token_f1": [max(token_f1(said, text)[2] for text in texts) for said, texts in pairs],
     }

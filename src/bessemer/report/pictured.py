@@ -10,11 +10,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
+from bessemer.algos.statistics import bootstrap_interval, wilson_interval
 from bessemer.annotation.geometry import bounding_box, mask_from_shape
 from bessemer.annotation.shapes import Box, Mask, Pair, Point, Polygon, RotatedBox, Shape
-from bessemer.report.captions import caption_scores
+from bessemer.report.captions import caption_values
 from bessemer.report.outputs import PromptAnswer
-from bessemer.report.placed import Find, Real, average_precision, by_label, by_scene, counting, mean_mask_iou
+from bessemer.report.placed import (
+    Find,
+    Real,
+    average_precision,
+    by_label,
+    by_scene,
+    counting,
+    mask_ious,
+    precision_intervals,
+)
 from bessemer.tasks.counting import read_count
 from bessemer.tasks.sightings import read_sightings, true_shapes
 
@@ -29,7 +41,8 @@ def pictured_scores(rows: Sequence[PromptAnswer]) -> dict[str, Any]:
     """Of one model's answers: {detect, segment, count, describe}, None where nothing of the kind was asked.
 
     detect, segment: n (questions), the `SCORES`, by_label and by_scene of the same; segment has mask_iou too. count:
-    as of `placed.counting`, and by_scene. describe: n and `captions.caption_scores`, against the one reference.
+    as of `placed.counting`, and by_scene. describe: n and the means of `captions.caption_values`, against the one
+    reference. NAME_interval: 95 % intervals over pictures.
     """
     kinds: dict[str, list[PromptAnswer]] = {}
     scenes: dict[str, str] = {}
@@ -48,8 +61,8 @@ def pictured_scores(rows: Sequence[PromptAnswer]) -> dict[str, Any]:
 def _placed(rows: Sequence[PromptAnswer], scenes: Mapping[str, str], masks: bool) -> dict[str, Any] | None:
     truth: list[Real] = []
     finds: list[Find] = []
-    pictures = []
-    for row in rows:
+    pictures, owners = [], []
+    for number, row in enumerate(rows):
         width, height, _ = row.visual["picture"]
         factor = min(1.0, GRID / max(width, height))
         size = (max(1, round(height * factor)), max(1, round(width * factor)))
@@ -64,6 +77,7 @@ def _placed(rows: Sequence[PromptAnswer], scenes: Mapping[str, str], masks: bool
         truth += [Real(row.id, label, shape) for label, shape in true]
         finds += [Find(row.id, str(label), shape) for label, shape in found]
         for name in sorted(asked) if masks else ():
+            owners.append(number)
             pictures.append(
                 ([s for label, s in true if label == name], [s for label, s in found if label == name], *size)
             )
@@ -73,13 +87,24 @@ def _placed(rows: Sequence[PromptAnswer], scenes: Mapping[str, str], masks: bool
     def short(scores: Mapping[str, float | None]) -> dict[str, float | None]:
         return {name: scores[name] for name in SCORES}
 
+    overlaps = [(value, owner) for value, owner in zip(mask_ious(pictures), owners, strict=True) if value is not None]
+    intervals = precision_intervals(truth, finds, list(dict.fromkeys(row.id for row in rows)))
     return {
         "n": len(rows),
         **short(average_precision(truth, finds)),
-        "mask_iou": mean_mask_iou(pictures),
+        **{f"{name}_interval": interval and list(interval) for name, interval in intervals.items()},
+        **_mean("mask_iou", [value for value, _ in overlaps], [owner for _, owner in overlaps]),
         "by_label": {name: short(scores) for name, scores in by_label(truth, finds).items()},
         "by_scene": {name: short(scores) for name, scores in by_scene(truth, finds, scenes).items()},
     }
+
+
+def _mean(name: str, values: Sequence[float], groups: Sequence[int] | None = None) -> dict[str, Any]:
+    """A mean and its interval over whole groups."""
+    if not values:
+        return {name: None, f"{name}_interval": None}
+    found = bootstrap_interval(torch.tensor(values), groups=None if groups is None else torch.tensor(groups))
+    return {name: found.estimate, f"{name}_interval": [found.low, found.high]}
 
 
 def _scaled(shape: Shape, factor: float) -> Shape:
@@ -97,13 +122,19 @@ def _counted(rows: Sequence[PromptAnswer], scenes: Mapping[str, str]) -> dict[st
         label = next(iter(row.visual["classes"]), "")
         pairs.setdefault(scenes.get(label, ""), []).append((read_count(row.text), int(row.visual["count"])))
     every = [pair for some in pairs.values() for pair in some]
-    return {**counting(every), "by_scene": {name: counting(some) for name, some in sorted(pairs.items()) if name}}
+    right = wilson_interval(sum(stated == true for stated, true in every), len(every))
+    return {
+        **counting(every),
+        "exact_interval": [right.low, right.high],
+        "by_scene": {name: counting(some) for name, some in sorted(pairs.items()) if name},
+    }
 
 
 def _described(rows: Sequence[PromptAnswer]) -> dict[str, Any]:
     known = [(row.text, row.reference) for row in rows if row.reference]
-    scores = caption_scores([text for text, _ in known], [[reference] for _, reference in known])
-    return {"n": len(known), **scores}
+    scores = caption_values([text for text, _ in known], [[reference] for _, reference in known])
+    means = [_mean(name, values) for name, values in scores.items()]
+    return {"n": len(known), **{key: value for found in means for key, value in found.items()}}
 
 
 def outlines(row: PromptAnswer) -> list[dict[str, Any]]:

@@ -8,17 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from bessemer.algos.statistics import bootstrap_interval
 from bessemer.annotation.geometry import area as area_of
 from bessemer.annotation.geometry import mask_from_shape
 from bessemer.annotation.rle import array_from_mask
 from bessemer.annotation.shapes import Box, Mask, Shape
 from bessemer.data.schema import need
 
-__all__ = ["Find", "Real", "average_precision", "by_label", "by_scene", "counting", "mean_mask_iou"]
+__all__ = [
+    "Find",
+    "Real",
+    "average_precision",
+    "by_label",
+    "by_scene",
+    "counting",
+    "mask_ious",
+    "precision_intervals",
+]
 
 OVERLAPS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -84,6 +96,37 @@ def average_precision(truth: Sequence[Real], finds: Sequence[Find]) -> dict[str,
         result[key] = _mean([values[row] for values in precisions[""]])
     result |= {f"AR{most}": _mean(recalls["", most]) for most in MOST}
     return result | {f"AR_{name}": _mean(recalls[name, MOST[-1]]) for name in AREAS if name}
+
+
+def precision_intervals(
+    truth: Sequence[Real], finds: Sequence[Find], images: Sequence[str], samples: int = 200
+) -> dict[str, tuple[float, float] | None]:
+    """{AP, AP50}: 95 % bootstrap intervals over the pictures, those without any object or find among them; None
+    where there is nothing to find."""
+    real, found = _sorted_in(truth), _sorted_in(finds)
+    labels = list(dict.fromkeys(item.label for item in truth))
+    matches: list[dict[str, _Match]] = [
+        {
+            label: _Picture.of(real.get((image, label), []), found.get((image, label), [])).matched(AREAS[""])
+            for label in labels
+            if (image, label) in real or (image, label) in found
+        }
+        for image in images
+    ]
+
+    def measured(rows: torch.Tensor, overlaps: slice) -> float:
+        drawn = [matches[i] for i in rows.tolist()]
+        curves = [_curve([some[label] for some in drawn if label in some], MOST[-1]) for label in labels]
+        return _mean([curve[0][overlaps] for curve in curves if curve is not None]) or 0.0
+
+    if not labels:
+        return {"AP": None, "AP50": None}
+    intervals: dict[str, tuple[float, float] | None] = {}
+    for name, part in (("AP", slice(None)), ("AP50", slice(0, 1))):
+        statistic = partial(measured, overlaps=part)
+        _, low, high = bootstrap_interval(torch.arange(len(images)), statistic, samples=samples)
+        intervals[name] = low, high
+    return intervals
 
 
 def _mean(values: Sequence[Floats]) -> float | None:
@@ -224,13 +267,13 @@ def _apart(
     }
 
 
-def mean_mask_iou(pictures: Iterable[tuple[Sequence[Shape], Sequence[Shape], int, int]]) -> float | None:
-    """The mean over pictures of the overlap of all that is true with all that was found, as masks.
+def mask_ious(pictures: Iterable[tuple[Sequence[Shape], Sequence[Shape], int, int]]) -> list[float | None]:
+    """Of each picture the overlap of all that is true with all that was found, as masks; None where there is nothing
+    to find and nothing was found.
 
-    pictures: (true shapes, found shapes, height, width) of one label each. Pictures where there is nothing to find
-    and nothing was found are left out; None where none is left.
+    pictures: (true shapes, found shapes, height, width) of one label each.
     """
-    values = []
+    values: list[float | None] = []
     for true, found, height, width in pictures:
         one, other = (
             np.any([array_from_mask(mask_from_shape(shape, height, width)) for shape in shapes], axis=0)
@@ -239,9 +282,8 @@ def mean_mask_iou(pictures: Iterable[tuple[Sequence[Shape], Sequence[Shape], int
             for shapes in (true, found)
         )
         total = np.count_nonzero(one | other)
-        if total:
-            values.append(np.count_nonzero(one & other) / total)
-    return float(np.mean(values)) if values else None
+        values.append(np.count_nonzero(one & other) / total if total else None)
+    return values
 
 
 def counting(pairs: Sequence[tuple[int | None, int]]) -> dict[str, float | int | None]:

@@ -39,13 +39,24 @@ COUNTED: dict[str, Any] = {
     "n": "count", "unread": "count", "exact": "rate?", "mean_error": "number?", "bias": "number?"
 }  # fmt: skip
 FOUND: dict[str, Any] = {
-    "n": "count", **PLACED, "mask_iou": "rate?", "by_label": {"*": PLACED}, "by_scene": {"*": PLACED}
+    "n": "count", **PLACED, "AP_interval": "interval?", "AP50_interval": "interval?", "mask_iou": "rate?",
+    "mask_iou_interval": "interval?", "by_label": {"*": PLACED}, "by_scene": {"*": PLACED}
 }  # fmt: skip
 PICTURED: dict[str, Any] = {
     "detect": Nullable(FOUND),
     "segment": Nullable(FOUND),
-    "count": Nullable({**COUNTED, "by_scene": {"*": COUNTED}}),
-    "describe": Nullable({"n": "count", "cider_d": "number?", "rouge_l": "rate?", "token_f1": "rate?"}),
+    "count": Nullable({**COUNTED, "exact_interval": "interval", "by_scene": {"*": COUNTED}}),
+    "describe": Nullable(
+        {
+            "n": "count",
+            "cider_d": "number?",
+            "cider_d_interval": "interval?",
+            "rouge_l": "rate?",
+            "rouge_l_interval": "interval?",
+            "token_f1": "rate?",
+            "token_f1_interval": "interval?",
+        }
+    ),
 }
 PLACE: dict[str, Any] = {"label": "text", "points": [["number"]]}
 CONFUSION: dict[str, Any] = {"values": ["text"], "columns": ["text"], "counts": [["count"]]}

@@ -56,9 +56,12 @@ def rate(value: float | None, interval: Sequence[float] | None = None) -> Node |
     return element("span", [percent(value), sub(span(interval))]) if interval else percent(value)
 
 
-def number(value: float | None, digits: int) -> Node | None:
-    """A number, or None so that a column without any is left out."""
-    return None if value is None else decimal(value, digits)
+def number(value: float | None, digits: int, interval: Sequence[float] | None = None) -> Node | None:
+    """A number, its interval beneath; None so that a column without any is left out."""
+    if value is None or interval is None:
+        return None if value is None else decimal(value, digits)
+    ends = f"{decimal(interval[0], digits)} to {decimal(interval[1], digits)}"
+    return element("span", [decimal(value, digits), sub(ends)])
 
 
 def described(report: Report, model: Model) -> str:
@@ -142,16 +145,19 @@ def pictured_tables(report: Report) -> list[Markup]:
             value = value and value.get(key)
         return value
 
+    def ranged(model: Model, kind: str, name: str, digits: int = 3) -> Node | None:
+        return number(part(model, kind, name), digits, part(model, kind, f"{name}_interval"))
+
     columns: list[Column] = [
-        ("boxes: AP", lambda m: number(part(m, "detect", "AP"), 3)),
-        ("boxes: AP50", lambda m: number(part(m, "detect", "AP50"), 3)),
+        ("boxes: AP", lambda m: ranged(m, "detect", "AP")),
+        ("boxes: AP50", lambda m: ranged(m, "detect", "AP50")),
         ("boxes: AR", lambda m: number(part(m, "detect", "AR100"), 3)),
-        ("outlines: AP50", lambda m: number(part(m, "segment", "AP50"), 3)),
-        ("outlines: mask IoU", lambda m: number(part(m, "segment", "mask_iou"), 3)),
-        ("counts: exact", lambda m: rate(part(m, "count", "exact"))),
+        ("outlines: AP50", lambda m: ranged(m, "segment", "AP50")),
+        ("outlines: mask IoU", lambda m: ranged(m, "segment", "mask_iou")),
+        ("counts: exact", lambda m: rate(part(m, "count", "exact"), part(m, "count", "exact_interval"))),
         ("counts: mean error", lambda m: number(part(m, "count", "mean_error"), 2)),
-        ("captions: CIDEr-D", lambda m: number(part(m, "describe", "cider_d"), 2)),
-        ("captions: ROUGE-L", lambda m: number(part(m, "describe", "rouge_l"), 3)),
+        ("captions: CIDEr-D", lambda m: ranged(m, "describe", "cider_d", 2)),
+        ("captions: ROUGE-L", lambda m: ranged(m, "describe", "rouge_l")),
     ]
     kinds = (("detect", "boxes", "AP50"), ("segment", "outlines", "AP50"), ("count", "counts", "exact"))
     scenes: list[Column] = []

@@ -71,7 +71,8 @@ class TrainState:
                     moments = {
                         moment: torch.empty_like(parameter).copy_(tensors[f"{moment}.{name}"]) for moment in MOMENTS
                     }
-                    self.optimiser.state[parameter] = {"step": tensors[f"count.{name}"].clone(), **moments}
+                    count = tensors[f"count.{name}"].clone().to(parameter.device)
+                    self.optimiser.state[parameter] = {"step": count, **moments}
             for name, buffer in self.buffers.items():
                 buffer.copy_(tensors[f"buffer.{name}"])
         self.numbers.update(found.state["numbers"])

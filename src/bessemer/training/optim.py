@@ -34,7 +34,7 @@ def adamw(groups: Sequence[Group], eps: float = 1e-8, betas: tuple[float, float]
                 )
     if not settings:
         raise ValueError("nothing to train: every part is frozen")
-    return torch.optim.AdamW(settings, eps=eps, betas=betas)
+    return torch.optim.AdamW(settings, eps=eps, betas=betas, fused=True)
 
 
 def learning_rate_at(step: int, total: int, warmup: int, kind: str = "cosine") -> float:

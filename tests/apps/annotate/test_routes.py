@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bessemer.annotation.documents import save, submit
+from bessemer.annotation.queue import Queued, set_queue
 from bessemer.annotation.rankings import rankings
 from bessemer.annotation.store import Project
 from bessemer.apps.annotate.review_routes import csv_cell
@@ -74,6 +75,14 @@ def test_annotators_are_blind_to_each_other(project: Project, ann: Client, bo: C
     seen = dora.get("/api/images?everybody=1&state=submitted").json
     assert [row["id"] for row in seen["images"]] == [1]
     assert dora.get("/api/images/1/documents").json["documents"][0]["annotator"] == "bo"
+
+
+def test_why_an_image_waits_is_shown_but_not_that_others_disagree(ann: Client, dora: Client, project: Project) -> None:
+    set_queue(project, [Queued(2, 0.9, {"annotators": 0.8, "margin": 0.4})])
+    first = ann.get("/api/images?order=queue").json["images"][0]
+    assert first["id"] == 2 and first["reasons"] == {"margin": 0.4}
+    reviewed = dora.get("/api/images?order=queue&everybody=1").json["images"]
+    assert reviewed[0]["reasons"] == {"annotators": 0.8, "margin": 0.4} and reviewed[1]["reasons"] == {}
 
 
 def test_the_list_is_filtered_ordered_and_paged(ann: Client) -> None:

@@ -57,7 +57,10 @@ def list_images(desk: Desk, request: Request) -> Response:
     page_of: dict[str, Any] = {"offset": request.number("offset", 0), "limit": request.number("limit", 100)}
     query = listing.ImageQuery(annotator=who, **page_of, **given)
     page = listing.list_images(desk.project, query)
-    return answer({"total": page.total, "images": [asdict(summary) for summary in page.images]})
+    rows = [asdict(summary) for summary in page.images]
+    for row in rows if not request.person.reviews else []:
+        row["reasons"].pop("annotators", None)  # who works blind is not told that others were of two minds
+    return answer({"total": page.total, "images": rows})
 
 
 def progress(desk: Desk, request: Request) -> Response:

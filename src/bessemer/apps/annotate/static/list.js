@@ -8,6 +8,12 @@ import { t } from "./strings.js";
 const PAGE = 200;
 const STATES = ["todo", "doing", "submitted", "accepted", "rejected"];
 
+/** Why an image waits in the queue, the weightiest reason first. */
+function reasons(image) {
+  return Object.entries(image.reasons).filter(([, weight]) => weight > 0).sort((a, b) => b[1] - a[1])
+    .map(([name, weight]) => `${t(`reason.${name}`)} ${weight.toFixed(2)}`);
+}
+
 /** The small picture of an image; made once, as long as the page lives. */
 function thumbnail(id) {
   if (!thumbnails.has(id)) {
@@ -147,13 +153,14 @@ export class ImageList {
     }
     const current = app.doc?.image.id === image.id;
     return el("button", {
-      type: "button", class: current ? "row current" : "row", role: "option", "aria-selected": current ? "true" : "false", tabIndex: -1, title: image.name,
+      type: "button", class: current ? "row current" : "row", role: "option", "aria-selected": current ? "true" : "false", tabIndex: -1, title: [image.name, ...reasons(image)].join("\n"),
       data: { image: image.id }, on: { click: () => emit("open", image.id) },
     },
     thumbnail(image.id),
     el("span", { class: "row-text" }, el("span", { class: "row-name" }, image.name),
       el("span", { class: "row-facts" }, el("span", { class: `dot ${image.state}`, title: t(`state.${image.state}`) }), t(`state.${image.state}`),
-        image.shapes ? ` · ${image.shapes}` : "", image.score === null ? "" : ` · ${image.score.toFixed(2)}`)));
+        image.shapes ? ` · ${image.shapes}` : "", image.score === null ? "" : ` · ${image.score.toFixed(2)}`,
+        reasons(image).slice(0, 1).map((reason) => el("span", { class: "reason" }, reason)))));
   }
 
   async progress() {

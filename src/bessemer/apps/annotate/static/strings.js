@@ -18,6 +18,7 @@ const TABLE = {
   "list.anyState": ["any state", "全部状态"], "list.anyLabel": ["any label", "全部标签"], "list.anyScene": ["any scene", "全部场景"],
   "list.done": ["done", "已完成"], "list.found": ["{0} listed", "共 {0} 张"], "list.empty": ["No image here. Change the filters on the left.", "没有图像。请更改左侧的筛选条件。"], "list.end": ["No further image in this list.", "列表中没有更多图像。"],
   "order.id": ["as added", "添加顺序"], "order.name": ["by name", "按名称"], "order.queue": ["what teaches most first", "最有价值优先"], "order.score": ["lowest score first", "低分优先"], "order.margin": ["least sure first", "最不确定优先"], "order.updated": ["last changed first", "最近修改优先"],
+  "reason.margin": ["model unsure", "模型不确定"], "reason.heads": ["reward heads apart", "奖励头不一致"], "reason.annotators": ["annotators apart", "标注员不一致"], "reason.failed": ["answered wrong", "回答错误"],
   "canvas.name": ["Image and shapes", "图像与形状"], "canvas.tools": ["Tools", "工具"],
   "light.brightness": ["Brightness", "亮度"], "light.contrast": ["Contrast", "对比度"], "light.invert": ["Invert", "反相"],
   "submit": ["Submit", "提交"], "submit.done": ["Submitted {0}", "已提交 {0}"], "submit.undone": ["Not submitted any more; go on.", "已撤回提交，可以继续修改。"], "submit.later": ["Not submitted: the edits are not saved yet.", "未提交：修改尚未保存。"],
