@@ -7,6 +7,7 @@ does. What is measured are the functions that the stages run; nothing is trained
 from __future__ import annotations
 
 import json
+import math
 import random
 import resource
 import tempfile
@@ -229,7 +230,7 @@ def _grpo(config: Config, model: Model) -> _Measured:
         total_steps=1 + config.steps,
         batch_size_prompts=config.batch // config.group,
         num_generations=config.group,
-        per_device_train_batch_size=config.batch,
+        per_device_train_batch_size=config.group,  # as fast as all at once, in less memory
         response_length=config.new_tokens,
         beta=config.kl,
         missing_eos_penalty=0.0,
@@ -252,6 +253,7 @@ def _ppo(config: Config, model: Model) -> _Measured:
         total_steps=1 + config.steps,
         batch_size_prompts=config.batch,
         mini_batch_size=config.batch,
+        per_device_train_batch_size=math.gcd(4, config.batch),  # 3 % slower than 8, 0.7 GB less
         num_ppo_epochs=config.epochs,
         response_length=config.new_tokens,
         learning_rate=LEARNING_RATE,

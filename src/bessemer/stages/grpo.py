@@ -60,8 +60,9 @@ class Config:
     """Answers to each prompt, its group."""
     mini_batch_size: int = 0
     """Answers in one optimiser step, whole groups; 0: all of a round, which is then learnt from as it was sampled."""
-    per_device_train_batch_size: int = 64
-    """Answers forwarded at once, whole groups; less needs less memory and changes nothing else."""
+    per_device_train_batch_size: int = 0
+    """Answers forwarded at once, whole groups; 0: those of one prompt. More needs more memory and changes nothing
+    else."""
     num_iterations: int = 1
     """Passes over a round's answers."""
     learning_rate: float = 1e-4
@@ -244,7 +245,7 @@ def _sizes(config: Config) -> tuple[int, int]:
     """
     group, total = config.num_generations, config.batch_size_prompts * config.num_generations
     step = config.mini_batch_size or total
-    part = min(config.per_device_train_batch_size, step)
+    part = min(config.per_device_train_batch_size or group, step)
     if group < 2:
         raise UserError(f"num_generations={group}, expected at least 2: an answer is measured against the others")
     if part % group or step % part or total % step:
