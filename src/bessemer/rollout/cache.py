@@ -77,7 +77,7 @@ class Cache:
 
     def end(self) -> None:
         """The step is done. A row that is not read any more stays within its room."""
-        self.lengths = (self.lengths + 1).clamp_(max=self.room - 1)
+        self.lengths.add_(1).clamp_(max=self.room - 1)
 
     def park(self, rows: Tensor) -> None:
         """Forget what the given rows held: nobody reads them, so the others should not wait for them."""

@@ -110,7 +110,7 @@ class Decoder:
         self.allocate(rows, max(prompts.lengths) + room)
         return self.read(prompts, copies, torch.arange(rows))
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def read(self, prompts: Packed, copies: int, rows: Tensor) -> Tensor:
         """Read the prompts once each into the given rows (B * copies,), whatever these held; logits of the next token.
 
@@ -134,7 +134,7 @@ class Decoder:
         last = self._norm(self.norm, x[layout.index[lengths.cumsum(0) - 1]])
         return self.head(last).float().repeat_interleave(copies, 0)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def step(self, tokens: Tensor) -> Tensor:
         """Append one token to every row and return the logits of the next, (B, V)."""
         cache = self.cache
