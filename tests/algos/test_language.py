@@ -8,7 +8,7 @@ import torch
 from scipy.stats import entropy as scipy_entropy
 from torch.testing import assert_close
 
-from bessemer.algos.language import entropy, next_token_loss, scaled_logits, token_logprobs
+from bessemer.algos.language import entropy, log_normaliser, next_token_loss, scaled_logits, token_logprobs
 
 INF = float("inf")
 
@@ -51,6 +51,12 @@ def test_gradient_of_a_logprob_is_onehot_minus_softmax_over_temperature() -> Non
     p = np.exp(logits.detach().numpy() / 0.5)
     expected = (np.eye(5)[2] - p / p.sum()) / 0.5
     assert_close(logits.grad, torch.from_numpy(expected))
+
+
+def test_log_normaliser_is_logsumexp() -> None:
+    logits = 30 * torch.randn(6, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    logits[1, 3:] = float("-inf")
+    assert_close(log_normaliser(logits, torch.softmax(logits, -1)), torch.logsumexp(logits, -1))
 
 
 def test_entropy_against_scipy() -> None:

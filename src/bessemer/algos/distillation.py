@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bessemer.algos.kl import categorical_kl, exact_kl
-from bessemer.algos.language import scaled_logits
+from bessemer.algos.language import log_normaliser, scaled_logits
 from bessemer.algos.masked import Loss, same_shape, widen
 
 __all__ = ["distillation_loss", "generalized_jsd", "reverse_kl"]
@@ -54,7 +54,7 @@ class _Distillation(torch.autograd.Function):
         z_s, z_t, plain = scaled_logits(student, temperature), scaled_logits(teacher, temperature), widen(student)
         q, p = torch.softmax(z_s, -1), torch.softmax(z_t, -1)
         q_1 = q if temperature == 1 else torch.softmax(plain, -1)
-        log_z_s, log_z_t, log_z = (_log_normaliser(*pair) for pair in ((z_s, q), (z_t, p), (plain, q_1)))
+        log_z_s, log_z_t, log_z = (log_normaliser(*pair) for pair in ((z_s, q), (z_t, p), (plain, q_1)))
         # sum p (log p - log q), 0 where p is 0, whatever q is
         kl = torch.where(p > 0, z_t - z_s, 0.0).mul_(p).sum(-1) - (log_z_t - log_z_s)
         kl_sum, _ = _weighted_sum(kl, weights)
@@ -68,11 +68,6 @@ class _Distillation(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None, None, None, None, None]:
         return (ctx.gradient * gradients[0]).to(ctx.dtype), None, None, None, None, None
-
-
-def _log_normaliser(logits: Tensor, probabilities: Tensor) -> Tensor:
-    """log Z of each row; the largest probability is exp(largest logit - log Z), and never rounds to zero."""
-    return logits.amax(-1) - probabilities.amax(-1).log()
 
 
 def _gradient(

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bessemer.algos.language import log_normaliser
 from bessemer.algos.masked import Loss, widen
 
 __all__ = ["linear_logprobs", "linear_loss"]
@@ -39,8 +40,7 @@ class LinearLogProbs(torch.autograd.Function):
             part = slice(start, start + chunk)
             logits = _logits(hidden[part], weight, temperature)
             probabilities = torch.softmax(logits, -1)
-            # the largest probability is exp(largest logit - log Z), and never rounds to zero
-            normaliser[part] = logits.amax(-1) - probabilities.amax(-1).log()
+            normaliser[part] = log_normaliser(logits, probabilities)
             logprobs[part] = logits.gather(-1, targets[part, None])[:, 0] - normaliser[part]
             # H = log Z - E[logit]; the product reuses the logits' memory
             entropy[part] = normaliser[part] - logits.mul_(probabilities).sum(-1)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bessemer.algos.masked import Loss, same_shape, widen
 
-__all__ = ["entropy", "next_token_loss", "scaled_logits", "token_logprobs"]
+__all__ = ["entropy", "log_normaliser", "next_token_loss", "scaled_logits", "token_logprobs"]
 
 
 def scaled_logits(logits: Tensor, temperature: float) -> Tensor:
@@ -20,6 +20,16 @@ def scaled_logits(logits: Tensor, temperature: float) -> Tensor:
         raise ValueError(f"expected a temperature above 0, got {temperature}")
     wide = widen(logits)
     return wide if temperature == 1.0 else wide / temperature
+
+
+def log_normaliser(logits: Tensor, probabilities: Tensor) -> Tensor:
+    """Return log sum exp(logits) over the last dimension, where their softmax is at hand: two reductions.
+
+    logits: (..., V), not all of a row -inf; probabilities: their softmax. Returns (...). The largest probability is
+    exp(largest logit - log Z), at least 1 / V, and so never rounds to zero.
+    """
+    same_shape(logits, probabilities)
+    return logits.amax(-1) - probabilities.amax(-1).log()
 
 
 def token_logprobs(logits: Tensor, targets: Tensor, temperature: float = 1.0) -> Tensor:
