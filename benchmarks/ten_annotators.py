@@ -3,7 +3,8 @@
     python benchmarks/ten_annotators.py [--minutes 10] [--annotators 10]
 
 Each saves boxes on the same 40 images over HTTP, as the page does, faster than a person (twice a second on average);
-now and then one saves on top of an old version, which must be refused as a conflict. Then the server is killed (SIGKILL), and every acknowledged version is looked for, with what was in it.
+now and then one saves on top of an old version, which must be refused as a conflict. Then the server is killed
+(SIGKILL), and every acknowledged version is looked for, with what was in it.
 """
 
 from __future__ import annotations
