@@ -8,6 +8,7 @@ Models stay single-device.
 from __future__ import annotations
 
 import atexit
+import importlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -45,6 +46,9 @@ class Mesh:
         rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
         device = _device(int(os.environ.get("LOCAL_RANK", "0")))
         if world_size > 1 and not dist.is_initialized():
+            # Its functions take the group that exists when they are imported as default, and AdamW imports it: the
+            # group would outlive _leave, and its thread ask an interpreter that is ending for the lock, and abort.
+            importlib.import_module("torch.distributed.nn.functional")
             backend = "nccl" if device.type == "cuda" else "gloo"
             dist.init_process_group(backend, rank=rank, world_size=world_size, timeout=timedelta(minutes=30))
             atexit.register(_leave)
