@@ -21,6 +21,8 @@ from bessemer.rollout.collect import sample_answers, stream_answer
 from bessemer.rollout.sampler import DecoderSampler, Sampler, Sampling, TransformersSampler, stream
 from bessemer.rollout.text import answer_text
 
+pytestmark = pytest.mark.usefixtures("operations")
+
 PROMPTS = tiny.sequences([7, 21, 2, 12], seed=3)
 
 

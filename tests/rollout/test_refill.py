@@ -19,6 +19,8 @@ from bessemer.rollout.answers import Answers
 from bessemer.rollout.collect import sample_answers
 from bessemer.rollout.sampler import DecoderSampler, Sampling, TransformersSampler
 
+pytestmark = pytest.mark.usefixtures("operations")
+
 PROMPTS = tiny.sequences([7, 21, 2, 12, 5, 30, 9, 3, 17, 4, 8, 11, 40, 6, 7, 1, 19, 10], seed=3)
 LIMITS = tuple(2 + 7 * n % 23 for n in range(len(PROMPTS)))
 

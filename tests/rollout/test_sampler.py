@@ -25,6 +25,8 @@ from bessemer.models.tuning import tune_language
 from bessemer.rollout.sampler import DecoderSampler, Sampling, TransformersSampler, _slower, choose, sampler_for
 from tiny_vision import MODELS, noise
 
+pytestmark = pytest.mark.usefixtures("operations")
+
 END = 2
 KINDS = ["llama", "qwen2", "qwen3"]
 PROMPTS = tiny.sequences([7, 21, 2, 12], seed=3)
