@@ -30,3 +30,17 @@ def _local_only(self: socket.socket, address: object) -> None:
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", _local_only)
+
+
+@pytest.fixture(params=["plain", "compiled"])
+def operations(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What lies between products: by PyTorch's operations, and compiled. What holds of one holds of the other."""
+    from bessemer import kernels
+    from compiling import compiled_library
+
+    kind: str = request.param
+    if kind == "plain":
+        monkeypatch.setattr(kernels, "_kernels", lambda dtype: None)
+    else:
+        compiled_library()
+    return kind

@@ -14,6 +14,8 @@ from bessemer.algos.distillation import distillation_loss
 from bessemer.algos.head import linear_logprobs, linear_loss
 from bessemer.algos.masked import Loss
 
+pytestmark = pytest.mark.usefixtures("operations")
+
 M, D, V = 37, 16, 101
 
 

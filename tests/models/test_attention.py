@@ -12,6 +12,8 @@ from torch.testing import assert_close
 from bessemer.models.attention import _fused, attend, packed_attention
 from bessemer.models.layout import Layout, layout_of
 
+pytestmark = pytest.mark.usefixtures("operations")
+
 MIXES = [[1], [5], [3, 3, 3], [1, 9, 2, 4], [40, 3, 41, 1, 90, 2], [7] * 5 + [100, 1]]
 
 

@@ -10,6 +10,8 @@ from torch.testing import assert_close
 
 from bessemer.models.nodes import gated, rms_norm, rotate, rotation
 
+pytestmark = pytest.mark.usefixtures("operations")
+
 
 def _random(*shape: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)

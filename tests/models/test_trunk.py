@@ -17,6 +17,8 @@ from bessemer.models.prune import keep_layers
 from bessemer.models.trunk import llama_shaped
 from bessemer.models.tuning import tune_language
 
+pytestmark = pytest.mark.usefixtures("operations")
+
 KINDS = ["llama", "qwen2", "qwen3"]
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bessemer.algos.language import log_normaliser
 from bessemer.algos.masked import Loss, widen
+from bessemer.kernels import kernels_for
 
 __all__ = ["linear_logprobs", "linear_loss"]
 
@@ -36,8 +37,16 @@ class LinearLogProbs(torch.autograd.Function):
         logprobs = torch.empty(rows, dtype=wide, device=hidden.device)
         entropy, normaliser = torch.empty_like(logprobs), torch.empty_like(logprobs)
         slope = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        kernels = kernels_for(hidden.dtype, hidden.device)
         for start in range(0, rows, chunk):
             part = slice(start, start + chunk)
+            if kernels is not None:
+                raw = hidden[part] @ weight.T
+                found = kernels.log_probability(raw, targets[part].contiguous(), 1 / temperature, slope is not None)
+                logprobs[part], normaliser[part], entropy[part] = found
+                if slope is not None:
+                    slope[part] = raw @ weight
+                continue
             logits = _logits(hidden[part], weight, temperature)
             probabilities = torch.softmax(logits, -1)
             normaliser[part] = log_normaliser(logits, probabilities)

@@ -18,7 +18,8 @@ from torch.nn import functional
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
-from bessemer.models.layout import Cells, Layout
+from bessemer.kernels import kernels_for
+from bessemer.models.layout import Cells, Grid, Layout
 
 __all__ = ["attend", "register"]
 
@@ -48,9 +49,7 @@ class _Attention(torch.autograd.Function):
             pairs = len(grid.keys) * key.shape[1]  # of a sequence and a head of its keys
             asking = q.index_select(0, cells.queries[number]).view(pairs, -1, q.shape[1])
             seen, said = (t.index_select(0, cells.keys[number]).view(pairs, -1, q.shape[1]) for t in (k, v))
-            scores = torch.bmm(asking.mul_(scaling), seen.transpose(1, 2))
-            scores.view(len(grid.keys), -1, *grid.hidden.shape[3:]).masked_fill_(grid.hidden[:, 0], float("-inf"))
-            shares = torch.softmax(scores, -1)
+            shares = _shares(torch.bmm(asking.mul_(scaling), seen.transpose(1, 2)), grid)
             parts.append(torch.bmm(shares, said).view(-1, q.shape[1]))
             kept += [asking, seen, said, shares]
         ctx.save_for_backward(*kept)
@@ -70,7 +69,7 @@ class _Attention(torch.autograd.Function):
                 d_mixed.index_fill_(0, padded, 0.0)
             d_mixed = d_mixed.view(asking.shape)
             d_shares = torch.bmm(d_mixed, said.transpose(1, 2))
-            d_scores = torch._softmax_backward_data(d_shares, shares, -1, shares.dtype)
+            d_scores = _of_scores(d_shares, shares)
             of_values.append(torch.bmm(shares.transpose(1, 2), d_mixed).view(-1, gradient.shape[1]))
             of_keys.append(torch.bmm(d_scores.transpose(1, 2), asking).view(-1, gradient.shape[1]))
             of_queries.append(torch.bmm(d_scores, seen).mul_(ctx.scaling).view(-1, gradient.shape[1]))
@@ -78,6 +77,26 @@ class _Attention(torch.autograd.Function):
         d_key, d_value = (_collected(_joined(parts), cells) for parts in (of_keys, of_values))
         asked, kept_shape = ctx.shapes
         return d_query.view(asked), d_key.view(kept_shape), d_value.view(kept_shape), None, None
+
+
+def _shares(scores: Tensor, grid: Grid) -> Tensor:
+    """The softmax of scores (b * Hk, g * Tq, Tk), which nobody needs any more, over the keys that a query sees."""
+    by_query = scores.view(len(grid.keys), -1, *grid.hidden.shape[3:])
+    kernels = kernels_for(scores.dtype, scores.device)
+    if kernels is not None:
+        kernels.soften(by_query, grid.seen)
+        return scores
+    by_query.masked_fill_(grid.hidden[:, 0], float("-inf"))
+    return torch.softmax(scores, -1)
+
+
+def _of_scores(gradient: Tensor, shares: Tensor) -> Tensor:
+    """The gradient of the scores from that of their shares, which is not needed any more."""
+    kernels = kernels_for(shares.dtype, shares.device)
+    if kernels is None:
+        return torch._softmax_backward_data(gradient, shares, -1, shares.dtype)
+    kernels.soften_backward(shares, gradient)
+    return gradient
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

@@ -27,7 +27,7 @@ class Grid:
     queries (b, Tq): computed rows that look; keys (b, Tk): computed rows that may be looked at, a sequence from its
     first token on; both padded with a valid row. asked (b, Tq): True = not padding. own (b, Tk): True = a row that this
     sequence itself computes; others (b, Tk): True = one that another computes. hidden (b, 1, 1, Tq, Tk): True = not
-    seen, because it is later or padding.
+    seen, because it is later or padding; seen (b, Tq): how many keys are, from the first one on.
     """
 
     queries: Tensor
@@ -36,6 +36,7 @@ class Grid:
     own: Tensor
     others: Tensor
     hidden: Tensor
+    seen: Tensor
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def _grid(chains: Sequence[Sequence[int]], shared: Sequence[int], device: torch.
     queries = keys.gather(1, places.clamp(max=longest - 1))
     hidden = (steps > places[:, :, None])[:, None, None]
     own, others = (steps >= begins) & (steps < lengths), steps < begins
-    parts = (queries, keys, places < lengths, own, others, hidden)
+    parts = (queries, keys, places < lengths, own, others, hidden, (places + 1).clamp(max=longest))
     return Grid(*(part.to(device) for part in parts))
 
 

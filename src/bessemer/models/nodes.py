@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bessemer.algos.masked import widen
+from bessemer.kernels import kernels_for
 
 __all__ = ["gated", "rms_norm", "rotate", "rotation"]
 
@@ -28,6 +29,13 @@ class _RmsNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        kernels = kernels_for(x.dtype, x.device)
+        if kernels is not None:
+            x = x.contiguous()
+            inverse = torch.empty(*x.shape[:-1], 1)
+            normed = kernels.add_norm(x, None, weight.to(x.dtype).contiguous(), epsilon, inverse)
+            ctx.save_for_backward(x, weight, inverse)
+            return normed
         wide = widen(x)
         inverse = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(epsilon)
         inverse = inverse.rsqrt_()
@@ -38,6 +46,10 @@ class _RmsNorm(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight, inverse = ctx.saved_tensors
         needs_x, needs_weight, _ = ctx.needs_input_grad
+        kernels = kernels_for(x.dtype, x.device)
+        if kernels is not None and not needs_weight:
+            gain = weight.to(x.dtype).contiguous()
+            return kernels.norm_backward(x, gain, inverse, gradients[0].to(x.dtype).contiguous()), None, None
         normed, gradient = widen(x) * inverse, widen(gradients[0])
         d_weight = (gradient * normed).flatten(0, -2).sum(0).to(weight.dtype) if needs_weight else None
         if not needs_x:
@@ -64,6 +76,10 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def _rotated(x: Tensor, cos: Tensor, sin: Tensor, way: int) -> Tensor:
+    kernels = kernels_for(x.dtype, x.device)
+    if kernels is not None and x.dtype == cos.dtype == sin.dtype:
+        beside = x.stride(2) == 1 and x.stride(1) == x.shape[2]
+        return kernels.rotate(x if beside else x.contiguous(), cos.contiguous(), sin.contiguous(), way)
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin, value=way)
 
 
@@ -89,6 +105,9 @@ def gated(gate_up: Tensor) -> Tensor:
 
 
 def _product(gate_up: Tensor) -> Tensor:
+    kernels = kernels_for(gate_up.dtype, gate_up.device)
+    if kernels is not None:
+        return kernels.gated(gate_up.contiguous())
     gate, up = gate_up.chunk(2, -1)
     return functional.silu(gate).mul_(up)
 
@@ -104,6 +123,9 @@ class _Gated(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Tensor:
         gate_up, gradient = ctx.saved_tensors[0], gradients[0]
+        kernels = kernels_for(gate_up.dtype, gate_up.device)
+        if kernels is not None and gradient.dtype == gate_up.dtype:
+            return kernels.gated_backward(gate_up.contiguous(), gradient.contiguous())
         gate, up = gate_up.chunk(2, -1)
         both = torch.empty_like(gate_up)
         d_gate, d_up = both.chunk(2, -1)

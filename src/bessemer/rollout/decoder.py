@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from bessemer.data.batches import Packed
+from bessemer.kernels import kernels_for
 from bessemer.models.attention import attend
 from bessemer.models.backbone import PackedBackbone
 from bessemer.models.layout import layout_of
 from bessemer.models.model import Model
 from bessemer.models.nodes import rotation
 from bessemer.rollout.cache import Cache
-from bessemer.rollout.kernels import compiled
+from bessemer.rollout.compiled import Compiled
 from bessemer.rollout.linear import NARROW_ROWS, Linear
 from bessemer.rollout.operations import Plain, Shape
 
@@ -92,7 +93,8 @@ class Decoder:
         self.table = network.get_input_embeddings().weight.detach().to(self.dtype)
         self.frequencies = body.rotary_emb.inv_freq.float()
         self.rotary_scale = body.rotary_emb.attention_scaling
-        self.operations = compiled(self.shape, self.dtype, self.table.device) or self.plain
+        kernels = kernels_for(self.dtype, self.table.device)
+        self.operations = self.plain if kernels is None else Compiled(kernels, self.shape)
         self.int8 = int8
         self.narrow = False
 
