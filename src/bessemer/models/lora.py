@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bessemer.errors import UserError
+from bessemer.models.frozen import Frozen
 
 __all__ = ["Lora", "LoraFactors", "adapted", "linear_targets"]
 
@@ -71,28 +72,28 @@ class LoraFactors(nn.Module):
 class _LoraLinear(torch.autograd.Function):
     """y = W x + b + u (d x) over rows, in one node: the low-rank parts are added in place, and W gets no gradient.
 
-    x (N, in); weight (out, in) and bias (out,), frozen; down (r, in) and up (out, r) float32; the scale is put on up.
+    x (N, in); weight and bias (out,), frozen; down (r, in) and up (out, r) float32; the scale is put on up.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: float
+        ctx: Any, x: Tensor, weight: Frozen, bias: Tensor | None, down: Tensor, up: Tensor, scale: float
     ) -> Tensor:
         narrow, wide = down.to(x.dtype), (up * scale).to(x.dtype)
         low = x @ narrow.T
-        output = functional.linear(x, weight, bias)
+        output = weight.times(x, bias)
         output.addmm_(low, wide.T)
-        ctx.save_for_backward(x, weight, low, narrow, wide)
-        ctx.scale = scale
+        ctx.save_for_backward(x, weight.weight, low, narrow, wide)  # the weight, so that a change of it is noticed
+        ctx.weight, ctx.scale = weight, scale
         return output
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, None, None, Tensor | None, Tensor | None, None]:
-        x, weight, low, narrow, wide = ctx.saved_tensors
+        x, _, low, narrow, wide = ctx.saved_tensors
         gradient = gradients[0]
         needs_x, _, _, needs_down, needs_up, _ = ctx.needs_input_grad
         d_low = gradient @ wide
-        d_x = (gradient @ weight).addmm_(d_low, narrow) if needs_x else None
+        d_x = ctx.weight.back(gradient).addmm_(d_low, narrow) if needs_x else None
         d_down = (d_low.T @ x).float() if needs_down else None
         d_up = (gradient.T @ low).float().mul_(ctx.scale) if needs_up else None
         return d_x, None, None, d_down, d_up, None
@@ -116,19 +117,21 @@ class _Adapted:
         if self.lora.active is None:
             return functional.linear(x, layer.weight, layer.bias)
         rows = x.to(layer.weight.dtype).reshape(-1, layer.in_features)
-        return adapted(rows, layer.weight, layer.bias, [layer]).view(*x.shape[:-1], layer.out_features)
+        return adapted(rows, Frozen(layer.weight), layer.bias, [layer]).view(*x.shape[:-1], layer.out_features)
 
 
-def adapted(x: Tensor, weight: Tensor, bias: Tensor | None, layers: Sequence[nn.Linear]) -> Tensor:
+def adapted(x: Tensor, weight: Frozen, bias: Tensor | None, layers: Sequence[nn.Linear]) -> Tensor:
     """The outputs side by side of layers that take the same input, with whatever adapter speaks in each.
 
-    x (N, in); weight (sum of outs, in) and bias: theirs, joined. Returns (N, sum of outs).
+    x (N, in); weight (sum of outs, in) and bias: theirs, joined; the weight learns only where no adapter speaks.
+    Returns (N, sum of outs).
     """
     parts = [layer.__dict__.get("forward") for layer in layers]
     speaking = [part.factors() if isinstance(part, _Adapted) else None for part in parts]
     found = [factors for factors in speaking if factors is not None]
     if not found:
-        return functional.linear(x, weight, bias)
+        learns = torch.is_grad_enabled() and (x.requires_grad or weight.weight.requires_grad)
+        return functional.linear(x, weight.weight, bias) if learns else weight.times(x, bias)
     down = found[0][0] if len(found) == 1 else torch.cat([factors[0] for factors in found])
     up = found[0][1]
     if len(layers) > 1:  # each layer reads what its own A made: B of the others is zero there, and of one without any

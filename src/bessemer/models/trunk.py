@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bessemer.models.attention import attend
+from bessemer.models.frozen import PACKED_BYTES, Frozen
 from bessemer.models.layout import Layout
 from bessemer.models.lora import adapted
 from bessemer.models.nodes import gated, rms_norm, rotate, rotation
@@ -38,45 +39,54 @@ def llama_shaped(settings: Any) -> bool:
 class Side:
     """Linear layers that take the same input, as one. Final."""
 
-    def __init__(self, *layers: Any) -> None:
+    def __init__(self, pack: bool, *layers: Any) -> None:
+        self.pack = pack
         self.layers: Sequence[nn.Linear] = layers
         self.sizes = [layer.out_features for layer in layers]
-        self.joined: Tensor | None = None
+        self.frozen: Frozen | None = None
+        self._made_of: list[tuple[int, int]] = []
 
     def __call__(self, x: Tensor) -> Tensor:
         """Their outputs side by side: (U, in) -> (U, sum of outs), in x's type."""
-        return adapted(x, self.weight().to(x.dtype), self.bias(x.dtype), self.layers)
+        weight = self.weight()
+        weight = weight if weight.weight.dtype == x.dtype else Frozen(weight.weight.to(x.dtype))
+        return adapted(x, weight, self.bias(x.dtype), self.layers)
 
-    def weight(self) -> Tensor:
+    def weight(self) -> Frozen:
         """Their weights, one above the other; frozen ones are joined once, and the modules then hold views."""
         weights: list[Tensor] = [layer.weight for layer in self.layers]
-        if len(weights) == 1:
-            return weights[0]
         if any(weight.requires_grad for weight in weights):
-            self.joined = None
-            return torch.cat(weights)
-        places = [] if self.joined is None else [part.data_ptr() for part in self.joined.split(self.sizes)]
-        if self.joined is None or places != [weight.data_ptr() for weight in weights]:
-            self.joined = torch.cat([weight.detach() for weight in weights])
-            for weight, part in zip(weights, self.joined.split(self.sizes), strict=True):
-                weight.data = part
-        return self.joined
+            self.frozen = None
+            return Frozen(weights[0] if len(weights) == 1 else torch.cat(weights))
+        if self.frozen is None or self._made_of != _state(weights):
+            whole = weights[0].detach()
+            if len(weights) > 1:
+                whole = torch.cat([weight.detach() for weight in weights])
+                for weight, part in zip(weights, whole.split(self.sizes), strict=True):
+                    weight.data = part
+            self.frozen, self._made_of = Frozen(whole, self.pack), _state(weights)
+        return self.frozen
 
     def bias(self, dtype: torch.dtype) -> Tensor | None:
         biases: list[Tensor] = [layer.bias for layer in self.layers if layer.bias is not None]
         return torch.cat(biases).to(dtype) if biases else None
 
 
+def _state(weights: Sequence[Tensor]) -> list[tuple[int, int]]:
+    """Where each weight lies and how often it was written to."""
+    return [(weight.data_ptr(), weight._version) for weight in weights]
+
+
 class Block:
     """One decoder block. Final."""
 
-    def __init__(self, layer: Any, head_dim: int, epsilon: float) -> None:
+    def __init__(self, layer: Any, head_dim: int, epsilon: float, pack: bool) -> None:
         attention, mlp = layer.self_attn, layer.mlp
         self.layer, self.head_dim, self.epsilon = layer, head_dim, epsilon
-        self.qkv = Side(attention.q_proj, attention.k_proj, attention.v_proj)
-        self.out = Side(attention.o_proj)
-        self.gate_up = Side(mlp.gate_proj, mlp.up_proj)
-        self.down = Side(mlp.down_proj)
+        self.qkv = Side(pack, attention.q_proj, attention.k_proj, attention.v_proj)
+        self.out = Side(pack, attention.o_proj)
+        self.gate_up = Side(pack, mlp.gate_proj, mlp.up_proj)
+        self.down = Side(pack, mlp.down_proj)
         self.query_norm = getattr(attention, "q_norm", None)
         self.key_norm = getattr(attention, "k_norm", None)
 
@@ -102,7 +112,9 @@ class Trunk:
         self.body = body
         self.window: int | None = getattr(config, "sliding_window", None)
         self.layers = body.layers
-        self.blocks = [Block(layer, self.head_dim, self.epsilon) for layer in body.layers]
+        weights = [weight for layer in body.layers for weight in layer.parameters() if weight.dim() == 2]
+        pack = 2 * sum(weight.numel() * weight.element_size() for weight in weights) <= PACKED_BYTES
+        self.blocks = [Block(layer, self.head_dim, self.epsilon, pack) for layer in body.layers]
 
     def __call__(self, x: Tensor, layout: Layout) -> Tensor:
         """Hidden states (U, D) after the last norm of computed rows (U, D), in x's type."""
