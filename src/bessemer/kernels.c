@@ -5,6 +5,7 @@
 
 #include <math.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #ifdef BFLOAT16
@@ -46,6 +47,22 @@ INLINE float exponential(float x) {
     memcpy(&power, &bits, 4);
     return p * power;
 }
+
+/* The largest of some numbers: lanes by hand, because a maximum of what may be no number is no vector reduction. */
+#define LANES 16
+#define LARGEST(name, type, value)                                                                                    \
+    INLINE float name(const type *x, int64_t count) {                                                                 \
+        float most = -INFINITY, lanes[LANES];                                                                         \
+        int64_t i = 0;                                                                                                \
+        for (int j = 0; j < LANES; j++) lanes[j] = most;                                                              \
+        for (; i + LANES <= count; i += LANES)                                                                        \
+            for (int j = 0; j < LANES; j++) lanes[j] = value(x[i + j]) > lanes[j] ? value(x[i + j]) : lanes[j];       \
+        for (; i < count; i++) most = value(x[i]) > most ? value(x[i]) : most;                                        \
+        for (int j = 0; j < LANES; j++) most = lanes[j] > most ? lanes[j] : most;                                     \
+        return most;                                                                                                  \
+    }
+LARGEST(largest, T, wide)
+LARGEST(largest_float, float, )
 
 INLINE float inverse_rms(const T *x, int64_t width, float epsilon) {
     float sum = 0.0f;
@@ -135,8 +152,7 @@ void soften(T *scores, const int64_t *seen, int64_t batch, int64_t heads, int64_
     for (int64_t row = 0; row < batch * heads * queries; row++) {
         T *here = scores + row * keys;
         int64_t count = seen[row / (heads * queries) * queries + row % queries];
-        float most = -INFINITY, sum = 0.0f, shares[keys];
-        for (int64_t i = 0; i < count; i++) most = wide(here[i]) > most ? wide(here[i]) : most;
+        float most = largest(here, count), sum = 0.0f, shares[keys];
         for (int64_t i = 0; i < count; i++) sum += shares[i] = exponential(wide(here[i]) - most);
         for (int64_t i = 0; i < count; i++) here[i] = narrow(shares[i] / sum);
         for (int64_t i = count; i < keys; i++) here[i] = narrow(0.0f);
@@ -163,8 +179,7 @@ void log_probability(T *logits, const int64_t *targets, float *logprobs, float *
 #pragma omp parallel for num_threads(threads) if (rows * width > ALONE)
     for (int64_t row = 0; row < rows; row++) {
         T *here = logits + row * width;
-        float most = -INFINITY, sum = 0.0f, moment = 0.0f;
-        for (int64_t i = 0; i < width; i++) most = wide(here[i]) > most ? wide(here[i]) : most;
+        float most = largest(here, width), sum = 0.0f, moment = 0.0f;
         for (int64_t i = 0; i < width; i++) {
             float above = (wide(here[i]) - most) * scale, weight = exponential(above);
             sum += weight;
@@ -181,6 +196,45 @@ void log_probability(T *logits, const int64_t *targets, float *logprobs, float *
     }
 }
 
+/* Hinton's loss of a student (rows, width) beside its teacher (rows, width), with d loss / d student, which is
+   weight * (alpha * T * (q - p) + (1 - alpha) * (q at temperature 1 - onehot)): targets, weights, and KL(p, q) at the
+   temperature and cross-entropy at 1 of each row, (rows,). What a teacher rules out weighs nothing, whatever is said. */
+void distillation(const float *student, const T *teacher, const int64_t *targets, const float *weights, float *kls,
+                  float *ces, float *gradient, int64_t rows, int64_t width, float temperature, float alpha, int threads) {
+    float scale = 1.0f / temperature;
+#pragma omp parallel num_threads(threads) if (rows * width > ALONE)
+    {
+        float *ps = malloc(3 * width * sizeof(float)), *qs = ps + width, *qs_1 = qs + width;
+#pragma omp for
+        for (int64_t row = 0; row < rows; row++) {
+            const float *s = student + row * width;
+            const T *t = teacher + row * width;
+            float most_s = largest_float(s, width), most_t = largest(t, width);
+            float sum_p = 0.0f, sum_q = 0.0f, sum_1 = 0.0f, moment = 0.0f;
+            for (int64_t i = 0; i < width; i++) {
+                float a = (wide(t[i]) - most_t) * scale;
+                sum_p += ps[i] = a <= -87.0f ? 0.0f : exponential(a);
+                sum_q += qs[i] = exponential((s[i] - most_s) * scale);
+                sum_1 += qs_1[i] = exponential(s[i] - most_s);
+            }
+            for (int64_t i = 0; i < width; i++)
+                moment += ps[i] > 0.0f ? ps[i] * (wide(t[i]) - most_t - s[i] + most_s) : ps[i];
+            kls[row] = moment * scale / sum_p - logf(sum_p) + logf(sum_q);
+            ces[row] = logf(sum_1) + most_s - s[targets[row]];
+            if (!gradient) continue;
+            float *to = gradient + row * width, counts = weights[row] > 0.0f ? weights[row] : 0.0f;
+            float of_ce = counts * (1.0f - alpha), of_1 = of_ce / sum_1;
+            float of_p = counts * alpha * temperature / sum_p, of_q = counts * alpha * temperature / sum_q;
+            for (int64_t i = 0; i < width; i++) to[i] = of_q * qs[i] - of_p * ps[i] + of_1 * qs_1[i];
+            if (counts > 0.0f)
+                to[targets[row]] -= of_ce;
+            else
+                memset(to, 0, width * sizeof(float));
+        }
+        free(ps);
+    }
+}
+
 /* A head of a new token, normalised (unless gain is null) and rotated. */
 INLINE void placed(const T *head, const T *gain, const T *cos, const T *sin, int64_t dim, float epsilon, float *out) {
     float inverse = gain ? inverse_rms(head, dim, epsilon) : 1.0f, plain[dim];
@@ -190,13 +244,13 @@ INLINE void placed(const T *head, const T *gain, const T *cos, const T *sin, int
 
 /* What one query (dim,) sees of `seen` keys and values (seen, dim); shares (seen,) is scratch. */
 INLINE void look(const float *query, const T *keys, const T *values, int64_t seen, int64_t dim, float *shares, T *out) {
-    float most = -INFINITY, sum = 0.0f, mixed[dim];
+    float most, sum = 0.0f, mixed[dim];
     for (int64_t t = 0; t < seen; t++) {
         float score = 0.0f;
         for (int64_t i = 0; i < dim; i++) score += query[i] * wide(keys[t * dim + i]);
         shares[t] = score;
     }
-    for (int64_t t = 0; t < seen; t++) most = shares[t] > most ? shares[t] : most;
+    most = largest_float(shares, seen);
     for (int64_t t = 0; t < seen; t++) sum += shares[t] = exponential(shares[t] - most);
     for (int64_t i = 0; i < dim; i++) mixed[i] = 0.0f;
     for (int64_t t = 0; t < seen; t++)

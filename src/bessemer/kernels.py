@@ -28,6 +28,7 @@ ARGUMENTS = {
     "soften": [*[POINTER] * 2, *[SIZE] * 4, INT],
     "soften_backward": [*[POINTER] * 2, SIZE, SIZE, INT],
     "log_probability": [*[POINTER] * 5, SIZE, SIZE, REAL, INT, INT],
+    "distillation": [*[POINTER] * 7, SIZE, SIZE, REAL, REAL, INT],
     "attend": [*[POINTER] * 11, REAL, REAL],
 }
 
@@ -104,6 +105,27 @@ class Kernels:
         pointers = (tensor.data_ptr() for tensor in (logits, targets, *found))
         self._do.log_probability(*pointers, *logits.shape, scale, slope, torch.get_num_threads())
         return found
+
+    def distillation(
+        self,
+        student: Tensor,
+        teacher: Tensor,
+        targets: Tensor,
+        weights: Tensor,
+        temperature: float,
+        alpha: float,
+        slope: bool,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """KL(teacher, student) at the temperature, cross-entropy at 1 (M,), and the gradient of the loss (M, V).
+
+        Student (M, V) and weights (M,) are float32, whatever the teacher is; slope: whether to take the gradient.
+        """
+        kls, ces = torch.empty(len(student)), torch.empty(len(student))
+        gradient = torch.empty_like(student) if slope else None
+        pointers = (tensor.data_ptr() for tensor in (student, teacher, targets, weights, kls, ces))
+        taken = None if gradient is None else gradient.data_ptr()
+        self._do.distillation(*pointers, taken, *student.shape, temperature, alpha, torch.get_num_threads())
+        return kls, ces, gradient
 
     def attend(self, *pointers: int | None, sizes: Sequence[int], scaling: float, epsilon: float) -> None:
         """A step of decoding, as kernels.c says: sizes are rows, heads, key heads, head's width, room and threads."""

@@ -13,6 +13,8 @@ from torch.testing import assert_close
 from bessemer.algos.distillation import distillation_loss, generalized_jsd, reverse_kl
 from bessemer.algos.masked import Loss
 
+pytestmark = pytest.mark.usefixtures("operations")
+
 INF = float("inf")
 M, V = 5, 8
 STUDENT, TEACHER = 2 * torch.randn(2, M, V, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

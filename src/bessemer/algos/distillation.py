@@ -14,6 +14,7 @@ from torch import Tensor
 from bessemer.algos.kl import categorical_kl, exact_kl
 from bessemer.algos.language import log_normaliser, scaled_logits
 from bessemer.algos.masked import Loss, same_shape, widen
+from bessemer.kernels import kernels_for
 
 __all__ = ["distillation_loss", "generalized_jsd", "reverse_kl"]
 
@@ -51,23 +52,40 @@ class _Distillation(torch.autograd.Function):
     def forward(
         ctx: Any, student: Tensor, teacher: Tensor, targets: Tensor, weights: Tensor, temperature: float, alpha: float
     ) -> tuple[Tensor, Tensor, Tensor]:
+        kernels = kernels_for(teacher.dtype, teacher.device)
+        if kernels is not None and student.dtype == torch.float32:
+            kl, ce, ctx.gradient = kernels.distillation(
+                student.contiguous(), teacher.contiguous(), targets.contiguous(), weights.float().contiguous(),
+                temperature, alpha, ctx.needs_input_grad[0],
+            )  # fmt: skip
+            ctx.dtype = student.dtype
+            return _sums(ctx, kl, ce, weights, temperature, alpha)
         z_s, z_t, plain = scaled_logits(student, temperature), scaled_logits(teacher, temperature), widen(student)
         q, p = torch.softmax(z_s, -1), torch.softmax(z_t, -1)
         q_1 = q if temperature == 1 else torch.softmax(plain, -1)
         log_z_s, log_z_t, log_z = (log_normaliser(*pair) for pair in ((z_s, q), (z_t, p), (plain, q_1)))
         # sum p (log p - log q), 0 where p is 0, whatever q is
         kl = torch.where(p > 0, z_t - z_s, 0.0).mul_(p).sum(-1) - (log_z_t - log_z_s)
-        kl_sum, _ = _weighted_sum(kl, weights)
-        ce_sum, _ = _weighted_sum(log_z - plain.gather(-1, targets[:, None])[:, 0], weights)
+        ce = log_z - plain.gather(-1, targets[:, None])[:, 0]
         if ctx.needs_input_grad[0]:
             ctx.dtype = student.dtype
             ctx.gradient = _gradient(q, p, q_1, targets, weights[:, None].to(q.dtype), temperature, alpha)
-        ctx.mark_non_differentiable(kl_sum, ce_sum)
-        return alpha * temperature**2 * kl_sum + (1 - alpha) * ce_sum, kl_sum, ce_sum
+        return _sums(ctx, kl, ce, weights, temperature, alpha)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None, None, None, None, None]:
-        return (ctx.gradient * gradients[0]).to(ctx.dtype), None, None, None, None, None
+        # a loss that is nothing but this one needs no pass over the table; asking a GPU would cost more than the pass
+        alone = gradients[0].device.type == "cpu" and float(gradients[0]) == 1
+        return (ctx.gradient if alone else ctx.gradient * gradients[0]).to(ctx.dtype), None, None, None, None, None
+
+
+def _sums(
+    ctx: Any, kl: Tensor, ce: Tensor, weights: Tensor, temperature: float, alpha: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss, the sum of the divergences and that of the cross-entropies, of which the first alone has a gradient."""
+    kl_sum, ce_sum = _weighted_sum(kl, weights)[0], _weighted_sum(ce, weights)[0]
+    ctx.mark_non_differentiable(kl_sum, ce_sum)
+    return alpha * temperature**2 * kl_sum + (1 - alpha) * ce_sum, kl_sum, ce_sum
 
 
 def _gradient(

@@ -173,7 +173,7 @@ def _distill(config: Config, model: Model) -> _Measured:
             theirs = known(batch) if config.cached else answering(teacher, batch)
 
         def of_rows(logits: Tensor, part: slice) -> Loss:
-            expected = (theirs[part] @ teacher.backbone.head.T).float()
+            expected = theirs[part] @ teacher.backbone.head.T
             return distillation_loss(logits, expected, batch.targets[part], batch.weights[part], 2.0, 0.5)
 
         return linear_loss(answering(model, batch), model.backbone.head, of_rows)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from bessemer.algos.distillation import distillation_loss, reverse_kl
 from bessemer.algos.head import linear_loss
-from bessemer.algos.masked import Loss, widen
+from bessemer.algos.masked import Loss
 from bessemer.config import Artifact
 from bessemer.data.batches import TextBatch, text_batch
 from bessemer.data.dataset import Dataset
@@ -278,7 +278,7 @@ def _loss(config: Config, item: _Item, ours: Tensor, student: Model, theirs: Ten
     head = teacher.backbone.head.to(theirs.dtype)
 
     def loss_of(logits: Tensor, part: slice) -> Loss:
-        expected = widen(nn.functional.linear(theirs[part], head))
+        expected = nn.functional.linear(theirs[part], head)
         if item.own:
             return reverse_kl(logits, expected, weights[part])
         return distillation_loss(logits, expected, targets[part], weights[part], config.distill_temperature, item.alpha)
