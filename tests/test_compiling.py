@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,6 +66,22 @@ def test_without_a_compiler_one_line_says_why(
     monkeypatch.setenv("CC", compiler)
     assert said in _why_not(caplog)
     assert not list(anew.glob("*")) if anew.exists() else True
+
+
+def test_a_damaged_library_is_compiled_again(anew: Path) -> None:
+    if shutil.which(os.environ.get("CC") or "cc") is None:
+        pytest.skip("there is no C compiler here, so nothing is compiled for users either")
+    made = compiling._build(torch.bfloat16)
+    made.write_bytes(b"")
+    assert compiling.library(torch.bfloat16) is not None and made.stat().st_size > 1000
+
+
+def test_a_folder_that_others_can_write_to_is_not_trusted(anew: Path, caplog: pytest.LogCaptureFixture) -> None:
+    anew.mkdir()
+    anew.chmod(0o777)
+    if shutil.which(os.environ.get("CC") or "cc") is None:
+        pytest.skip("there is no C compiler here, so nothing is compiled for users either")
+    assert "can be written to by others" in _why_not(caplog)
 
 
 def test_it_can_be_turned_off(anew: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -128,6 +128,64 @@ def test_log_probability(dtype: torch.dtype, rows: int, scale: float) -> None:
     _close(whole, wanted)
 
 
+@pytest.mark.parametrize("slope", [False, True])
+def test_distillation_of_a_teacher_of_this_type(dtype: torch.dtype, slope: bool) -> None:
+    """Beside autograd in float64; a token that the teacher rules out, and a row that does not count."""
+    kernels = compiled_library(dtype)
+    student, teacher = 3 * _random(torch.float32, 70, 301), 3 * _random(dtype, 70, 301, seed=1)
+    teacher[4, 7] = float("-inf")
+    targets, weights = torch.arange(70) * 11 % 301, torch.linspace(0, 2, 70)
+    exact = student.double().requires_grad_(True)
+    p = torch.softmax(teacher.double() / 2, -1)
+    kl = torch.special.xlogy(p, p).sum(-1) - (p * torch.log_softmax(exact / 2, -1)).sum(-1)
+    ce = functional.cross_entropy(exact, targets, reduction="none")
+    kls, ces, gradient = kernels.distillation(student, teacher, targets, weights, 2.0, 0.3, slope)
+    assert_close(kls.double(), kl.detach(), rtol=1e-5, atol=1e-5)
+    assert_close(ces.double(), ce.detach(), rtol=1e-5, atol=1e-5)
+    assert (gradient is not None) == slope
+    if gradient is not None:
+        (wanted,) = torch.autograd.grad((weights.double() * (0.3 * 4 * kl + 0.7 * ce)).sum(), exact)
+        assert_close(gradient.double(), wanted, rtol=1e-4, atol=2e-6)
+        assert not gradient[0].any()
+
+
+def test_tokens_are_drawn_where_the_running_sum_passes(dtype: torch.dtype) -> None:
+    """What is ruled out is never drawn, by whatever number."""
+    kernels = compiled_library(dtype)
+    logits = 3 * _random(dtype, 200, 701)
+    logits[:, ::3] = float("-inf")
+    uniform = torch.linspace(0, 1 - 2**-24, 200)
+    tokens = kernels.draw(logits, uniform, 0.7)
+    sums = torch.softmax(0.7 * logits.double(), -1).cumsum(-1)
+    rows = torch.arange(200)
+    before = sums[rows, (tokens - 1).clamp(min=0)] * (tokens > 0)
+    assert bool((before <= uniform + 1e-5).all()) and bool((uniform - 1e-5 <= sums[rows, tokens]).all())
+    assert bool((tokens % 3 != 0).all())
+
+
+@pytest.mark.parametrize("targets", [[0, -100], [0, 5], [0.0, 1.0]], ids=str)
+def test_targets_that_are_no_columns_are_refused(dtype: torch.dtype, targets: list[float]) -> None:
+    kernels, logits, numbers = compiled_library(dtype), _random(dtype, 2, 5), torch.tensor(targets)
+    for slope in (False, True):
+        with pytest.raises(ValueError, match="expected int64 targets from 0 to 4"):
+            kernels.log_probability(logits, numbers, 1.0, slope)
+        with pytest.raises(ValueError, match="expected int64 targets from 0 to 4"):
+            kernels.distillation(logits.float(), logits, numbers, torch.ones(2), 1.0, 0.5, slope)
+
+
+def test_a_step_needs_its_own_rows_and_room(dtype: torch.dtype) -> None:
+    kernels = compiled_library(dtype)
+    operations, cache = Compiled(kernels, Shape(1, 1, 2, 1.0, EPSILON)), Cache(1, 2, 1, 2, 4, dtype, CPU)
+    with pytest.raises(ValueError, match="5 tokens exceed the room of 4"):
+        cache.reach(5)
+    cache.reach(1)
+    operations.begin(cache, torch.ones(4, 2, dtype=dtype), torch.zeros(4, 2, dtype=dtype))
+    other = torch.float32 if dtype == torch.bfloat16 else torch.bfloat16
+    for qkv in (torch.ones(1, 6, dtype=dtype), torch.ones(2, 6, dtype=other)):
+        with pytest.raises(ValueError, match="expected 2 of"):
+            operations.attend(cache, 0, qkv, None, None)
+
+
 def _attended(query: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
     """(Hq, d) looks at (Hk, T, d), in float64."""
     group = len(query) // len(keys)

@@ -17,6 +17,8 @@ from typing import Final
 import torch
 
 from bessemer.assets import cache_directory
+from bessemer.disk import write_atomic
+from bessemer.errors import UserError
 
 __all__ = ["library"]
 
@@ -37,15 +39,21 @@ SECONDS: Final = 120.0
 def library(dtype: torch.dtype) -> ctypes.CDLL | None:
     """The compiled source for this type, or None where it cannot be had (one log line a type says why)."""
     try:
-        return ctypes.CDLL(str(_build(dtype)))
-    except (OSError, subprocess.SubprocessError) as error:
+        made = _build(dtype)
+        try:
+            return ctypes.CDLL(str(made))
+        except OSError:  # damaged since
+            made.unlink()
+            return ctypes.CDLL(str(_build(dtype)))
+    except (OSError, RuntimeError, UserError, subprocess.SubprocessError) as error:
         log.warning("without compiled operations, slower: %s", _reason(error))
         return None
 
 
 def _reason(error: Exception) -> str:
-    said = getattr(error, "stderr", None)
-    return " ".join((said or str(error)).split())[:300]
+    said = getattr(error, "stderr", None) or str(error)
+    text = said.decode(errors="replace") if isinstance(said, bytes) else said
+    return " ".join(text.split())[:300]
 
 
 def _build(dtype: torch.dtype) -> Path:
@@ -66,30 +74,34 @@ def _build(dtype: torch.dtype) -> Path:
     made_of = (SOURCE.read_text(encoding="utf-8"), version, str(flags), str(threads), _processor())
     name = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:20]
     directory = cache_directory() / "kernels"
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    about = directory.stat()
+    if about.st_uid != os.getuid() or about.st_mode & 0o022:
+        raise OSError(f"{directory} can be written to by others, expected a folder of your own (mode 0700)")
     target = directory / f"{name}.so"
     if not target.is_file():
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=directory) as scratch:
             part, whole = Path(scratch) / "kernels.o", Path(scratch) / "kernels.so"
             _run(compiler, *flags, "-c", str(SOURCE), "-o", str(part))
             _run(compiler, "-shared", "-Wl,-z,defs", str(part), str(threads), "-lm", "-lc", "-o", str(whole))
-            whole.replace(target)
+            write_atomic(target, whole.read_bytes())
     return target
 
 
 def _run(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=SECONDS)
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", check=True, timeout=SECONDS)
 
 
 def _openmp() -> Path:
     """The OpenMP library that PyTorch uses: threads of a second one would wait where the first one's spin."""
     torch.arange(2**16).sum()  # it is loaded by now
-    with open("/proc/self/maps", encoding="utf-8") as file:
-        mapped = {line.split(maxsplit=5)[5].strip() for line in file if "omp" in line and line.count("/") > 0}
-    found = sorted(p for p in mapped if Path(p).name.startswith(("libgomp", "libiomp5")) and "torch" in p)
+    with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
+        mapped = {Path(line.split(maxsplit=5)[5].strip()) for line in file if "omp" in line and "/" in line}
+    homes = {Path(torch.__file__).parent / "lib", Path(torch.__file__).parents[1] / "torch.libs"}
+    found = sorted(p for p in mapped if p.name.startswith(("libgomp", "libiomp5")) and p.parent in homes)
     if len(found) != 1:
         raise OSError(f"expected one OpenMP library of PyTorch's, found {len(found)}")
-    return Path(found[0])
+    return found[0]
 
 
 def _processor() -> str:

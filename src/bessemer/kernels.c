@@ -4,9 +4,13 @@
    are float32; what is stored is rounded to the nearest even. Pointers are contiguous arrays, sizes are in elements. */
 
 #include <math.h>
+#include <omp.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
+
+#if defined(__x86_64__) && !defined(__FMA__)
+#error "this processor multiplies and adds in two steps: PyTorch's operations are faster"
+#endif
 
 #ifdef BFLOAT16
 typedef uint16_t T;
@@ -198,13 +202,14 @@ void log_probability(T *logits, const int64_t *targets, float *logprobs, float *
 
 /* Hinton's loss of a student (rows, width) beside its teacher (rows, width), with d loss / d student, which is
    weight * (alpha * T * (q - p) + (1 - alpha) * (q at temperature 1 - onehot)): targets, weights, and KL(p, q) at the
-   temperature and cross-entropy at 1 of each row, (rows,). What a teacher rules out weighs nothing, whatever is said. */
+   temperature and cross-entropy at 1 of each row, (rows,); room (threads, 3 * width) is scratch. What a teacher rules
+   out weighs nothing, whatever is said. */
 void distillation(const float *student, const T *teacher, const int64_t *targets, const float *weights, float *kls,
-                  float *ces, float *gradient, int64_t rows, int64_t width, float temperature, float alpha, int threads) {
+                  float *ces, float *room, float *gradient, int64_t rows, int64_t width, float temperature, float alpha, int threads) {
     float scale = 1.0f / temperature;
 #pragma omp parallel num_threads(threads) if (rows * width > ALONE)
     {
-        float *ps = malloc(3 * width * sizeof(float)), *qs = ps + width, *qs_1 = qs + width;
+        float *ps = room + omp_get_thread_num() * 3 * width, *qs = ps + width, *qs_1 = qs + width;
 #pragma omp for
         for (int64_t row = 0; row < rows; row++) {
             const float *s = student + row * width;
@@ -231,7 +236,44 @@ void distillation(const float *student, const T *teacher, const int64_t *targets
             else
                 memset(to, 0, width * sizeof(float));
         }
-        free(ps);
+    }
+}
+
+/* One token a row from softmax(scale * logits): logits (rows, width), uniforms (rows,) in [0, 1), tokens (rows,). The
+   running sum is over blocks of tokens first, then within one; what has no share is never drawn. */
+#define BLOCK 256
+void draw(const T *logits, const float *uniforms, int64_t *tokens, int64_t rows, int64_t width, float scale,
+          int threads) {
+#pragma omp parallel for num_threads(threads) if (rows * width > ALONE)
+    for (int64_t row = 0; row < rows; row++) {
+        const T *here = logits + row * width;
+        int64_t blocks = (width + BLOCK - 1) / BLOCK, block = 0, token = 0;
+        float most = largest(here, width), total = 0.0f, sums[blocks];
+        for (int64_t b = 0; b < blocks; b++) {
+            int64_t end = (b + 1) * BLOCK < width ? (b + 1) * BLOCK : width;
+            float sum = 0.0f;
+            for (int64_t i = b * BLOCK; i < end; i++) {
+                float above = (wide(here[i]) - most) * scale;
+                sum += above <= -87.0f ? 0.0f : exponential(above);
+            }
+            total += sums[b] = sum;
+        }
+        float rest = uniforms[row] * total;
+        for (int64_t b = 0; b < blocks; b++) {
+            if (sums[b] == 0.0f) continue;
+            block = b;
+            if (rest < sums[b]) break;
+            rest -= sums[b];
+        }
+        int64_t end = (block + 1) * BLOCK < width ? (block + 1) * BLOCK : width;
+        for (int64_t i = block * BLOCK; i < end; i++) {
+            float above = (wide(here[i]) - most) * scale, share = above <= -87.0f ? 0.0f : exponential(above);
+            if (share == 0.0f) continue;
+            token = i;
+            if (rest < share) break;
+            rest -= share;
+        }
+        tokens[row] = token;
     }
 }
 

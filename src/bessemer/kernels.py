@@ -28,7 +28,8 @@ ARGUMENTS = {
     "soften": [*[POINTER] * 2, *[SIZE] * 4, INT],
     "soften_backward": [*[POINTER] * 2, SIZE, SIZE, INT],
     "log_probability": [*[POINTER] * 5, SIZE, SIZE, REAL, INT, INT],
-    "distillation": [*[POINTER] * 7, SIZE, SIZE, REAL, REAL, INT],
+    "distillation": [*[POINTER] * 8, SIZE, SIZE, REAL, REAL, INT],
+    "draw": [*[POINTER] * 3, SIZE, SIZE, REAL, INT],
     "attend": [*[POINTER] * 11, REAL, REAL],
 }
 
@@ -101,7 +102,8 @@ class Kernels:
 
         slope: the logits become d log p(target) / d (scaled logits) in place; otherwise they stay.
         """
-        found = tuple(torch.empty(len(logits)) for _ in range(3))
+        _check_targets(targets, logits)
+        found = tuple(_floats(logits, len(logits)) for _ in range(3))
         pointers = (tensor.data_ptr() for tensor in (logits, targets, *found))
         self._do.log_probability(*pointers, *logits.shape, scale, slope, torch.get_num_threads())
         return found
@@ -120,16 +122,39 @@ class Kernels:
 
         Student (M, V) and weights (M,) are float32, whatever the teacher is; slope: whether to take the gradient.
         """
-        kls, ces = torch.empty(len(student)), torch.empty(len(student))
+        _check_targets(targets, student)
+        kls, ces = _floats(student, len(student)), _floats(student, len(student))
         gradient = torch.empty_like(student) if slope else None
-        pointers = (tensor.data_ptr() for tensor in (student, teacher, targets, weights, kls, ces))
+        threads = torch.get_num_threads()
+        room = _floats(student, threads, 3, student.shape[1])
+        pointers = (tensor.data_ptr() for tensor in (student, teacher, targets, weights, kls, ces, room))
         taken = None if gradient is None else gradient.data_ptr()
-        self._do.distillation(*pointers, taken, *student.shape, temperature, alpha, torch.get_num_threads())
+        self._do.distillation(*pointers, taken, *student.shape, temperature, alpha, threads)
         return kls, ces, gradient
+
+    def draw(self, logits: Tensor, uniform: Tensor, scale: float) -> Tensor:
+        """One token a row from softmax(scale * logits): (B, V), and uniform (B,) float32 in [0, 1) -> ids (B,)."""
+        tokens = torch.empty(len(logits), dtype=torch.int64, device=logits.device)
+        pointers = logits.data_ptr(), uniform.data_ptr(), tokens.data_ptr()
+        self._do.draw(*pointers, *logits.shape, scale, torch.get_num_threads())
+        return tokens
 
     def attend(self, *pointers: int | None, sizes: Sequence[int], scaling: float, epsilon: float) -> None:
         """A step of decoding, as kernels.c says: sizes are rows, heads, key heads, head's width, room and threads."""
         self._do.attend(*pointers, (SIZE * len(sizes))(*sizes), scaling, epsilon)
+
+
+def _floats(like: Tensor, *shape: int) -> Tensor:
+    """Room for float32 numbers, whatever PyTorch's defaults are."""
+    return torch.empty(shape, dtype=torch.float32, device=like.device)
+
+
+def _check_targets(targets: Tensor, logits: Tensor) -> None:
+    """Raise ValueError unless every target is the number of a column: C would write elsewhere."""
+    if targets.dtype != torch.int64 or (
+        len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < logits.shape[1]
+    ):
+        raise ValueError(f"expected int64 targets from 0 to {logits.shape[1] - 1}")
 
 
 def kernels_for(dtype: torch.dtype, device: torch.device) -> Kernels | None:

@@ -1,4 +1,4 @@
-"""Soft cross-entropy beside PyTorch's own losses."""
+"""Losses of classifiers beside those of PyTorch and torchvision."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.nn import functional
 from torch.testing import assert_close
+from torchvision.ops import sigmoid_focal_loss
 
-from bessemer.algos.classification import soft_cross_entropy
+from bessemer.algos.classification import cell_loss, soft_cross_entropy
 
 GENERATOR = torch.Generator().manual_seed(0)
 LOGITS = torch.randn(12, 2, generator=GENERATOR, dtype=torch.float64)
@@ -63,3 +64,31 @@ def test_bfloat16_logits_are_widened() -> None:
     gap = float(logits[0, 0]) - float(logits[0, 1])
     assert loss.sum.dtype == torch.float32
     assert float(loss.sum) == pytest.approx(0.5 * gap + float(torch.log1p(torch.tensor(-gap).exp())), abs=1e-6)
+
+
+def _cells() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Two pictures of nine cells and two labels: three things in one, none in the other."""
+    generator = torch.Generator().manual_seed(4)
+    logits = 3 * torch.randn(2, 9, 2, generator=generator, dtype=torch.float64)
+    there = torch.zeros(2, 9, 2, dtype=torch.float64)
+    there[0, [1, 4, 4], [0, 0, 1]] = 1
+    edges, true = (torch.randn(2, 9, 2, 4, generator=generator, dtype=torch.float64) for _ in range(2))
+    return logits, there, edges, torch.where(there[..., None] > 0, true, float("nan"))
+
+
+def test_cells_have_a_focal_loss_divided_by_what_is_there() -> None:
+    logits, there, edges, true = _cells()
+    focal = sigmoid_focal_loss(logits, there, alpha=-1, gamma=2).sum((1, 2))
+    distances = (edges - true)[0][there[0] > 0].abs()
+    loss = cell_loss(logits, there, edges, true)
+    assert_close(loss.sum, focal[0] / 3 + distances.mean() + focal[1], atol=1e-12, rtol=0)
+    assert float(loss.count) == 2
+    hits, things = loss.metrics["cells"]
+    assert float(hits) == float((logits[there > 0] > 0).sum()) and float(things) == 3
+
+
+def test_edges_of_which_nothing_is_known_get_no_gradient() -> None:
+    logits, there, edges, true = _cells()
+    edges.requires_grad_()
+    cell_loss(logits, there, edges, true).sum.backward()
+    assert edges.grad is not None and torch.equal(edges.grad != 0, torch.isfinite(true))

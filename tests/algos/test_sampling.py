@@ -19,6 +19,8 @@ from transformers.generation import (
 
 from bessemer.algos.sampling import draw, filter_logits, penalise_repetition
 
+pytestmark = pytest.mark.usefixtures("operations")
+
 LOGITS = 3.0 * torch.randn(5, 300, generator=torch.Generator().manual_seed(0))
 OPTIONS: list[dict[str, Any]] = [
     {"temperature": 0.7},
@@ -102,6 +104,13 @@ def test_draw_by_hand() -> None:
     logits = torch.tensor([0.1, 0.2, 0.3, 0.4]).log().expand(5, 4)
     numbers = torch.tensor([0.0, 0.0999, 0.1001, 0.5999, 0.9999999])
     assert draw(logits, numbers).tolist() == [0, 0, 1, 2, 3]
+
+
+def test_draw_at_a_temperature() -> None:
+    """At a half the shares are the squares: 1/30, 4/30, 9/30, 16/30."""
+    logits = torch.tensor([0.1, 0.2, 0.3, 0.4]).log().expand(4, 4)
+    numbers = torch.tensor([0.0332, 0.0335, 0.1668, 0.4668])
+    assert draw(logits, numbers, 0.5).tolist() == [0, 1, 2, 3]
 
 
 def test_draw_never_takes_what_has_no_probability() -> None:

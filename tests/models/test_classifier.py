@@ -51,3 +51,23 @@ def test_bytes_are_normalised_as_to_pixels_does(tmp_path: Path) -> None:
     raw = torch.tensor(list(image.tobytes()), dtype=torch.uint8).view(1, 32, 32, 3).permute(0, 3, 1, 2)
     expected = to_pixels(image, 32, classifier.tower.mean, classifier.tower.std)
     assert_close(classifier.normalised(raw)[0], expected, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_cells_say_what_lies_there(tmp_path: Path) -> None:
+    """A linear layer on each cell's features; at first nothing is likely to be anywhere. Kept with the rest."""
+    torch.manual_seed(0)
+    tower = Tower.load(tiny.vision_tower(tmp_path / "tower"))
+    classifier = Classifier(tower, ATTRIBUTES, places=["helmet", "漏油"]).eval()
+    pixels = torch.randn(3, 3, 64, 96)
+    logits, there, edges = classifier.judged_and_placed(pixels)
+    assert there.shape == (3, 6, 2) and edges.shape == (3, 6, 2, 4)
+    for name, value in classifier(pixels).items():
+        assert torch.equal(value, logits[name])
+    assert classifier.cells is not None
+    corner = classifier.tower(pixels)[1, :, 1, 2] @ classifier.cells.weight.T + classifier.cells.bias
+    assert_close(torch.cat([there[1, 5], edges[1, 5].flatten()]), corner, atol=1e-5, rtol=0)
+    assert float(classifier.cells.bias[:2].sigmoid().max()) < 0.011
+    classifier.save(tmp_path / "saved")
+    _, *loaded = Classifier.load(tmp_path / "saved").judged_and_placed(pixels)
+    assert torch.equal(loaded[0], there) and torch.equal(loaded[1], edges)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from torch.testing import assert_close
 import tiny
 from bessemer.data.batches import pack
 from bessemer.models import trunk
-from bessemer.models.frozen import Frozen
+from bessemer.models.frozen import Frozen, packable
 from bessemer.models.model import Model, load_model
 
 
@@ -32,7 +33,7 @@ def test_products_both_ways(rows: int, dtype: torch.dtype) -> None:
         expected = x.double() @ weight.double().T + (0 if offset is None else offset.double())
         assert_close(frozen.times(x, offset).double(), expected, rtol=0, atol=tolerance)
     assert_close(frozen.back(gradient).double(), gradient.double() @ weight.double(), rtol=0, atol=tolerance)
-    packed = rows == 40 and dtype == torch.bfloat16
+    packed = rows == 40 and packable(weight)
     assert (frozen._forth is not None) == packed and (frozen._back is not None) == packed
 
 
@@ -56,10 +57,9 @@ def test_a_network_follows_its_modules(tmp_path: Path, kind: str) -> None:
     model.freeze()
     before = _states(model)
     layer = model.backbone.language.get_decoder().layers[0]
-    assert all(
-        side.frozen is not None and side.frozen._forth is not None for side in [model.backbone.trunk.blocks[0].qkv]
-    )
     kept = layer.self_attn.k_proj.weight.detach().clone()
+    frozen = model.backbone.trunk.blocks[0].qkv.frozen
+    assert frozen is not None and (frozen._forth is not None) == packable(kept)
     with torch.no_grad():
         layer.self_attn.k_proj.weight.copy_(3 * kept)
     changed = _states(model)
@@ -73,3 +73,38 @@ def test_a_large_network_is_not_copied(tmp_path: Path, monkeypatch: pytest.Monke
     model = load_model(str(tiny.language_model(tmp_path / "llama", "llama")), "bf16")
     _states(model)
     assert all(block.qkv.frozen is None or block.qkv.frozen._forth is None for block in model.backbone.trunk.blocks)
+
+
+def test_gradients_without_an_adapter(tmp_path: Path) -> None:
+    """Layers that no adapter speaks in multiply alike whether or not a gradient is asked for, and hand it on."""
+    model = load_model(str(tiny.language_model(tmp_path / "llama", "llama")), "bf16")
+    model.freeze()
+    packed = pack(tiny.sequences([30, 50], seed=3))
+    expected = _states(model)
+    embedding = model.backbone.language.get_input_embeddings().weight.requires_grad_(True)
+    states = model.backbone.hidden(packed)
+    assert torch.equal(states.detach(), expected)
+    (gradient,) = torch.autograd.grad(states.float().sum(), embedding)
+    assert float(gradient.abs().max()) > 0
+
+
+def test_a_weight_that_changes_before_its_gradient_is_an_error(tmp_path: Path) -> None:
+    model = load_model(str(tiny.language_model(tmp_path / "llama", "llama")), "bf16")
+    model.freeze()
+    model.backbone.language.get_input_embeddings().weight.requires_grad_(True)
+    states = model.backbone.hidden(pack(tiny.sequences([30, 50], seed=3)))
+    with torch.no_grad():
+        model.backbone.language.get_decoder().layers[0].self_attn.k_proj.weight.mul_(2)
+    with pytest.raises(RuntimeError, match="written to between a forward pass and its backward pass"):
+        states.float().sum().backward()
+
+
+def test_whoever_asks_first_changes_nothing_for_the_others(tmp_path: Path) -> None:
+    """In inference mode, say; and a copy of a network that was asked is a network."""
+    model = load_model(str(tiny.language_model(tmp_path / "llama", "llama")), "bf16")
+    model.freeze()
+    with torch.inference_mode():
+        first = _states(model)
+    assert torch.equal(_states(model), first)
+    copied = copy.deepcopy(Frozen(_weight(), pack=True))
+    assert copied._forth is None

@@ -70,7 +70,8 @@ def test_counts_and_captions() -> None:
         row("count", "There are 3 helmets.", "a", classes=["helmet"], count=3, scenes=SCENES),
         row("count", "There are 3 fires.", "b", classes=["fire"], count=1),
         row("count", "Hm.", "c", classes=["fire"], count=1),
-        row("describe", "a fire by a wall", "d"),
+        row("describe", "a fire by a wall", "d", scenes={"fire": "environment"}),
+        row("describe", "nothing that is there", "e", scenes=SCENES),
     ]
     found = pictured_scores(rows)
     low, high = found["count"]["exact_interval"]
@@ -79,10 +80,12 @@ def test_counts_and_captions() -> None:
         "n": 3, "unread": 1, "exact": pytest.approx(1 / 3), "mean_error": 1, "bias": 1, "by_scene": None,
         "exact_interval": None,
     }  # fmt: skip
-    assert found["describe"]["rouge_l_interval"] == [1, 1]
+    by_scene, every = found["describe"]["by_scene"], found["describe"]
+    assert by_scene["environment"]["n"] == every["n"] == 2 and by_scene["personnel"]["n"] == 1
+    assert by_scene["environment"]["rouge_l"] == pytest.approx(every["rouge_l"])
+    assert by_scene["personnel"]["rouge_l"] < by_scene["environment"]["rouge_l"] < 1
     assert found["count"]["by_scene"]["environment"]["exact"] == 0
     assert found["count"]["by_scene"]["personnel"]["exact"] == 1
-    assert found["describe"]["n"] == 1 and found["describe"]["rouge_l"] == 1
     assert found["detect"] is None and pictured_scores([]) == dict.fromkeys(("detect", "segment", "count", "describe"))
 
 

@@ -56,7 +56,7 @@ def test_bfloat16_stays_near_float32(tmp_path: Path, kind: str) -> None:
     directory = tiny.language_model(tmp_path / kind, kind)
     exact = _whole(_plain(directory))
     found = _steps(Decoder(load_model(str(directory), "bf16"), None))
-    assert found.dtype == torch.float32
+    assert found.dtype == torch.bfloat16
     assert 1e-4 < float((found - exact).norm() / exact.norm()) < 0.03
 
 

@@ -53,7 +53,7 @@ class _Distillation(torch.autograd.Function):
         ctx: Any, student: Tensor, teacher: Tensor, targets: Tensor, weights: Tensor, temperature: float, alpha: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         kernels = kernels_for(teacher.dtype, teacher.device)
-        if kernels is not None and student.dtype == torch.float32:
+        if kernels is not None and student.dtype == torch.float32 and student.device == teacher.device:
             kl, ce, ctx.gradient = kernels.distillation(
                 student.contiguous(), teacher.contiguous(), targets.contiguous(), weights.float().contiguous(),
                 temperature, alpha, ctx.needs_input_grad[0],

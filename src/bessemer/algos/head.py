@@ -37,17 +37,17 @@ class LinearLogProbs(torch.autograd.Function):
         logprobs = torch.empty(rows, dtype=wide, device=hidden.device)
         entropy, normaliser = torch.empty_like(logprobs), torch.empty_like(logprobs)
         slope = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        kernels = kernels_for(hidden.dtype, hidden.device)
         for start in range(0, rows, chunk):
             part = slice(start, start + chunk)
+            raw = hidden[part] @ weight.T
+            kernels = kernels_for(raw.dtype, raw.device)
             if kernels is not None:
-                raw = hidden[part] @ weight.T
                 found = kernels.log_probability(raw, targets[part].contiguous(), 1 / temperature, slope is not None)
                 logprobs[part], normaliser[part], entropy[part] = found
                 if slope is not None:
                     slope[part] = raw @ weight
                 continue
-            logits = _logits(hidden[part], weight, temperature)
+            logits = _scaled(raw, temperature)
             probabilities = torch.softmax(logits, -1)
             normaliser[part] = log_normaliser(logits, probabilities)
             logprobs[part] = logits.gather(-1, targets[part, None])[:, 0] - normaliser[part]
@@ -71,15 +71,15 @@ class LinearLogProbs(torch.autograd.Function):
         d_weight = torch.zeros(weight.shape, dtype=normaliser.dtype, device=weight.device)
         for start in range(0, hidden.shape[0], ctx.chunk):
             part = slice(start, start + ctx.chunk)
-            logits = _logits(hidden[part], weight, ctx.temperature)
+            logits = _scaled(hidden[part] @ weight.T, ctx.temperature)
             d_logits = logits.sub_(normaliser[part, None]).exp_().mul_(-gradient[part])
             d_logits.scatter_add_(-1, targets[part, None], gradient[part])
             d_weight += widen(d_logits.to(weight.dtype).T @ hidden[part])
         return d_hidden, d_weight.to(ctx.weight_dtype), None, None, None
 
 
-def _logits(hidden: Tensor, weight: Tensor, temperature: float) -> Tensor:
-    logits = widen(hidden @ weight.T)
+def _scaled(logits: Tensor, temperature: float) -> Tensor:
+    logits = widen(logits)
     return logits if temperature == 1 else logits.div_(temperature)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bessemer.algos.language import scaled_logits
-from bessemer.algos.masked import widen
+from bessemer.kernels import kernels_for
 
 __all__ = ["draw", "filter_logits", "penalise_repetition"]
 
@@ -60,9 +60,12 @@ def _nucleus(logits: Tensor, top_p: float) -> Tensor:
     return torch.full_like(logits, float("-inf")).scatter(-1, places, ordered.masked_fill(~kept, float("-inf")))
 
 
-def draw(logits: Tensor, uniform: Tensor) -> Tensor:
-    """Draw one token a row from softmax(logits): logits (B, V), uniform (B,) in [0, 1) -> ids (B,)."""
-    shares = torch.softmax(widen(logits), -1)
+def draw(logits: Tensor, uniform: Tensor, temperature: float = 1.0) -> Tensor:
+    """Draw one token a row from softmax(logits / temperature): logits (B, V), uniform (B,) in [0, 1) -> ids (B,)."""
+    kernels = kernels_for(logits.dtype, logits.device)
+    if kernels is not None and temperature > 0:
+        return kernels.draw(logits.contiguous(), uniform.float().contiguous(), 1 / temperature)
+    shares = torch.softmax(scaled_logits(logits, temperature), -1)
     rows, count = shares.shape
     whole = count // BLOCK * BLOCK
     blocks = torch.cat([shares[:, :whole].view(rows, -1, BLOCK).sum(-1), shares[:, whole:].sum(-1, keepdim=True)], 1)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
@@ -57,6 +58,7 @@ class _Attention(torch.autograd.Function):
         return _joined(parts).index_select(0, cells.query_at).view(query.shape)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, Tensor, Tensor, None, None]:
         cells: Cells = ctx.cells
         gradient = gradients[0].reshape(-1, gradients[0].shape[-1])

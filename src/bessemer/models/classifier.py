@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,23 +15,48 @@ from bessemer.models.vision import Tower, pool
 
 __all__ = ["Classifier"]
 
+RARE = 0.01  # how likely a thing is in a cell before anything was learnt
+
 
 class Classifier(nn.Module):
     """Tower, global average, dropout, and one linear layer for each attribute. Final.
 
-    attributes: name -> its values in order; forward gives logits (B, K) for each.
+    attributes: name -> its values in order; forward gives logits (B, K) for each. places: labels of things; where there
+    are any, a linear layer says of every cell of the feature map which of them lie there, and where their edges are.
     """
 
-    def __init__(self, tower: Tower, attributes: Mapping[str, Sequence[str]], dropout: float = 0.2) -> None:
+    def __init__(
+        self,
+        tower: Tower,
+        attributes: Mapping[str, Sequence[str]],
+        dropout: float = 0.2,
+        places: Sequence[str] = (),
+    ) -> None:
         super().__init__()
         self.tower = tower
         self.attributes = {name: list(values) for name, values in attributes.items()}
         self.dropout = nn.Dropout(dropout)
         self.heads = nn.ModuleDict({name: nn.Linear(tower.channels, len(v)) for name, v in self.attributes.items()})
+        self.places = list(places)
+        self.cells = nn.Linear(tower.channels, 5 * len(self.places)) if self.places else None
+        if self.cells is not None:
+            with torch.no_grad():  # nothing is anywhere at first, or empty cells would drown the rest (Lin et al. 2017)
+                self.cells.bias[: len(self.places)].fill_(math.log(RARE / (1 - RARE)))
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """Logits (B, K) of each attribute for pixels (B, 3, H, W)."""
-        pooled = self.dropout(pool(self.tower(pixels).float(), 1)[:, 0])
+        return self._judged(self.tower(pixels).float())
+
+    def judged_and_placed(self, pixels: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """The same, and of each of N cells the logits of what lies there (B, N, L) and its edges (B, N, L, 4)."""
+        assert self.cells is not None
+        features = self.tower(pixels).float()
+        cells = self.cells(features.flatten(2).transpose(1, 2))
+        there, edges = cells.split([len(self.places), 4 * len(self.places)], -1)
+        return self._judged(features), there, edges.unflatten(-1, (len(self.places), 4))
+
+    def _judged(self, features: Tensor) -> dict[str, Tensor]:
+        pooled = self.dropout(pool(features, 1)[:, 0])
         return {name: head(pooled) for name, head in self.heads.items()}
 
     def normalised(self, pixels: Tensor) -> Tensor:
@@ -46,13 +72,19 @@ class Classifier(nn.Module):
         heads.mkdir(parents=True, exist_ok=True)
         state = {name: tensor.detach().contiguous() for name, tensor in self.heads.state_dict().items()}
         save_file(state, heads / "model.safetensors", metadata={"format": "pt"})
-        text = json.dumps({"attributes": self.attributes}, indent=2, ensure_ascii=False) + "\n"
+        if self.cells is not None:
+            state = {name: tensor.detach().contiguous() for name, tensor in self.cells.state_dict().items()}
+            save_file(state, heads / "cells.safetensors", metadata={"format": "pt"})
+        config = {"attributes": self.attributes, "places": self.places}
+        text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
         (heads / "config.json").write_text(text, encoding="utf-8")
 
     @classmethod
     def load(cls, directory: Path) -> Classifier:
         """Read what `save` wrote."""
         config = json.loads((directory / "classifier" / "config.json").read_text(encoding="utf-8"))
-        classifier = cls(Tower.load(directory), config["attributes"])
+        classifier = cls(Tower.load(directory), config["attributes"], places=config.get("places", ()))
         classifier.heads.load_state_dict(load_file(directory / "classifier" / "model.safetensors"))
+        if classifier.cells is not None:
+            classifier.cells.load_state_dict(load_file(directory / "classifier" / "cells.safetensors"))
         return classifier.eval()

@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["PACKED_BYTES", "Frozen"]
+__all__ = ["PACKED_BYTES", "Frozen", "packable"]
 
 PACKED_BYTES: Final = 2**30  # most that the copies of one network may take: they are worth a tenth of the time
 MANY_ROWS: Final = 32  # fewer are not worth a copy
+
+
+def packable(weight: Tensor) -> bool:
+    """Whether oneDNN lays a weight out in its own order here: in bfloat16, on a CPU that multiplies it."""
+    here = weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and torch.backends.mkldnn.is_available()
+    return here and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class Frozen:
     """A weight (out, in) that no gradient changes. Final.
 
     pack: keep two more copies of it, the first time that each is used, in the order in which a CPU's products read
-    bfloat16; otherwise it is used as it is.
+    bfloat16; otherwise it is used as it is. parts: the parameters that are views of it, whose changes are noticed, but
+    for those that somebody writes through `.data`, which PyTorch does not count.
     """
 
-    def __init__(self, weight: Tensor, pack: bool = False) -> None:
+    def __init__(self, weight: Tensor, pack: bool = False, parts: Sequence[Tensor] = ()) -> None:
         self.weight = weight
-        self._pack = pack and weight.device.type == "cpu" and weight.dtype == torch.bfloat16
-        self._version = weight._version
+        self._parts = [weight, *parts]
+        self._pack = pack and packable(weight)
+        self._state = self._now()
         self._forth: Tensor | None = None
         self._back: Tensor | None = None
+
+    @property
+    def changed(self) -> bool:
+        """Whether somebody wrote into it, or gave a parameter other memory, since it was made."""
+        return self._now() != self._state
+
+    def _now(self) -> list[tuple[int, int]]:
+        return [(part.data_ptr(), part._version) for part in self._parts]
 
     def times(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """x W^T + b: (N, in) -> (N, out)."""
@@ -38,7 +55,13 @@ class Frozen:
         return output
 
     def back(self, gradient: Tensor) -> Tensor:
-        """The gradient of x from that of x W^T: (N, out) -> (N, in)."""
+        """The gradient of x from that of x W^T: (N, out) -> (N, in).
+
+        Raises:
+            RuntimeError: the weight is not the one of the forward pass any more.
+        """
+        if self.changed:
+            raise RuntimeError("a frozen weight was written to between a forward pass and its backward pass")
         if not self._packs(gradient):
             return gradient @ self.weight
         if self._back is None:
@@ -46,7 +69,11 @@ class Frozen:
         output: Tensor = torch.ops.mkldnn._linear_pointwise(gradient, self._back, None, "none", [], "")
         return output
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the copies, which cannot be copied and are made again."""
+        return self.__dict__ | {"_forth": None, "_back": None}
+
     def _packs(self, rows: Tensor) -> bool:
-        if self.weight._version != self._version:  # somebody wrote into it: the copies are of what it was
-            self._version, self._forth, self._back = self.weight._version, None, None
+        if self.changed:  # the copies are of what it was
+            self._state, self._forth, self._back = self._now(), None, None
         return self._pack and len(rows) >= MANY_ROWS and rows.dtype == torch.bfloat16

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from bessemer.errors import UserError
@@ -83,20 +84,40 @@ class _LoraLinear(torch.autograd.Function):
         low = x @ narrow.T
         output = weight.times(x, bias)
         output.addmm_(low, wide.T)
-        ctx.save_for_backward(x, weight.weight, low, narrow, wide)  # the weight, so that a change of it is noticed
+        ctx.save_for_backward(x, low, narrow, wide)
         ctx.weight, ctx.scale = weight, scale
         return output
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, None, None, Tensor | None, Tensor | None, None]:
-        x, _, low, narrow, wide = ctx.saved_tensors
+    @once_differentiable
+    def backward(
+        ctx: Any, *gradients: Any
+    ) -> tuple[Tensor | None, None, Tensor | None, Tensor | None, Tensor | None, None]:
+        x, low, narrow, wide = ctx.saved_tensors
         gradient = gradients[0]
-        needs_x, _, _, needs_down, needs_up, _ = ctx.needs_input_grad
+        needs_x, _, needs_bias, needs_down, needs_up, _ = ctx.needs_input_grad
         d_low = gradient @ wide
         d_x = ctx.weight.back(gradient).addmm_(d_low, narrow) if needs_x else None
         d_down = (d_low.T @ x).float() if needs_down else None
         d_up = (gradient.T @ low).float().mul_(ctx.scale) if needs_up else None
-        return d_x, None, None, d_down, d_up, None
+        return d_x, None, gradient.sum(0) if needs_bias else None, d_down, d_up, None
+
+
+class _FrozenLinear(torch.autograd.Function):
+    """y = W x + b over rows, of a weight that does not learn: the same product whether or not somebody asks for a
+    gradient, so that who samples and who learns agree."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Frozen, bias: Tensor | None) -> Tensor:
+        ctx.weight = weight
+        return weight.times(x, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, None, Tensor | None]:
+        needs_x, _, needs_bias = ctx.needs_input_grad
+        d_x = ctx.weight.back(gradients[0]) if needs_x else None
+        return d_x, None, gradients[0].sum(0) if needs_bias else None
 
 
 class _Adapted:
@@ -130,8 +151,10 @@ def adapted(x: Tensor, weight: Frozen, bias: Tensor | None, layers: Sequence[nn.
     speaking = [part.factors() if isinstance(part, _Adapted) else None for part in parts]
     found = [factors for factors in speaking if factors is not None]
     if not found:
-        learns = torch.is_grad_enabled() and (x.requires_grad or weight.weight.requires_grad)
-        return functional.linear(x, weight.weight, bias) if learns else weight.times(x, bias)
+        if weight.weight.requires_grad:
+            return functional.linear(x, weight.weight, bias)
+        plain: Tensor = _FrozenLinear.apply(x, weight, bias)
+        return plain
     down = found[0][0] if len(found) == 1 else torch.cat([factors[0] for factors in found])
     up = found[0][1]
     if len(layers) > 1:  # each layer reads what its own A made: B of the others is zero there, and of one without any

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from bessemer.algos.masked import widen
@@ -32,7 +33,7 @@ class _RmsNorm(torch.autograd.Function):
         kernels = kernels_for(x.dtype, x.device)
         if kernels is not None:
             x = x.contiguous()
-            inverse = torch.empty(*x.shape[:-1], 1)
+            inverse = torch.empty(*x.shape[:-1], 1, dtype=torch.float32, device=x.device)
             normed = kernels.add_norm(x, None, weight.to(x.dtype).contiguous(), epsilon, inverse)
             ctx.save_for_backward(x, weight, inverse)
             return normed
@@ -43,6 +44,7 @@ class _RmsNorm(torch.autograd.Function):
         return (wide * inverse).to(x.dtype).mul_(weight.to(x.dtype))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight, inverse = ctx.saved_tensors
         needs_x, needs_weight, _ = ctx.needs_input_grad
@@ -92,6 +94,7 @@ class _Rotate(torch.autograd.Function):
         return _rotated(x, cos, sin, 1)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None, None]:
         return _rotated(gradients[0], ctx.saved_tensors[0], ctx.saved_tensors[1], -1), None, None
 
@@ -121,6 +124,7 @@ class _Gated(torch.autograd.Function):
         return _product(gate_up)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Any) -> Tensor:
         gate_up, gradient = ctx.saved_tensors[0], gradients[0]
         kernels = kernels_for(gate_up.dtype, gate_up.device)

@@ -44,7 +44,6 @@ class Side:
         self.layers: Sequence[nn.Linear] = layers
         self.sizes = [layer.out_features for layer in layers]
         self.frozen: Frozen | None = None
-        self._made_of: list[tuple[int, int]] = []
 
     def __call__(self, x: Tensor) -> Tensor:
         """Their outputs side by side: (U, in) -> (U, sum of outs), in x's type."""
@@ -58,23 +57,19 @@ class Side:
         if any(weight.requires_grad for weight in weights):
             self.frozen = None
             return Frozen(weights[0] if len(weights) == 1 else torch.cat(weights))
-        if self.frozen is None or self._made_of != _state(weights):
-            whole = weights[0].detach()
-            if len(weights) > 1:
-                whole = torch.cat([weight.detach() for weight in weights])
-                for weight, part in zip(weights, whole.split(self.sizes), strict=True):
-                    weight.data = part
-            self.frozen, self._made_of = Frozen(whole, self.pack), _state(weights)
+        if self.frozen is None or self.frozen.changed:
+            with torch.inference_mode(False):  # what the modules hold outlives whoever asks first
+                whole = weights[0].detach()
+                if len(weights) > 1:
+                    whole = torch.cat([weight.detach() for weight in weights])
+                    for weight, part in zip(weights, whole.split(self.sizes), strict=True):
+                        weight.data = part
+                self.frozen = Frozen(whole, self.pack, weights)
         return self.frozen
 
     def bias(self, dtype: torch.dtype) -> Tensor | None:
         biases: list[Tensor] = [layer.bias for layer in self.layers if layer.bias is not None]
         return torch.cat(biases).to(dtype) if biases else None
-
-
-def _state(weights: Sequence[Tensor]) -> list[tuple[int, int]]:
-    """Where each weight lies and how often it was written to."""
-    return [(weight.data_ptr(), weight._version) for weight in weights]
 
 
 class Block:

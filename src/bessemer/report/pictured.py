@@ -42,7 +42,7 @@ def pictured_scores(rows: Sequence[PromptAnswer]) -> dict[str, Any]:
 
     detect, segment: n (questions), the `SCORES`, by_label and by_scene of the same; segment has mask_iou too. count:
     as of `placed.counting`, and by_scene. describe: n and the means of `captions.caption_values`, against the one
-    reference. NAME_interval: 95 % intervals over pictures.
+    reference, and by_scene of the pictures that show something of it. NAME_interval: 95 % intervals over pictures.
     """
     kinds: dict[str, list[PromptAnswer]] = {}
     scenes: dict[str, str] = {}
@@ -131,10 +131,16 @@ def _counted(rows: Sequence[PromptAnswer], scenes: Mapping[str, str]) -> dict[st
 
 
 def _described(rows: Sequence[PromptAnswer]) -> dict[str, Any]:
-    known = [(row.text, row.reference) for row in rows if row.reference]
-    scores = caption_values([text for text, _ in known], [[reference] for _, reference in known])
-    means = [_mean(name, values) for name, values in scores.items()]
-    return {"n": len(known), **{key: value for found in means for key, value in found.items()}}
+    known = [row for row in rows if row.reference]
+    scores = caption_values([row.text for row in known], [[str(row.reference)] for row in known])
+    shown = [set(row.visual.get("scenes", {}).values()) for row in known]  # of what is in the picture
+
+    def means(of: Sequence[int]) -> dict[str, Any]:
+        parts = [_mean(name, [values[i] for i in of]) for name, values in scores.items()]
+        return {"n": len(of), **{key: value for part in parts for key, value in part.items()}}
+
+    groups = {name: [i for i, some in enumerate(shown) if name in some] for name in sorted(set().union(*shown))}
+    return {**means(range(len(known))), "by_scene": {name: means(of) for name, of in groups.items()}}
 
 
 def outlines(row: PromptAnswer) -> list[dict[str, Any]]:

@@ -42,21 +42,15 @@ FOUND: dict[str, Any] = {
     "n": "count", **PLACED, "AP_interval": "interval?", "AP50_interval": "interval?", "mask_iou": "rate?",
     "mask_iou_interval": "interval?", "by_label": {"*": PLACED}, "by_scene": {"*": PLACED}
 }  # fmt: skip
+DESCRIBED: dict[str, Any] = {
+    "n": "count", "cider_d": "number?", "cider_d_interval": "interval?", "rouge_l": "rate?",
+    "rouge_l_interval": "interval?", "token_f1": "rate?", "token_f1_interval": "interval?",
+}  # fmt: skip
 PICTURED: dict[str, Any] = {
     "detect": Nullable(FOUND),
     "segment": Nullable(FOUND),
     "count": Nullable({**COUNTED, "exact_interval": "interval", "by_scene": {"*": COUNTED}}),
-    "describe": Nullable(
-        {
-            "n": "count",
-            "cider_d": "number?",
-            "cider_d_interval": "interval?",
-            "rouge_l": "rate?",
-            "rouge_l_interval": "interval?",
-            "token_f1": "rate?",
-            "token_f1_interval": "interval?",
-        }
-    ),
+    "describe": Nullable({**DESCRIBED, "by_scene": {"*": DESCRIBED}}),
 }
 PLACE: dict[str, Any] = {"label": "text", "points": [["number"]]}
 CONFUSION: dict[str, Any] = {"values": ["text"], "columns": ["text"], "counts": [["count"]]}

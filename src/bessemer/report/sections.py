@@ -159,7 +159,10 @@ def pictured_tables(report: Report) -> list[Markup]:
         ("captions: CIDEr-D", lambda m: ranged(m, "describe", "cider_d", 2)),
         ("captions: ROUGE-L", lambda m: ranged(m, "describe", "rouge_l")),
     ]
-    kinds = (("detect", "boxes", "AP50"), ("segment", "outlines", "AP50"), ("count", "counts", "exact"))
+    kinds = (
+        *(("detect", "boxes", "AP50"), ("segment", "outlines", "AP50")),
+        *(("count", "counts", "exact"), ("describe", "captions", "rouge_l")),
+    )
     scenes: list[Column] = []
     for kind, what, key in kinds:
         names = sorted({name for m in report["models"] for name in part(m, kind, "by_scene") or ()})

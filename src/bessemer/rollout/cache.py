@@ -52,7 +52,9 @@ class Cache:
         self.values[layer][at] = value.to(self.dtype)
 
     def reach(self, tokens: int) -> None:
-        """Have memory for rows of that many tokens, at most `room`."""
+        """Have memory for rows of that many tokens. Raises ValueError beyond `room`."""
+        if tokens > self.room:
+            raise ValueError(f"{tokens} tokens exceed the room of {self.room}")
         extent = self.extent
         if tokens <= extent:
             return

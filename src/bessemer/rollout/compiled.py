@@ -17,7 +17,7 @@ class Compiled:
 
     def __init__(self, kernels: Kernels, shape: Shape) -> None:
         self.kernels, self.shape = kernels, shape
-        self._shares = torch.empty(0)
+        self._shares = torch.empty(0, dtype=torch.float32, device="cpu")
 
     def begin(self, cache: Cache, cos: Tensor, sin: Tensor) -> None:
         """Prepare a step: every row gets one more token, rotated by its row of cos and sin (room, d)."""
@@ -25,7 +25,7 @@ class Compiled:
         self._cos, self._sin = cos, sin
         self._sizes = rows, shape.heads, shape.kv_heads, shape.head_dim, room, torch.get_num_threads()
         if self._shares.numel() < rows * shape.kv_heads * room:
-            self._shares = torch.empty(rows * shape.kv_heads * room)
+            self._shares = torch.empty(rows * shape.kv_heads * room, dtype=torch.float32, device="cpu")
 
     def add_norm(self, x: Tensor, delta: Tensor | None, gain: Tensor) -> tuple[Tensor, Tensor]:
         """x + delta in x's place, and its root-mean-square norm times gain: (N, D) each."""
@@ -35,6 +35,8 @@ class Compiled:
         self, cache: Cache, layer: int, qkv: Tensor, query_gain: Tensor | None, key_gain: Tensor | None
     ) -> Tensor:
         """Append each row's token to the cache and look from it: (rows, (Hq + 2 Hk) d) -> (rows, Hq d)."""
+        if qkv.dtype != cache.dtype or len(qkv) != len(cache.lengths):
+            raise ValueError(f"{len(qkv)} rows of {qkv.dtype}, expected {len(cache.lengths)} of {cache.dtype}")
         mixed = qkv.new_empty(len(qkv), self.shape.heads * self.shape.head_dim)
         gains = (None if gain is None else gain.data_ptr() for gain in (query_gain, key_gain))
         self.kernels.attend(

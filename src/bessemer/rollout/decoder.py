@@ -89,7 +89,9 @@ class Decoder:
             body = network.get_decoder()
             self.layers = [Layer(layer, merged, self.dtype, int8) for layer in body.layers]
             self.head = Linear(backbone.head.detach().to(self.dtype), None, int8)
-        self.norm: Tensor = body.norm.weight.detach().to(self.dtype)
+        # what each block's output is normed with: for the next block, and for the head
+        self.following = [layer.before_attention for layer in self.layers[1:]]
+        self.following.append(body.norm.weight.detach().to(self.dtype))
         self.table = network.get_input_embeddings().weight.detach().to(self.dtype)
         self.frequencies = body.rotary_emb.inv_freq.float()
         self.rotary_scale = body.rotary_emb.attention_scaling
@@ -125,7 +127,7 @@ class Decoder:
 
         Copies of a prompt lie side by side. Returns (B * copies, V).
         """
-        device, plain = self.table.device, self.plain
+        device, small = self.table.device, self.operations
         layout = layout_of(prompts.lengths, prompts.identities(), device)
         x = self.backbone.embed(prompts).to(self.dtype)[layout.first]
         cos, sin = self.cos[layout.positions][:, None], self.sin[layout.positions][:, None]
@@ -136,32 +138,33 @@ class Decoder:
         places = torch.cat([torch.arange(length, device=device) for length in prompts.lengths])
         places = places.repeat_interleave(copies)
         self.cache.reach(max(prompts.lengths))
-        for number, layer in enumerate(self.layers):
-            qkv = layer.qkv(plain.norm(x, layer.before_attention))
-            query, key, value = plain.project(qkv, cos, sin, layer.query_norm, layer.key_norm)
+        x, normed = small.add_norm(x, None, self.layers[0].before_attention)
+        for number, (layer, gain) in enumerate(zip(self.layers, self.following, strict=True)):
+            qkv = layer.qkv(normed)
+            query, key, value = self.plain.project(qkv, cos, sin, layer.query_norm, layer.key_norm)
             self.cache.fill(number, key[index], value[index], owner, places)
-            x = x + layer.out(attend(query, key, value, layout, self.shape.scaling).flatten(1))
-            x = x + layer.down(plain.gated(layer.gate_up(plain.norm(x, layer.before_mlp))))
+            mixed = attend(query, key, value, layout, self.shape.scaling).flatten(1)
+            x, normed = small.add_norm(x, layer.out(mixed), layer.before_mlp)
+            x, normed = small.add_norm(x, layer.down(small.gated(layer.gate_up(normed))), gain)
         self.cache.lengths[rows] = lengths.repeat_interleave(copies)
-        last = plain.norm(x[layout.index[lengths.cumsum(0) - 1]], self.norm)
-        return self.head(last).float().repeat_interleave(copies, 0)
+        last = normed[layout.index[lengths.cumsum(0) - 1]]
+        return self.head(last).repeat_interleave(copies, 0)
 
     @torch.inference_mode()
     def step(self, tokens: Tensor) -> Tensor:
-        """Append one token to every row and return the logits of the next, (B, V)."""
+        """Append one token to every row and return the logits of the next, (B, V), in the weights' type."""
         cache, small, narrow = self.cache, self.operations, self.narrow
         cache.begin()
         small.begin(cache, self.cos, self.sin)
         x, normed = small.add_norm(self.table[tokens.to(self.table.device)], None, self.layers[0].before_attention)
-        following = [layer.before_attention for layer in self.layers[1:]] + [self.norm]
-        for number, (layer, gain) in enumerate(zip(self.layers, following, strict=True)):
+        for number, (layer, gain) in enumerate(zip(self.layers, self.following, strict=True)):
             qkv = layer.qkv(normed, narrow)
             mixed = small.attend(cache, number, qkv, layer.query_norm, layer.key_norm)
             x, normed = small.add_norm(x, layer.out(mixed, narrow), layer.before_mlp)
             product = small.gated(layer.gate_up(normed, narrow))
             x, normed = small.add_norm(x, layer.down(product, narrow), gain)
         cache.end()
-        return self.head(normed, narrow).float()
+        return self.head(normed, narrow)
 
     def keep(self, rows: Tensor) -> None:
         """Keep only the given rows of the cache."""

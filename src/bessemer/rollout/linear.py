@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from bessemer.models.frozen import packable
+
 __all__ = ["NARROW_ROWS", "Linear", "eight_bits"]
 
 NARROW_ROWS = 2  # up to here 8 bits pay: 1.2 times as fast at 1 row, 1.1 at 2, 0.8 at 4 (SmolLM2-135M, one thread)
@@ -26,7 +28,7 @@ class Linear:
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None, int8: bool = False) -> None:
         self.bias = bias
-        self.reordered = weight.device.type == "cpu" and weight.dtype == torch.bfloat16
+        self.reordered = packable(weight)
         self.small = eight_bits(weight) if int8 and self.reordered else None
         self.weight = weight.contiguous()
         if self.reordered:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bessemer.algos.masked import widen
 from bessemer.algos.sampling import draw, filter_logits, penalise_repetition
 from bessemer.errors import UserError
 
@@ -74,11 +75,12 @@ def choose(logits: Tensor, uniform: Tensor, sampling: Sampling, said: Tensor | N
     said (B, V), needed for a repetition penalty alone: True = a token of the prompt or of the answer so far.
     """
     if said is not None:
-        logits = penalise_repetition(logits, said, sampling.repetition_penalty)
+        logits = penalise_repetition(widen(logits), said, sampling.repetition_penalty)
     if sampling.temperature == 0:
         return logits.argmax(-1)
-    filtered = filter_logits(logits, sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p)
-    return draw(filtered, uniform)
+    if not sampling.top_k and sampling.top_p == 1.0 and not sampling.min_p:
+        return draw(logits, uniform, sampling.temperature)
+    return draw(filter_logits(logits, sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p), uniform)
 
 
 def uniforms(rows: int, steps: int, seed: int) -> Tensor:

@@ -7,6 +7,8 @@ where the data has them.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -14,8 +16,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bessemer.algos.classification import soft_cross_entropy
+from bessemer.algos.classification import cell_loss, soft_cross_entropy
 from bessemer.algos.masked import Loss
+from bessemer.annotation.cells import cell_targets
+from bessemer.annotation.codec import decode_image
+from bessemer.annotation.shapes import AnnotatedImage
 from bessemer.config import Artifact
 from bessemer.data.dataset import Dataset, decoded_pixels, example_targets
 from bessemer.data.mixture import epoch_order
@@ -31,6 +36,9 @@ from bessemer.training.fit import fit
 from bessemer.training.optim import Group
 
 __all__ = ["Config", "run"]
+
+
+Drawn = Mapping[str, AnnotatedImage]  # by SHA-256
 
 
 @dataclass
@@ -60,7 +68,11 @@ class Config:
     depthwise: bool = False
     """Let depthwise convolutions learn too; on a CPU a step then takes 1.6 times as long."""
     flips: bool = True
-    """Train on mirrored and upside-down views as well."""
+    """Train on mirrored views as well, and on views upside down."""
+    upside_down: bool = True
+    """With flips: upside down too; false where the world has an up."""
+    places_weight: float = 1.0
+    """Weight of learning, cell by cell, where things are that somebody drew (or a generator did); 0: labels alone."""
     dropout: float = 0.2
     """Dropout before the classifier."""
     label_smoothing: float = 0.0
@@ -75,18 +87,21 @@ class Config:
 
 @dataclass(frozen=True)
 class _Batch:
-    """pixels (b, 3, H, W) normalised; targets: attribute -> (b, K); weights (b,)."""
+    """pixels (b, 3, H, W) normalised; targets: attribute -> (b, K); weights (b,); places, where they are learnt: what
+    is there (b, N, L), and edges (b, N, L, 4)."""
 
     pixels: Tensor
     targets: dict[str, Tensor]
     weights: Tensor
+    places: tuple[Tensor, Tensor] | None
 
 
 class _Batches:
     """The photographs, decoded once, as batches that are a pure function of the step. Final."""
 
-    def __init__(self, config: Config, dataset: Dataset, classifier: Classifier, pixels: Path) -> None:
+    def __init__(self, config: Config, dataset: Dataset, classifier: Classifier, pixels: Path, drawn: Drawn) -> None:
         examples = dataset.examples("train")
+        self.places = _places(classifier, [drawn.get(example.image.sha256) for example in examples])
         self.config, self.classifier = config, classifier
         self.device = next(classifier.parameters()).device
         images = [example.image for example in examples]
@@ -106,13 +121,21 @@ class _Batches:
         epoch, place = divmod(step, self.per_epoch)
         chosen = self.order(epoch)[place * self.size : (place + 1) * self.size]
         batch = self.classifier.normalised(self.pixels[chosen].to(self.device))
-        if self.config.flips:
-            generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
-            views = torch.randint(0, 4, (len(chosen),), generator=generator).tolist()
-            batch = torch.stack([flipped(image, view) for image, view in zip(batch, views, strict=True)])
+        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
+        allowed = (1 | 2 * self.config.upside_down) if self.config.flips else 0
+        views = [view & allowed for view in torch.randint(0, 4, (len(chosen),), generator=generator).tolist()]
+        batch = torch.stack([flipped(image, view) for image, view in zip(batch, views, strict=True)])
+        places = None
+        if self.places is not None:
+            there, edges = self.places
+            turned = [_flipped_places(there[i], edges[i], view) for i, view in zip(chosen, views, strict=True)]
+            places = (
+                torch.stack([one for one, _ in turned]).flatten(1, 2).to(self.device),
+                torch.stack([other for _, other in turned]).flatten(1, 2).to(self.device),
+            )
         targets = {name: target[chosen].to(self.device) for name, target in self.targets.items()}
         batch = batch.contiguous(memory_format=torch.channels_last)
-        return [_Batch(batch, targets, self.weights[chosen].to(self.device))]
+        return [_Batch(batch, targets, self.weights[chosen].to(self.device), places)]
 
 
 def run(config: Config) -> Path:
@@ -122,21 +145,32 @@ def run(config: Config) -> Path:
     if not dataset.examples("train"):
         raise UserError(f"{config.dataset}: no training photographs, expected examples.jsonl with labels")
     device = Mesh.start().device
-    classifier = _classifier(config, dataset).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    batches = _Batches(config, dataset, classifier, run.directory / "pixels.u8")
+    drawn = _drawn(dataset) if config.places_weight > 0 else {}
+    classifier = _classifier(config, dataset, drawn).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    batches = _Batches(config, dataset, classifier, run.directory / "pixels.u8", drawn)
 
     def loss_of(batch: _Batch) -> Loss:
+        placed: Loss | None = None
         with torch.autocast(device.type, dtype=torch.bfloat16):
-            logits = classifier(batch.pixels)
+            if batch.places is None:
+                logits = classifier(batch.pixels)
+            else:
+                logits, there, edges = classifier.judged_and_placed(batch.pixels)
+                placed = cell_loss(there, batch.places[0], edges, batch.places[1])
         losses = {name: soft_cross_entropy(logits[name], batch.targets[name], batch.weights) for name in logits}
         metrics = {f"accuracy/{name}": loss.metrics["accuracy"] for name, loss in losses.items()}
         total = torch.stack([loss.sum for loss in losses.values()]).sum()
+        if placed is not None:
+            total = total + config.places_weight * placed.sum
+            metrics |= placed.metrics
         return Loss(total, batch.weights.sum(), metrics)
 
     classifier.train()
     learnable = classifier.tower.learnable(config.frozen_blocks, config.depthwise)
     tower = {f"tower.{name}": p for name, p in learnable.items()}
     heads = {f"heads.{name}": p for name, p in classifier.heads.named_parameters()}
+    if classifier.cells is not None:
+        heads |= {f"cells.{name}": p for name, p in classifier.cells.named_parameters()}
     rate, decay = config.learning_rate, config.weight_decay
     fit(
         run,
@@ -155,8 +189,45 @@ def run(config: Config) -> Path:
     return run.finish()
 
 
-def _classifier(config: Config, dataset: Dataset) -> Classifier:
-    """The tower with a fresh linear layer for each attribute that is to be learnt."""
+def _drawn(dataset: Dataset) -> Drawn:
+    """{sha256: picture} of the training photographs on which somebody drew, where the import kept that."""
+    path = dataset.root / "annotations.jsonl"
+    wanted = {example.image.sha256 for example in dataset.examples("train")}
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    pictures = [decode_image(json.loads(line)) for line in lines]
+    return {p.sha256: p for p in pictures if p.sha256 in wanted and any(a.shape is not None for a in p.annotations)}
+
+
+def _places(classifier: Classifier, drawn: Sequence[AnnotatedImage | None]) -> tuple[Tensor, Tensor] | None:
+    """there (n, side, side, L) and edges (n, side, side, L, 4) of each photograph; of one that nobody drew on, nothing
+    is there."""
+    if classifier.cells is None:
+        return None
+    tower = classifier.tower
+    with torch.no_grad():
+        device = next(tower.parameters()).device
+        side = tower.eval()(torch.zeros(1, 3, tower.image_size, tower.image_size, device=device)).shape[-1]
+    made = [cell_targets(picture, classifier.places, side) if picture else None for picture in drawn]
+    count = len(classifier.places)
+    there = torch.zeros(len(made), side, side, count)
+    edges = torch.full((len(made), side, side, count, 4), float("nan"))
+    for number, targets in enumerate(made):
+        if targets is not None:
+            there[number], edges[number] = (torch.from_numpy(array) for array in targets)
+    return there, edges
+
+
+def _flipped_places(there: Tensor, edges: Tensor, view: int) -> tuple[Tensor, Tensor]:
+    """The cells of a picture's view (`features.flipped`): what was left of a middle is right of it now."""
+    for bit, axis, near, far in ((1, 1, 0, 2), (2, 0, 1, 3)):
+        if view & bit:
+            there, edges = there.flip(axis), edges.flip(axis)
+            edges[..., [near, far]] = -edges[..., [far, near]]
+    return there, edges
+
+
+def _classifier(config: Config, dataset: Dataset, drawn: Drawn) -> Classifier:
+    """The tower with a fresh linear layer for each attribute that is to be learnt, and one for places."""
     attributes = load_wordings(dataset.root / "wordings.yaml").attributes
     names = config.target or list(attributes)[:1]
     if unknown := sorted(set(names) - set(attributes)):
@@ -165,7 +236,9 @@ def _classifier(config: Config, dataset: Dataset) -> Classifier:
     if config.image_size:
         tower.image_size = config.image_size
         tower.settings["image_size"] = config.image_size
-    return Classifier(tower, {name: _values(attributes[name]) for name in names}, config.dropout)
+    shapes = (a for picture in drawn.values() for a in picture.annotations if a.shape is not None)
+    places = sorted({a.label for a in shapes if a.label})
+    return Classifier(tower, {name: _values(attributes[name]) for name in names}, config.dropout, places)
 
 
 def _values(attribute: Attribute) -> list[str]:

@@ -146,8 +146,9 @@ def _task(name: str, spoken: str, attribute: Attribute, kind: str, texts: Mappin
         choices = {v: _spoken(v)[:1].upper() + _spoken(v)[1:] for v in attribute.values}
     else:
         negative, positive = attribute.values
+        denied = _filled(entries["negative"].texts(), spoken, value=_spoken(negative))
         answers = {
-            negative: _filled(entries["negative"].texts(), spoken, value=_spoken(negative)),
+            negative: tuple(text for text in denied if "no no " not in text),  # of a label such as "no helmet"
             positive: _filled(entries["positive"].texts(), spoken, value=_spoken(positive)),
         }
         choices = {negative: texts["no"].text(), positive: texts["yes"].text()}
