@@ -158,3 +158,21 @@ def on_screen(
     scale = min((width - 32) / size[0], (height - 32) / size[1])
     x0, y0 = left + (width - size[0] * scale) / 2, top + (height - size[1] * scale) / 2
     return [(x0 + x * scale, y0 + y * scale) for x, y in points]
+
+
+def stop(window: Browser, pattern: str, hold: bool = False) -> None:
+    """From now on requests "METHOD path" that match fail as without a server; or wait until `go_on`."""
+    window.js(
+        "window.__fetch ??= window.fetch; window.__held ??= []; const [pattern, hold] = arguments;"
+        "window.fetch = (path, options) => {"
+        "  if (!new RegExp(pattern).test(`${options?.method ?? 'GET'} ${path}`)) return window.__fetch(path, options);"
+        "  if (!hold) return Promise.reject(new TypeError('away'));"
+        "  return new Promise((done) => window.__held.push(() => done(window.__fetch(path, options)))); };",
+        pattern,
+        hold,
+    )
+
+
+def go_on(window: Browser) -> None:
+    """Requests go through again, also those that wait."""
+    window.js("window.fetch = window.__fetch; for (const send of window.__held.splice(0)) send();")

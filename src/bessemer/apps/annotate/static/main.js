@@ -6,12 +6,14 @@ import { button, el, fill, toast } from "./dom.js";
 import { Drawing } from "./draw.js";
 import { actionOf, showHelp, withKey } from "./keys.js";
 import { refreshLabels, takeLabels } from "./labels.js";
-import { announce, flush, startOutbox } from "./outbox.js";
+import { flush, startOutbox } from "./outbox.js";
+import { resumeRanks } from "./pending.js";
 import { Ranking } from "./rank.js";
-import { app, emit, keepSetting, on, setting } from "./state.js";
+import { app, emit, keepSetting, on, setting, worst } from "./state.js";
 import { language, setLanguage, t } from "./strings.js";
 
 const pages = {};
+const saving = {}; // "images", "ranks", "person" -> {state, waiting}
 let saveLine;
 let navigation;
 
@@ -29,25 +31,26 @@ async function start() {
   setPerson(session.annotator);
   setLanguage(setting("language", session.language));
   takeLabels(session.labels);
+  on("save-state", showSaved);
+  saveLine = el("span", { class: "save-state", role: "status", "aria-live": "polite" });
   await startOutbox();
   document.title = `${session.project} · bessemer`;
-  saveLine = el("span", { class: "save-state", role: "status", "aria-live": "polite" });
   navigation = el("nav", { class: "pages" });
   pages.draw = new Drawing();
   pages.rank = new Ranking();
   if (session.reviews) pages.agreement = new Agreement();
   fill(document.getElementById("app"), top(), el("div", { class: "page" }, Object.entries(pages).map(([name, page]) => { page.node.hidden = name !== "draw"; return page.node; })));
-  on("save-state", showSaved);
-  on("failed", (error) => { toast(error.message); if (error.status === 401) showSaved({ state: "out", waiting: 0 }); });
+  on("failed", (error) => { toast(error.message); if (error.status === 401) showSaved({ of: "person", state: "out", waiting: 0 }); });
   on("unsaved", ({ status, message }) => { if (status && status !== 401 && status !== 429) toast(t("save.refused", message), null, 12); });
   addEventListener("keydown", keydown);
   addEventListener("keyup", (event) => { if (event.key === " ") pages.draw.tools.space = false; });
   addEventListener("focus", () => refreshLabels());
-  showSaved({ state: "saved", waiting: 0 });
+  showSaved();
   drawNavigation();
   await pages.draw.start();
   await show(setting("page", "draw"));
   flush();
+  await resumeRanks().catch((error) => emit("failed", error));
   document.body.dataset.ready = "1";
 }
 
@@ -82,7 +85,7 @@ async function show(name, reviewing = app.reviewing) {
   try {
     if (page === "draw" && reviewing !== app.reviewing) await pages.draw.setReviewing(reviewing && app.session.reviews);
     drawNavigation();
-    if (page !== "rank") announce();
+    showSaved();
     if (page === "draw") pages.draw.view.resize();
     else await pages[page].open();
   } catch (error) {
@@ -90,10 +93,16 @@ async function show(name, reviewing = app.reviewing) {
   }
 }
 
-function showSaved({ state, waiting }) {
+/** How the saving of everything stands: the worst of it. A ranking that is not finished yet is said where one ranks. */
+function showSaved({ of, ...news } = {}) {
+  if (of) delete saving.person; // whoever speaks now was let in, or says so
+  if (of) saving[of] = news;
+  const shown = Object.values(saving).filter(({ state }) => state !== "draft" || app.view === "rank");
+  const state = worst(shown.map((each) => each.state));
   saveLine.className = `save-state ${state}`;
   saveLine.dataset.state = state;
-  fill(saveLine, el("span", { class: "dot" }), t(`save.${state}`, waiting));
+  const count = shown.reduce((sum, { waiting }) => sum + waiting, 0);
+  fill(saveLine, el("span", { class: "dot" }), t(`save.${state}`, count));
   saveLine.title = t(`save.${state}.long`);
 }
 

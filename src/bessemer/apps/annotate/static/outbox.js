@@ -45,6 +45,12 @@ const drop = (key) => run(STORE, "readwrite", (store) => store.delete(key)).catc
 export const drafts = {
   put: (key, value) => run(DRAFTS, "readwrite", (store) => store.put({ key: draftKey(key), value })).catch(() => undefined),
   get: async (key) => (await run(DRAFTS, "readonly", (store) => store.get(draftKey(key))).catch(() => undefined))?.value,
+  all: async (key) => {
+    const rows = (await run(DRAFTS, "readonly", (store) => store.getAll()).catch(() => [])) ?? [];
+    const start = draftKey("");
+    return rows.map((row) => ({ ...row, key: row.key.slice(start.length), ours: row.key.startsWith(start) }))
+      .filter((row) => row.ours && row.key.startsWith(key));
+  },
   drop: (key) => run(DRAFTS, "readwrite", (store) => store.delete(draftKey(key))).catch(() => undefined),
 };
 
@@ -206,11 +212,11 @@ export function resolve(image, base, annotations) {
   put(image, base, annotations, entry?.decisions ?? []);
 }
 
-/** Say again how the saving of images stands. */
-export function announce() {
+/** Say how the saving of images stands. */
+function announce() {
   if (stuck.size) state = "conflict";
   else if (entries.size === 0) state = "saved";
   else if (!failures) state = "saving";
   else if (state !== "out") state = "offline";
-  emit("save-state", { state, waiting: entries.size });
+  emit("save-state", { of: "images", state, waiting: entries.size });
 }

@@ -2,18 +2,19 @@
 // judge" is said for an answer, "not applicable" for a whole principle. Unfinished work stays in this browser; what
 // is complete goes to the server at once.
 
-import { get, post } from "./api.js";
+import { get } from "./api.js";
 import { button, dialog, el, fill, toast } from "./dom.js";
 import { marked } from "./diff.js";
-import { drafts } from "./outbox.js";
-import { emit, keepSetting, setting } from "./state.js";
+import { alikeRanks, draftOf, forgetRanks, keepRanks, resumeRanks } from "./pending.js";
+import { emit, keepSetting, on, setting } from "./state.js";
 import { principleName, t } from "./strings.js";
 
 const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
 export class Ranking {
   constructor() {
-    this.number = setting("rank", 1);
+    this.number = setting("rank", 1); // of the question shown
+    this.asked = this.number; // of the one that is being loaded, or shown
     this.column = 0;
     this.answer = 0;
     this.diff = setting("diff", true);
@@ -22,11 +23,19 @@ export class Ranking {
     this.node = el("div", { class: "rank-view" }, el("aside", { class: "list" }, el("div", { class: "list-head" }, this.summary = el("div", { class: "summary" }), this.bar = el("div", { class: "meter" })), this.list), this.main);
     this.done = [];
     this.undone = [];
+    this.tasks = [];
+    on("ranked", ({ id, version }) => {
+      const task = this.tasks.find((each) => each.id === id);
+      if (task) task.version = version;
+      this.drawList();
+    });
+    on("ranks-conflict", ({ turn, draft, theirs }) => this.conflict(turn, draft, theirs));
   }
 
   async open() {
     const { tasks } = await get("/api/rankings");
     this.tasks = tasks;
+    resumeRanks().catch((error) => emit("failed", error));
     this.drawList();
     if (!tasks.length) {
       fill(this.main, el("p", { class: "empty" }, t("rank.none")));
@@ -47,23 +56,26 @@ export class Ranking {
   }
 
   async load(number) {
+    this.asked = number;
+    let turn;
+    try {
+      turn = { ...(await get(`/api/rankings/${number}`)), number };
+    } catch (error) {
+      if (this.asked === number) this.asked = this.number;
+      emit("failed", error);
+      return;
+    }
+    const draft = await draftOf(turn.id);
+    if (this.asked !== number) return;
     this.number = number;
-    keepSetting("rank", number);
-    const turn = await get(`/api/rankings/${number}`);
-    if (this.number !== number) return;
     this.turn = turn;
-    this.ranks = Object.create(null); // names of principles come from outside
-    this.skipped = new Set();
-    for (const principle of turn.principles) {
-      const saved = Object.hasOwn(turn.ranks, principle) ? turn.ranks[principle] : undefined;
-      this.ranks[principle] = saved ? saved.map((rank) => rank ?? "cannot") : turn.responses.map(() => null);
-      if (!saved && turn.version) this.skipped.add(principle);
-    }
-    const draft = await drafts.get(`rank/${turn.id}`);
-    if (draft && draft.version === turn.version && turn.principles.every((name) => Object.hasOwn(draft.ranks, name) && draft.ranks[name].length === turn.responses.length)) {
-      this.ranks = draft.ranks;
-      this.skipped = new Set(draft.skipped);
-    }
+    keepSetting("rank", number);
+    const saved = ranksOf(turn);
+    const fits = draft && turn.principles.every((name) => Object.hasOwn(draft.ranks, name) && draft.ranks[name].length === turn.responses.length);
+    const same = fits && alikeRanks(draft, saved);
+    const own = fits && !same && draft.version === turn.version;
+    this.ranks = { ...(own ? draft : saved).ranks };
+    this.skipped = new Set((own ? draft : saved).skipped);
     this.done = [];
     this.undone = [];
     this.column = 0;
@@ -72,6 +84,9 @@ export class Ranking {
     this.draw();
     this.list.children[number - 1]?.scrollIntoView({ block: "nearest" });
     this.main.focus();
+    if (own) keepRanks(turn, this.ranks, this.skipped);
+    else if (same) forgetRanks(turn.id);
+    else if (fits) this.conflict(turn, draft, turn);
   }
 
   get principle() {
@@ -132,61 +147,42 @@ export class Ranking {
     return this.skipped.has(principle) || this.ranks[principle].every((rank) => rank !== null);
   }
 
-  async changed() {
+  changed() {
     this.draw();
-    const { turn } = this;
-    const draft = { version: turn.version, ranks: this.ranks, skipped: [...this.skipped] };
-    await drafts.put(`rank/${turn.id}`, draft);
-    if (turn.principles.every((name) => this.isDone(name))) this.save();
-    else emit("save-state", { state: "draft", waiting: 1 });
+    keepRanks(this.turn, this.ranks, this.skipped);
   }
 
-  async save() {
-    if (this.saving) {
-      this.again = true;
-      return;
-    }
-    const { turn, number } = this;
-    const ranks = Object.fromEntries(turn.principles.filter((name) => !this.skipped.has(name)).map((name) => [name, this.ranks[name].map((rank) => (rank === "cannot" ? null : rank))]));
-    this.saving = true;
-    emit("save-state", { state: "saving", waiting: 1 });
-    try {
-      const answer = await post(`/api/rankings/${number}/save`, { version: turn.version, ranks, shown_order: turn.shown_order });
-      turn.version = answer.version;
-      await drafts.drop(`rank/${turn.id}`);
-      this.tasks[number - 1].version = answer.version;
-      this.drawList();
-      emit("save-state", { state: "saved", waiting: 0 });
-    } catch (error) {
-      if (error.status === 409) this.conflict(error.body.conflict);
-      else {
-        emit("save-state", { state: error.status === 401 ? "out" : error.status ? "refused" : "offline", waiting: 1 });
-        if (!error.status || error.status === 401) setTimeout(() => { if (this.number === number) this.save(); }, 2000);
-        else toast(error.message);
-      }
-    } finally {
-      this.saving = false;
-      if (this.again) {
-        this.again = false;
-        this.save();
-      }
-    }
-  }
-
-  conflict(theirs) {
+  /** Ranks of this browser and other ones that the server has, of the question that `turn` is of. */
+  conflict(turn, draft, theirs) {
     const row = (name) => el("tr", {}, el("td", {}, principleName(name)),
-      el("td", {}, this.skipped.has(name) ? t("rank.skipped") : this.ranks[name].map((rank) => (rank === "cannot" ? "?" : rank)).join(" ")),
+      el("td", {}, draft.skipped.includes(name) ? t("rank.skipped") : draft.ranks[name].map((rank) => (rank === "cannot" ? "?" : rank ?? "–")).join(" ")),
       el("td", {}, Object.hasOwn(theirs.ranks, name) ? theirs.ranks[name].map((rank) => rank ?? "?").join(" ") : t("rank.skipped")));
-    const body = el("div", {}, el("p", {}, t("rank.conflict")), el("table", { class: "table" },
-      el("thead", {}, el("tr", {}, el("th", {}, ""), el("th", {}, t("conflict.here")), el("th", {}, t("conflict.there")))), el("tbody", {}, this.turn.principles.map(row))));
+    const body = el("div", {}, el("p", {}, t("rank.conflict")), el("p", { class: "muted" }, `${turn.number}. ${turn.id}`), el("table", { class: "table" },
+      el("thead", {}, el("tr", {}, el("th", {}, ""), el("th", {}, t("conflict.here")), el("th", {}, t("conflict.there")))), el("tbody", {}, Object.keys(draft.ranks).map(row))));
+    const shown = () => this.turn?.id === turn.id;
+    const takeTheirs = async () => {
+      close();
+      await forgetRanks(turn.id);
+      if (shown()) this.load(this.number);
+    };
+    const takeYours = () => {
+      close();
+      const own = shown() ? this.turn : turn;
+      own.version = theirs.version;
+      keepRanks(own, draft.ranks, draft.skipped);
+      if (!shown()) return;
+      this.ranks = { ...draft.ranks };
+      this.skipped = new Set(draft.skipped);
+      this.draw();
+    };
     const close = dialog(t("conflict.title"), body, [
-      button("", t("conflict.takeTheirs"), async () => { close(); await drafts.drop(`rank/${this.turn.id}`); this.load(this.number); }, t("conflict.takeTheirs")),
-      button("check", t("conflict.takeYours"), () => { close(); this.turn.version = theirs.version; this.save(); }, t("conflict.takeYours"), "primary"),
+      button("", t("conflict.takeTheirs"), takeTheirs, t("conflict.takeTheirs")),
+      button("check", t("conflict.takeYours"), takeYours, t("conflict.takeYours"), "primary"),
     ], { must: true });
   }
 
   go(step) {
-    const next = this.number + step;
+    const next = this.asked + step;
     if (next >= 1 && next <= this.tasks.length) this.load(next);
     else toast(t("rank.last"));
   }
@@ -312,6 +308,13 @@ export class Ranking {
     if (open >= 0) this.column = open;
     this.answer = 0;
   }
+}
+
+/** The ranks that the server has; a principle without any was skipped, or nothing was saved yet. */
+function ranksOf({ principles, ranks, responses, version }) {
+  const of = (name) => (Object.hasOwn(ranks, name) ? ranks[name].map((rank) => rank ?? "cannot") : responses.map(() => null));
+  const skipped = principles.filter((name) => version && !Object.hasOwn(ranks, name));
+  return { ranks: Object.fromEntries(principles.map((name) => [name, of(name)])), skipped }; // own keys, whatever a name is
 }
 
 function questionImage(id) {

@@ -40,6 +40,11 @@ export function keepSetting(name, value) {
   }
 }
 
+const STATES = ["out", "conflict", "refused", "offline", "saving", "draft"]; // of saving, the worst first
+
+/** Of several states of saving the one to be shown. */
+export const worst = (states) => STATES.find((state) => states.includes(state)) ?? "saved";
+
 /** A new id for an annotation, unlike any other. */
 export function newId() {
   const bytes = crypto.getRandomValues(new Uint8Array(9));
