@@ -23,7 +23,7 @@ export class Agreement {
     ]));
     const freeze = async () => {
       try {
-        const made = await post("/api/snapshots", { states: ["accepted"] });
+        const made = await post("/api/snapshots", { states: ["accepted"] }, false, 3600000);
         toast(t("agreement.frozen", made.hash.slice(0, 16)));
         this.open();
       } catch (error) {

@@ -1,9 +1,13 @@
 // The server, asked for JSON. Every answer is data; nothing of it is ever markup.
 
+import { t } from "./strings.js";
+
+const PATIENCE = 60000; // milliseconds for a change; what hangs longer is tried again
+
 /** What the server refused, or status 0 where it was not reached. */
 export class ApiError extends Error {
   constructor(status, body) {
-    super(body?.error ?? (status ? `HTTP ${status}` : "no connection"));
+    super(body?.error ?? (status ? t("error.status", status) : t("error.away")));
     this.status = status;
     this.body = body;
   }
@@ -40,9 +44,9 @@ export function get(path, parameters = {}, signal = undefined) {
   return ask(query ? `${path}?${query}` : path, { signal });
 }
 
-export function post(path, body, keepalive = false) {
+export function post(path, body, keepalive = false, patience = PATIENCE) {
   const headers = { "Content-Type": "application/json", "X-Bessemer": encodeURIComponent(person).replace(/[!'()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`) };
-  return ask(path, { method: "POST", headers, body: JSON.stringify(body), keepalive });
+  return ask(path, { method: "POST", headers, body: JSON.stringify(body), keepalive, signal: AbortSignal.timeout(patience) });
 }
 
 /** A picture of the server, decoded; asks again where the server is busy. */

@@ -8,10 +8,13 @@ const STORE = "outbox";
 const DRAFTS = "drafts";
 let database = null;
 let tab = "";
-const entries = new Map(); // image -> entry {key, annotator, image, base, annotations, decisions, stamp}
+const entries = new Map(); // image -> entry {key, tab, project, annotator, image, base, annotations, decisions, stamp}
 const flying = new Map(); // image -> promise
-const stuck = new Set(); // images with a conflict that nobody has resolved yet
+const stuck = new Map(); // image -> the refused entry of a conflict that nobody has resolved yet
+const late = new Map(); // image -> entries that something newer was saved over; the server keeps them as conflicts
 const decided = new Map(); // image -> decisions that were saved, prediction -> text
+const writing = new WeakMap(); // entry -> promise of its being written to the local store
+const written = new WeakSet(); // entries that are there
 let failures = 0;
 let timer = null;
 let state = "saved";
@@ -29,27 +32,36 @@ function open() {
 }
 
 function run(store, mode, work) {
-  if (!database) return Promise.resolve(undefined);
+  if (!database) return Promise.reject(new Error("no local store"));
   return new Promise((done, fail) => {
     const transaction = database.transaction(store, mode);
     const request = work(transaction.objectStore(store));
     transaction.oncomplete = () => done(request?.result);
     transaction.onerror = () => fail(transaction.error);
+    transaction.onabort = () => fail(transaction.error); // a full disk aborts what had no error before
   });
 }
 
-const keep = (entry) => run(STORE, "readwrite", (store) => store.put(entry)).catch(() => undefined);
+/** Write an entry to the local store, once. */
+function keep(entry) {
+  if (!writing.has(entry)) {
+    const put = run(STORE, "readwrite", (store) => store.put(entry));
+    writing.set(entry, put.then(() => written.add(entry), () => undefined));
+  }
+  return writing.get(entry);
+}
+
 const drop = (key) => run(STORE, "readwrite", (store) => store.delete(key)).catch(() => undefined);
+
+const allOf = async (store) => (await run(store, "readonly", (each) => each.getAll()).catch(() => undefined)) ?? [];
 
 /** A draft that is not for the server yet (an unfinished ranking): kept, found, forgotten. */
 export const drafts = {
   put: (key, value) => run(DRAFTS, "readwrite", (store) => store.put({ key: draftKey(key), value })).catch(() => undefined),
   get: async (key) => (await run(DRAFTS, "readonly", (store) => store.get(draftKey(key))).catch(() => undefined))?.value,
-  all: async (key) => {
-    const rows = (await run(DRAFTS, "readonly", (store) => store.getAll()).catch(() => [])) ?? [];
-    const start = draftKey("");
-    return rows.map((row) => ({ ...row, key: row.key.slice(start.length), ours: row.key.startsWith(start) }))
-      .filter((row) => row.ours && row.key.startsWith(key));
+  all: async (start) => {
+    const ours = (await allOf(DRAFTS)).filter(({ key }) => key.startsWith(draftKey(start)));
+    return ours.map(({ key, value }) => ({ key: key.slice(draftKey("").length), value }));
   },
   drop: (key) => run(DRAFTS, "readwrite", (store) => store.delete(draftKey(key))).catch(() => undefined),
 };
@@ -66,21 +78,18 @@ export async function startOutbox() {
     tab = newId();
   }
   const free = await holdTab();
-  const rows = (await run(STORE, "readonly", (store) => store.getAll()).catch(() => [])) ?? [];
+  const rows = (await allOf(STORE)).sort((one, other) => other.stamp - one.stamp); // the newest first
   for (const row of rows) {
     const mine = row.annotator === app.session.annotator && row.project === app.session.project;
     if (!mine || row.tab !== tab && !(await free(row.tab))) continue;
-    if (row.tab !== tab) {
-      await drop(row.key);
-      row.tab = tab;
-      row.key = keyOf(row.image);
-      await keep(row);
-    }
-    const known = entries.get(row.image);
-    if (!known || known.stamp < row.stamp) entries.set(row.image, row);
+    row.tab = tab; // under its own key: two tabs may have left something of one image
+    await keep(row);
+    if (entries.has(row.image)) late.set(row.image, [...(late.get(row.image) ?? []), row]);
+    else entries.set(row.image, row);
   }
   addEventListener("online", () => flush());
-  addEventListener("pagehide", () => { if (timer) flush(true); });
+  addEventListener("pagehide", () => { if (entries.size) flush(true); });
+  addEventListener("beforeunload", (event) => { if (!keptAll()) event.preventDefault(); });
   document.addEventListener("visibilitychange", () => { if (document.hidden) flush(); });
   if (entries.size) flush();
   announce();
@@ -88,7 +97,7 @@ export async function startOutbox() {
 
 /** A lock that lives as long as this tab; a duplicated tab takes a new name. Returns whether another tab is gone. */
 async function holdTab() {
-  if (!navigator.locks) return async () => false;
+  if (!navigator.locks) return async () => true; // over plain http; what two tabs send alike is one version
   const held = await new Promise((done) => {
     navigator.locks.request(`bessemer.tab.${tab}`, { ifAvailable: true }, (lock) => {
       done(lock !== null);
@@ -113,7 +122,7 @@ const keyOf = (image) => `${app.session.project}/${app.session.annotator}/${imag
 export function put(image, base, annotations, decisions) {
   const before = entries.get(image);
   const entry = {
-    key: keyOf(image), tab, project: app.session.project, annotator: app.session.annotator, image,
+    key: before?.key ?? keyOf(image), tab, project: app.session.project, annotator: app.session.annotator, image,
     base: before?.base ?? base, annotations, decisions, stamp: Date.now(),
   };
   entries.set(image, entry);
@@ -125,24 +134,28 @@ export function put(image, base, annotations, decisions) {
 /** What waits for an image, to be shown in place of what the server has. */
 export const waiting = (image) => entries.get(image);
 
+/** Whether everything that waits would be found again by the next page. */
+const keptAll = () => [...entries.values()].every((entry) => written.has(entry));
+
 /** The document stands at this version now (a submit, a restore): later edits are based on it. */
 export function rebase(image, base) {
   const entry = entries.get(image);
-  if (entry) entry.base = base;
+  if (!entry) return;
+  entry.base = base;
+  writing.delete(entry);
 }
 
-/** Send what waits; true when nothing is left. */
+/** Send what waits; true when nothing is left. Whether a request is on its way or not, it is kept here first. */
 export async function flush(last = false) {
   clearTimeout(timer);
   timer = null;
+  for (const entry of entries.values()) keep(entry);
   await Promise.all([...entries.keys()].map((image) => send(image, last)));
   return entries.size === 0;
 }
 
 /** Send what waits for one image; true when it is saved. */
 export async function settle(image) {
-  clearTimeout(timer);
-  timer = null;
   await send(image);
   return !entries.has(image);
 }
@@ -158,7 +171,8 @@ async function send(image, last = false) {
   await flight;
   flying.delete(image);
   announce();
-  if (entries.has(image) && entries.get(image) !== entry && !stuck.has(image) && !failures) await send(image);
+  if (!entries.has(image)) await sendLate(image);
+  else if (entries.get(image) !== entry && !stuck.has(image) && !failures) await send(image);
 }
 
 async function transmit(entry, last) {
@@ -177,7 +191,7 @@ async function transmit(entry, last) {
     if (now === entry) {
       entries.delete(image);
       await drop(entry.key);
-    } else now.base = answer.version;
+    } else rebase(image, answer.version);
     emit("saved", { image, ...answer });
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
@@ -185,9 +199,26 @@ async function transmit(entry, last) {
   }
 }
 
+/** Tell the server what something newer was saved over. Based on no version, it is kept as a conflict. */
+async function sendLate(image) {
+  const rows = late.get(image) ?? [];
+  late.delete(image);
+  for (const row of rows) {
+    try {
+      await post(`/api/images/${image}/save`, { version: 0, annotations: row.annotations });
+    } catch (error) {
+      if (!error.body?.conflict) {
+        late.set(image, [...(late.get(image) ?? []), row]); // it stays in the local store for the next page
+        continue;
+      }
+    }
+    if (entries.get(image)?.key !== row.key) await drop(row.key);
+  }
+}
+
 function fail(entry, error) {
   if (error.status === 409 && error.body?.conflict) {
-    stuck.add(entry.image);
+    stuck.set(entry.image, entry);
     emit("conflict", { image: entry.image, yours: entries.get(entry.image) ?? entry, current: error.body.conflict.current });
     return;
   }
@@ -199,17 +230,21 @@ function fail(entry, error) {
   timer = setTimeout(() => flush(), Math.min(15000, 500 * 2 ** Math.min(failures, 5)));
 }
 
-/** The conflict of an image is resolved: these annotations go on top of what stands there, or nothing does. */
+/** The conflict of an image is resolved: these annotations go on top of what stands there, or nothing does. What the
+ * server has not seen yet of what is left behind, it is told. */
 export function resolve(image, base, annotations) {
+  const refused = stuck.get(image);
   stuck.delete(image);
   const entry = entries.get(image);
   entries.delete(image);
-  if (annotations === null) {
-    if (entry) drop(entry.key);
-    announce();
+  if (annotations !== null) {
+    put(image, base, annotations, entry?.decisions ?? []);
     return;
   }
-  put(image, base, annotations, entry?.decisions ?? []);
+  if (entry && entry !== refused) late.set(image, [...(late.get(image) ?? []), entry]);
+  else if (entry) drop(entry.key);
+  sendLate(image);
+  announce();
 }
 
 /** Say how the saving of images stands. */
@@ -218,5 +253,6 @@ function announce() {
   else if (entries.size === 0) state = "saved";
   else if (!failures) state = "saving";
   else if (state !== "out") state = "offline";
-  emit("save-state", { of: "images", state, waiting: entries.size });
+  const lost = state === "offline" && [...entries.values()].some((entry) => writing.has(entry) && !written.has(entry));
+  emit("save-state", { of: "images", state: lost ? "unkept" : state, waiting: entries.size });
 }

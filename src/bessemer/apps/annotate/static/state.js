@@ -40,7 +40,7 @@ export function keepSetting(name, value) {
   }
 }
 
-const STATES = ["out", "conflict", "refused", "offline", "saving", "draft"]; // of saving, the worst first
+const STATES = ["unkept", "out", "conflict", "refused", "offline", "saving", "draft"]; // of saving, the worst first
 
 /** Of several states of saving the one to be shown. */
 export const worst = (states) => STATES.find((state) => states.includes(state)) ?? "saved";
