@@ -17,7 +17,7 @@ export function showConflict({ image, yours, current }, done) {
     done(annotations);
   };
   const body = el("div", { class: "conflict" },
-    el("p", {}, t("conflict.intro")),
+    el("p", {}, t("conflict.intro")), el("p", { class: "muted" }, image.name),
     el("div", { class: "sides" },
       side(t("conflict.yours", yours.base), image, yours.annotations, marked),
       side(t("conflict.theirs", current.version), image, current.annotations, marked)),

@@ -104,6 +104,21 @@ export class Doc {
     this.take(annotations);
   }
 
+  /** Go on with these annotations on top of a version of another tab; one step back is that version. */
+  restart(annotations, { version, annotations: theirs }) {
+    const there = new Set(theirs.map(({ id }) => id));
+    const decisions = new Map([...this.decisions].filter(([, { became }]) => !became || there.has(became)));
+    this.done = [{ annotations: theirs, decisions, selection: new Set() }];
+    this.undone = [];
+    this.merge = "";
+    this.version = version;
+    this.state = "doing";
+    this.annotations = annotations;
+    this.index();
+    this.select(this.selected().map(({ id }) => id));
+    emit("doc");
+  }
+
   /** A prediction that was taken over counts as accepted while it is as proposed, edited when it is not, rejected when
    * it was deleted. */
   derive() {

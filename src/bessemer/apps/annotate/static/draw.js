@@ -27,9 +27,10 @@ export class Drawing {
     this.list = new ImageList();
     this.inspector = new Inspector(this.view);
     this.tools = new Tools(this.view, { label: () => this.inspector.active, onDrawn: () => this.host.focus() });
-    this.review = new Review(this.view, this.inspector.review);
+    this.review = new Review(this.view, this.inspector.review, () => this.step(1));
     this.light = { ...NEUTRAL, ...setting("light", {}) };
     this.submitted = []; // images submitted lately, for undo
+    this.conflicts = new Map(); // image -> its conflict, while another one is being shown
     this.notice = el("div", { class: "notice", hidden: true });
     this.bar = el("div", { class: "tool-bar", role: "toolbar", "aria-label": t("canvas.tools") });
     this.foot = el("div", { class: "canvas-foot" });
@@ -61,19 +62,20 @@ export class Drawing {
     else this.tell(t("list.empty"));
   }
 
+  /** Show an image; whether it is shown now (not when the server is away, or another one was asked for since). */
   async open(id, keepView = false) {
     const began = performance.now();
     this.opening = id;
-    this.tools.cancel();
     let found;
     try {
       found = await get(`/api/images/${id}`);
     } catch (error) {
       emit("failed", error);
-      return;
+      return false;
     }
-    if (this.opening !== id) return;
+    if (this.opening !== id) return false;
     const late = waiting(id);
+    this.tools.leave(); // what was begun belongs to the image that goes
     app.doc = new Doc(found, late);
     if (late) app.doc.version = late.base;
     app.doc.readOnly = app.reviewing || !app.session.annotates;
@@ -90,6 +92,7 @@ export class Drawing {
     const next = await Promise.all([1, 2].map((step) => this.list.fetchAt(place + step)));
     prefetch(next.filter(Boolean).map((row) => row.id));
     this.lastOpen = performance.now() - began;
+    return app.doc.image.id === id;
   }
 
   tell(text) {
@@ -161,68 +164,79 @@ export class Drawing {
     else toast(t("list.end"));
   }
 
+  /** One thing at a time: a key that is pressed twice does not reach the image that comes next. */
+  async alone(work) {
+    if (this.busy) return;
+    this.busy = true;
+    try {
+      await work();
+    } catch (error) {
+      emit("failed", error);
+    } finally {
+      this.busy = false;
+    }
+  }
+
   async submit() {
     const { doc } = app;
     if (!doc || doc.readOnly) return;
+    const { id, name } = doc.image;
     try {
-      if (!doc.version && !waiting(doc.image.id)) {
-        const saved = await post(`/api/images/${doc.image.id}/save`, { version: 0, annotations: [] }); // nothing to see is an answer
+      if (!doc.version && !waiting(id)) {
+        const saved = await post(`/api/images/${id}/save`, { version: 0, annotations: [] }); // nothing to see is an answer
         doc.saved(saved);
       }
-      if (!(await settle(doc.image.id))) {
+      if (!(await settle(id))) {
         toast(t("submit.later"));
         return;
       }
-      const answer = await post(`/api/images/${doc.image.id}/submit`, { version: doc.version });
+      const answer = await post(`/api/images/${id}/submit`, { version: doc.version });
       doc.saved(answer);
-      emit("saved", { image: doc.image.id, ...answer });
-      this.submitted.push(doc.image.id);
-      toast(t("submit.done", doc.image.name), [t("key.edit.undo"), () => this.unsubmit()]);
+      emit("saved", { image: id, ...answer });
+      this.submitted.push(id);
+      toast(t("submit.done", name), [t("key.edit.undo"), () => this.alone(() => this.unsubmit(id))]);
       await this.step(1);
     } catch (error) {
-      if (error.status === 409) this.conflict({ image: doc.image.id, yours: { base: doc.version, annotations: doc.annotations }, current: error.body.conflict.current });
-      else emit("failed", error);
+      if (error.status !== 409) throw error;
+      this.conflict({ image: id, yours: { base: doc.version, annotations: doc.annotations }, current: error.body.conflict.current });
     }
   }
 
-  /** Take the last submission back. */
-  async unsubmit() {
-    const id = this.submitted.pop();
-    if (!id) return;
-    try {
-      if (app.doc?.image.id !== id) await this.open(id);
-      const answer = await post(`/api/images/${id}/reopen`, { version: app.doc.version });
-      app.doc.saved(answer);
-      rebase(id, answer.version);
-      emit("saved", { image: id, ...answer });
-      toast(t("submit.undone"));
-    } catch (error) {
-      emit("failed", error);
-    }
-  }
-
-  async conflict({ image, yours, current }) {
-    if (this.shownConflict) return;
-    this.shownConflict = true;
-    if (app.doc?.image.id !== image) await this.open(image);
+  /** Take the submission of an image back. */
+  async unsubmit(id) {
+    if (app.doc?.image.id !== id && !(await this.open(id))) return;
     const { doc } = app;
-    showConflict({ image: doc.image, yours, current }, (annotations) => {
-      this.shownConflict = false;
-      doc.version = current.version;
-      doc.state = current.state;
-      if (annotations === null) {
-        resolve(image, current.version, null);
-        doc.done.push(doc.snapshot());
-        doc.annotations = current.annotations;
-        doc.index();
-        emit("doc");
-      } else {
-        resolve(image, current.version, annotations);
-        doc.annotations = annotations;
-        doc.index();
-        emit("doc");
-      }
-    });
+    const answer = await post(`/api/images/${id}/reopen`, { version: doc.version });
+    this.submitted = this.submitted.filter((each) => each !== id);
+    doc.saved(answer);
+    rebase(id, answer.version);
+    emit("saved", { image: id, ...answer });
+    toast(t("submit.undone"));
+  }
+
+  /** Conflicts are shown one after the other, whatever image is open. */
+  async conflict(news) {
+    this.conflicts.set(news.image, news);
+    if (this.deciding) return;
+    this.deciding = true;
+    for (const [image, each] of this.conflicts) {
+      this.conflicts.delete(image);
+      await this.decide(each).catch((error) => {
+        emit("failed", error);
+        setTimeout(() => this.conflict(each), 10000);
+      });
+    }
+    this.deciding = false;
+  }
+
+  async decide({ image: id, yours, current }) {
+    const open = () => (app.doc?.image.id === id ? app.doc : null);
+    const image = open()?.image ?? (await get(`/api/images/${id}`)).image;
+    const newest = waiting(id)?.annotations ?? yours.annotations;
+    const annotations = await new Promise((done) => showConflict({ image, yours: { ...yours, annotations: newest }, current }, done));
+    resolve(id, current.version, annotations);
+    if (annotations !== null) open()?.restart(annotations, current);
+    else if (open()) await this.open(id, true);
   }
 
   async copyPrevious() {
@@ -289,11 +303,12 @@ export class Drawing {
     }
     if (!action) return false;
     if (action === "draw.place" && event.target instanceof HTMLButtonElement) return false;
-    this.act(action);
+    this.act(action, event.repeat);
     return true;
   }
 
-  act(action) {
+  /** Do what a key or a button stands for; a key that is held down (`again`) goes no further than this image. */
+  act(action, again = false) {
     const { doc } = app;
     const { tools, view, inspector } = this;
     if (!doc) return;
@@ -304,7 +319,7 @@ export class Drawing {
       "draw.place": () => tools.enter(), "draw.close": () => tools.close(),
       "draw.cancel": () => { if (tools.points.length) tools.cancel(); else if (tools.tool !== "select") tools.choose("select"); else doc.select([]); },
       "draw.part": () => tools.chooseRing(false), "draw.hole": () => tools.chooseRing(true),
-      "edit.undo": () => { if (!tools.unplace() && !doc.undo() && this.submitted.length) this.unsubmit(); }, "edit.redo": () => doc.redo(),
+      "edit.undo": () => { if (!tools.unplace() && !doc.undo() && !again && this.submitted.length) this.alone(() => this.unsubmit(this.submitted.at(-1))); }, "edit.redo": () => doc.redo(),
       "edit.delete": () => tools.delete(),
       "edit.duplicate": () => edits && doc.selection.size && doc.add(doc.selected().map((each) => shifted(each))),
       "edit.copyPrevious": () => this.copyPrevious().catch((error) => emit("failed", error)),
@@ -318,7 +333,7 @@ export class Drawing {
       "prediction.reject": () => (app.reviewing ? this.review.judge("rejected") : edits && open()[0] && doc.reject(open()[0])),
       "prediction.all": () => edits && open().length && doc.acceptAll(open()),
       "prediction.next": () => { const [first] = open(); if (app.reviewing) this.review.step(1); else if (first?.annotation.shape) view.reveal(bounds(first.annotation.shape)); },
-      "image.submit": () => this.submit(), "image.skip": () => this.step(1), "image.previous": () => this.step(-1), "image.next": () => this.step(1),
+      "image.submit": () => this.alone(() => this.submit()), "image.skip": () => this.step(1), "image.previous": () => this.step(-1), "image.next": () => this.step(1),
       "search.focus": () => this.list.search.focus(),
       "history.show": () => showHistory(doc, () => this.open(doc.image.id, true), (late) => doc.add(late.map(({ id, ...rest }) => rest))).catch((error) => emit("failed", error)),
       "view.fit": () => view.fit(), "view.full": () => view.zoomTo(1), "view.in": () => view.zoomTo(view.scale * 1.25), "view.out": () => view.zoomTo(view.scale / 1.25),

@@ -14,6 +14,7 @@ import { language, setLanguage, t } from "./strings.js";
 
 const pages = {};
 const saving = {}; // "images", "ranks", "person" -> {state, waiting}
+const ONCE = ["image.submit", "image.skip", "prediction.accept", "prediction.reject"]; // a key held down is one
 let saveLine;
 let navigation;
 
@@ -117,7 +118,7 @@ function keydown(event) {
     event.preventDefault();
     return;
   }
-  if (handled(event, action)) event.preventDefault();
+  if (event.repeat && ONCE.includes(action) || handled(event, action)) event.preventDefault();
 }
 
 function handled(event, action) {

@@ -7,9 +7,11 @@ import { app, colorOf, emit } from "./state.js";
 import { t } from "./strings.js";
 
 export class Review {
-  constructor(view, node) {
+  constructor(view, node, next) {
     this.view = view;
     this.node = node;
+    this.next = next; // shows the next image
+    this.comments = new Map(); // image and annotator -> what was typed and not sent yet
     this.documents = [];
     this.place = 0;
   }
@@ -31,6 +33,10 @@ export class Review {
     this.view.redraw();
   }
 
+  keyOf(document) {
+    return `${this.image.id} ${document.annotator}`;
+  }
+
   get current() {
     return this.documents[this.place];
   }
@@ -50,8 +56,8 @@ export class Review {
       fill(this.node, el("p", { class: "muted" }, t("review.nothing")));
       return;
     }
-    this.comment = el("textarea", { class: "field", rows: 3, placeholder: t("review.comment"), "aria-label": t("review.comment"), value: current.comment, maxlength: 10000,
-      on: { keydown: (event) => { if (event.key === "Escape") { this.comment.blur(); event.stopPropagation(); } } } });
+    this.comment = el("textarea", { class: "field", rows: 3, placeholder: t("review.comment"), "aria-label": t("review.comment"), value: this.comments.get(this.keyOf(current)) ?? current.comment, maxlength: 10000,
+      on: { input: () => this.comments.set(this.keyOf(current), this.comment.value), keydown: (event) => { if (event.key === "Escape") { this.comment.blur(); event.stopPropagation(); } } } });
     const whole = current.annotations.filter((annotation) => !annotation.shape);
     fill(this.node,
       el("div", { class: "tabs", role: "tablist" }, this.documents.map((document, place) => el("button", {
@@ -71,31 +77,39 @@ export class Review {
       current.reviews.map((review) => el("p", { class: "muted small" }, `${review.reviewer}: ${t(`state.${review.verdict}`)} (${review.version}) ${review.comment}`)));
   }
 
-  /** Accept or reject what is shown, then the next one that waits. */
+  /** Accept or reject what is shown, then the next one that waits; one verdict at a time. */
   async judge(verdict) {
     const { current, image } = this;
-    if (!current || app.doc?.image.id !== image.id) return;
+    if (this.busy || !current || app.doc?.image.id !== image.id) return;
     if (!["submitted", "accepted", "rejected"].includes(current.state)) {
       toast(t("review.notSubmitted"));
       return;
     }
-    const body = { annotator: current.annotator, version: current.version, verdict, comment: this.comment.value };
+    this.busy = true;
     try {
-      await post(`/api/images/${image.id}/review`, body);
-      current.state = verdict;
-      current.comment = body.comment;
-      emit("reviewed", image.id);
-      const next = this.documents.findIndex((document) => document.state === "submitted");
-      if (next >= 0) {
-        this.place = next;
-        this.draw();
-      } else {
-        toast(t(`review.${verdict}`, current.annotator));
-        emit("action", "image.next");
-      }
+      await this.send(current, image, verdict);
     } catch (error) {
       toast(error.status === 409 ? t("review.changed") : error.message);
-      this.open(image);
+      await this.open(image).catch((failed) => emit("failed", failed));
+    } finally {
+      this.busy = false;
+    }
+  }
+
+  async send(current, image, verdict) {
+    const body = { annotator: current.annotator, version: current.version, verdict, comment: this.comment.value };
+    await post(`/api/images/${image.id}/review`, body);
+    this.comments.delete(this.keyOf(current));
+    current.state = verdict;
+    current.comment = body.comment;
+    emit("reviewed", image.id);
+    const due = this.documents.findIndex((document) => document.state === "submitted");
+    if (due >= 0) {
+      this.place = due;
+      this.draw();
+    } else {
+      toast(t(`review.${verdict}`, current.annotator));
+      await this.next();
     }
   }
 }

@@ -39,10 +39,15 @@ export class Tools {
     return !this.doc || this.doc.readOnly || this.view.reviewed !== null;
   }
 
-  choose(tool) {
+  /** Forget what was begun. */
+  leave() {
     this.cancel();
-    this.tool = tool;
     this.ring = null;
+  }
+
+  choose(tool) {
+    this.leave();
+    this.tool = tool;
     if (tool !== "select" && this.doc && this.doc.selection.size) this.doc.select([]);
     this.keyed = false;
     emit("tool", tool);
@@ -69,7 +74,6 @@ export class Tools {
   abort() {
     this.gesture = null;
     this.view.override = null;
-    if (this.doc) this.doc.hidden.clear();
     this.view.redraw();
   }
 

@@ -1,0 +1,89 @@
+"""Keys that are held down or pressed too soon, in a real browser: they reach only the image that was looked at."""
+
+from __future__ import annotations
+
+import pytest
+
+from bessemer.annotation.documents import document, save, submit
+from bessemer.annotation.shapes import Annotation, Box
+from bessemer.apps.annotate.server import Server
+from browser import SAVED, Browser, enter_anew, go_on, on_screen, stop
+
+NAME = "return document.querySelector('.image-name').textContent === arguments[0]"
+KEYS = """
+for (const repeat of arguments[1]) {
+  document.body.dispatchEvent(new KeyboardEvent("keydown", {...arguments[0], repeat, bubbles: true, cancelable: true}));
+}
+"""
+
+
+def states(served: Server) -> list[str]:
+    return [document(served.desk.project, image, "ann").state for image in (1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize("repeats", [[False, True, True], [False, False]])
+def test_a_held_or_doubled_key_submits_one_image(window: Browser, served: Server, repeats: list[bool]) -> None:
+    enter_anew(window, served.link("ann"))
+    window.js(KEYS, {"key": "Enter", "ctrlKey": True}, repeats)
+    window.wait(NAME, "cell-002.png")
+    window.js(KEYS, {"key": "Enter", "ctrlKey": True}, [True, True])
+    window.press("v")
+    window.wait(SAVED, "saved")
+    assert states(served) == ["submitted", "todo", "todo", "todo"]
+
+
+def test_undo_takes_back_the_submission_that_it_names(window: Browser, served: Server) -> None:
+    enter_anew(window, served.link("ann"))
+    for name in ("cell-002.png", "cell-003.png"):
+        window.press("Control+Enter")
+        window.wait(NAME, name)
+    window.js("[...document.querySelectorAll('.toast')].find((n) => /cell-001/.test(n.textContent)).lastChild.click()")
+    window.wait(NAME, "cell-001.png")
+    window.wait("return /Not submitted/.test(document.querySelector('.toasts').textContent)")
+    assert states(served)[:2] == ["doing", "submitted"]
+    window.js(KEYS, {"key": "z", "ctrlKey": True}, [True, True])  # a held undo stays on this image
+    assert window.js(NAME, "cell-001.png") and states(served)[:2] == ["doing", "submitted"]
+
+
+def test_a_verdict_is_given_once(window: Browser, served: Server) -> None:
+    project = served.desk.project
+    for image in (1, 2):
+        save(project, image, "bo", 0, [Annotation("1", "crack", Box(5, 5, 50, 50))])
+        submit(project, image, "bo", 1)
+    enter_anew(window, served.link("ann"))
+    window.press("Alt+r")
+    window.wait("return document.querySelector('.review .tab.on')?.textContent === 'bo'")
+    window.js(KEYS, {"key": "a"}, [False, False, True, True])
+    window.wait(NAME, "cell-002.png")
+    window.js(KEYS, {"key": "a"}, [True, True])
+    window.wait("return document.querySelector('.review .tab.on')?.textContent === 'bo'")
+    assert [document(project, image, "bo").state for image in (1, 2)] == ["accepted", "submitted"]
+
+
+def test_what_was_begun_stays_with_its_image(window: Browser, served: Server) -> None:
+    enter_anew(window, served.link("ann"))
+    stop(window, "GET /api/images/2$", hold=True)
+    window.press("PageDown", "b")
+    window.drag(on_screen(window, (100, 100)))
+    go_on(window)
+    window.wait(NAME, "cell-002.png")
+    window.drag(on_screen(window, (300, 300)))
+    window.press("Escape", "Escape")
+    window.wait(SAVED, "saved")
+    assert states(served) == ["todo"] * 4 and window.js("return document.querySelectorAll('.region').length === 0")
+
+
+def test_a_comment_waits_while_another_document_is_looked_at(window: Browser, served: Server) -> None:
+    for person in ("bo", "chen"):
+        save(served.desk.project, 1, person, 0, [Annotation("1", "crack", Box(5, 5, 50, 50))])
+        submit(served.desk.project, 1, person, 1)
+    enter_anew(window, served.link("ann"))
+    window.press("Alt+r")
+    window.wait("return document.querySelectorAll('.review .tab').length === 2")
+    window.click(".review textarea")
+    window.type("too wide")
+    window.click(".review .tab", 1)
+    window.wait("return document.querySelector('.review .tab.on').textContent === 'chen'")
+    assert window.js("return document.querySelector('.review textarea').value") == ""
+    window.click(".review .tab", 0)
+    assert window.js("return document.querySelector('.review textarea').value") == "too wide"
