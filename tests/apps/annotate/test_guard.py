@@ -117,6 +117,13 @@ def test_a_change_comes_from_the_page(ann: Client, headers: dict[str, Any], stat
     assert ann.get("/api/images/1").json["document"]["version"] == (1 if status == 200 else 0)
 
 
+def test_a_page_of_somebody_else_is_shown_nothing(ann: Client) -> None:
+    """Two people in one browser have one cookie, the newest."""
+    for path in ("/api/session", "/api/images", "/api/images/1", "/api/rankings"):
+        for name, status in (("ann", 200), ("bo", 401)):
+            assert ann.send("GET", path, headers={"X-Bessemer": name}).status == status
+
+
 def test_a_page_of_another_site_reaches_no_picture(ann: Client) -> None:
     found = ann.send(
         "GET", "/api/images/1/preview", headers={"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}

@@ -16,8 +16,8 @@ from urllib.parse import parse_qsl, quote
 from .messages import Refusal
 
 __all__ = [
-    "HEADERS", "Headers", "allowed_hosts", "check_change", "check_host", "check_origin", "cookie_of", "parse_query",
-    "redacted",
+    "HEADERS", "Headers", "allowed_hosts", "check_change", "check_host", "check_origin", "check_person", "cookie_of",
+    "parse_query", "redacted",
 ]  # fmt: skip
 
 Headers: TypeAlias = "Message[str, str]"
@@ -64,6 +64,12 @@ def check_origin(headers: Headers, host: str) -> None:
         raise Refusal(403, "the request comes from another page")
 
 
+def check_person(headers: Headers, person: str) -> None:
+    """Refusal 401 when a page says that it is another person's: the browser has a newer session than the page."""
+    if headers.get("X-Bessemer", quote(person, safe="")) != quote(person, safe=""):
+        raise Refusal(401, "somebody else has entered in this browser; open your own link again")
+
+
 def check_change(headers: Headers, person: str) -> None:
     """What changes something says where it comes from, for whom, and is JSON.
 
@@ -72,8 +78,7 @@ def check_change(headers: Headers, person: str) -> None:
     """
     if "Origin" not in headers or "X-Bessemer" not in headers:
         raise Refusal(403, "the request does not come from the page")
-    if headers["X-Bessemer"] != quote(person, safe=""):
-        raise Refusal(401, "somebody else has entered in this browser; open your own link again")
+    check_person(headers, person)
     if headers.get("Content-Type", "").split(";")[0].strip().lower() != "application/json":
         raise Refusal(415, "the body is not application/json")
 

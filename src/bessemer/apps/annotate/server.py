@@ -24,7 +24,9 @@ from urllib.parse import urlsplit
 from ...errors import UserError
 from .assets import pages
 from .desk import Desk
-from .guard import HEADERS, allowed_hosts, check_change, check_host, check_origin, cookie_of, parse_query, redacted
+from .guard import (
+    HEADERS, allowed_hosts, check_change, check_host, check_origin, check_person, cookie_of, parse_query, redacted,
+)  # fmt: skip
 from .image_routes import IMAGE_ROUTES
 from .messages import Person, Refusal, Request, Response, Route, answer, find_route, parse_body
 from .review_routes import REVIEW_ROUTES
@@ -268,8 +270,7 @@ class _Handler(BaseHTTPRequestHandler):
         route, ids = find_route(app.routes, method, path)
         if route.access == "annotator" and not person.annotates or route.access == "reviewer" and not person.reviews:
             raise Refusal(403, f"only for {route.access}s")
-        if method == "POST":
-            check_change(self.headers, person.name)
+        (check_change if method == "POST" else check_person)(self.headers, person.name)
         return route, ids, parse_query(parts.query), person
 
     def _body(self, limit: int) -> bytes:

@@ -15,10 +15,14 @@ export class ApiError extends Error {
 
 let person = "";
 
-/** Whose page this is: said with every change, so that a cookie of somebody else changes nothing in their name. */
+/** Whose page this is: said with everything that is asked, so that the cookie of somebody else neither shows their work
+ * here nor changes anything in their name. */
 export function setPerson(name) {
   person = name;
 }
+
+/** The name as the server quotes it. */
+const named = () => encodeURIComponent(person).replace(/[!'()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`);
 
 async function ask(path, options) {
   let response;
@@ -41,11 +45,11 @@ async function ask(path, options) {
 export function get(path, parameters = {}, signal = undefined) {
   const given = Object.entries(parameters).filter(([, value]) => value !== "" && value !== null && value !== undefined);
   const query = new URLSearchParams(given).toString();
-  return ask(query ? `${path}?${query}` : path, { signal });
+  return ask(query ? `${path}?${query}` : path, { headers: person ? { "X-Bessemer": named() } : {}, signal });
 }
 
 export function post(path, body, keepalive = false, patience = PATIENCE) {
-  const headers = { "Content-Type": "application/json", "X-Bessemer": encodeURIComponent(person).replace(/[!'()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`) };
+  const headers = { "Content-Type": "application/json", "X-Bessemer": named() };
   return ask(path, { method: "POST", headers, body: JSON.stringify(body), keepalive, signal: AbortSignal.timeout(patience) });
 }
 
