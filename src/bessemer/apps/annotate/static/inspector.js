@@ -67,16 +67,33 @@ export class Inspector {
     }));
   }
 
-  /** Scene and captions. What is being typed in is left alone. */
+  /** Scene and captions. What is being typed in, and what says the same as before, is left alone. */
   drawImage() {
     const { doc } = this;
-    if (!doc || this.image.contains(document.activeElement) && document.activeElement.tagName === "TEXTAREA") return;
-    const scene = doc.scene();
+    if (!doc) return;
     const captions = doc.captions();
+    const fields = [...this.image.querySelectorAll("textarea")];
+    const typing = fields.includes(document.activeElement);
+    const shown = fields.map((field) => [field.dataset.id, field.value]);
+    const same = JSON.stringify(shown) === JSON.stringify(captions.length ? captions.map(({ id, text = "" }) => [id, text]) : [["", ""]]);
+    if (this.imageOf !== doc || !typing && !same) {
+      if (typing) document.activeElement.blur(); // a field of another document: the words that follow are of this one
+      this.fillImage(doc, captions);
+      if (typing) this.focusCaption();
+    }
+    const scene = doc.scene();
+    for (const segment of this.image.querySelectorAll(".segment")) {
+      segment.classList.toggle("on", segment.dataset.scene === scene);
+      segment.setAttribute("aria-checked", String(segment.dataset.scene === scene));
+    }
+  }
+
+  fillImage(doc, captions) {
+    this.imageOf = doc;
     fill(this.image, head(t("inspector.image"), button("plus", t("caption.add"), () => this.addCaption(), "", "quiet small")),
       el("div", { class: "segments", role: "radiogroup", "aria-label": t("inspector.scene") }, app.session.scenes.map((name) => el("button", {
-        type: "button", role: "radio", "aria-checked": name === scene ? "true" : "false", class: name === scene ? "segment on" : "segment",
-        title: withKey(t(`scene.${name}`), "scene.next"), disabled: doc.readOnly, on: { click: () => doc.setScene(name === scene ? "" : name) },
+        type: "button", role: "radio", class: "segment", data: { scene: name }, title: withKey(t(`scene.${name}`), "scene.next"), disabled: doc.readOnly,
+        on: { click: () => doc.setScene(name === doc.scene() ? "" : name) },
       }, t(`scene.${name}`)))),
       (captions.length ? captions : [null]).map((caption) => this.captionField(caption)));
   }
@@ -93,6 +110,7 @@ export class Inspector {
           field.dataset.id = id;
           const next = known ? doc.annotations.map((each) => (each.id === id ? { ...each, text: field.value } : each)) : [...doc.annotations, { id, text: field.value }];
           const empty = known && !field.value && Object.keys(known).every((key) => ["id", "text", "author", "created", "updated", "source"].includes(key));
+          if (empty) field.dataset.id = "";
           doc.change(empty ? doc.annotations.filter((each) => each.id !== id) : next, { merge: `caption ${id}` });
         },
         blur: () => this.drawImage(),
@@ -125,11 +143,15 @@ export class Inspector {
       const place = shapes.indexOf(chosen[0]);
       if (place >= 0 && !this.quiet) this.regions.show(place);
     }
-    if (this.chosen.contains(document.activeElement) && document.activeElement.matches("input[type=text],textarea,input[type=number]") && this.shownId === chosen[0]?.id) return;
-    this.shownId = chosen.length === 1 ? chosen[0].id : null;
+    const shown = chosen.length === 1 ? JSON.stringify([chosen[0].id, chosen[0].label]) : null;
+    const fields = () => [...this.chosen.querySelectorAll("input, select")];
+    const place = this.shown === shown ? fields().indexOf(document.activeElement) : -1;
+    if (place >= 0 && document.activeElement.matches("input[type=text], input[type=number]")) return;
+    this.shown = shown;
     if (!chosen.length) fill(this.chosen);
     else if (chosen.length > 1) fill(this.chosen, head(t("inspector.selected", chosen.length)), this.actions());
     else this.drawOne(chosen[0]);
+    fields()[place]?.focus({ preventScroll: true }); // the keys go on where they were
   }
 
   actions() {
@@ -160,12 +182,19 @@ export class Inspector {
   attribute(attribute, annotation, set) {
     const { name, kind = "text", options = [] } = attribute;
     const value = (Object.hasOwn(annotation.attributes ?? {}, name) ? annotation.attributes[name] : null) ?? attribute.default ?? (kind === "checkbox" ? false : "");
-    const take = (next) => set({ attributes: { ...(this.doc.byId.get(annotation.id).attributes ?? {}), [name]: next } });
+    const take = (next) => {
+      const others = Object.entries(this.doc.byId.get(annotation.id).attributes ?? {}).filter(([each]) => each !== name);
+      const all = next === undefined ? others : [...others, [name, next]];
+      set({ attributes: all.length ? Object.fromEntries(all) : undefined });
+    };
     const common = { class: "field", disabled: this.doc.readOnly, "aria-label": name };
     let field;
     if (kind === "checkbox") field = el("input", { type: "checkbox", checked: value === true, disabled: this.doc.readOnly, on: { change: (event) => take(event.target.checked) } });
     else if (kind === "select") field = el("select", { ...common, on: { change: (event) => take(event.target.value) } }, el("option", { value: "" }, "—"), options.map((option) => el("option", { value: option, selected: option === value }, option)));
-    else if (kind === "number") field = el("input", { ...common, type: "number", step: "any", value: String(value), on: { input: (event) => { if (event.target.value !== "" && Number.isFinite(event.target.valueAsNumber)) take(event.target.valueAsNumber); } } });
+    else if (kind === "number") field = el("input", { ...common, type: "number", step: "any", value: String(value), on: { input: ({ target }) => {
+      if (Number.isFinite(target.valueAsNumber)) take(target.valueAsNumber);
+      else if (!target.validity.badInput) take(undefined);
+    } } });
     else field = el("input", { ...common, type: "text", value: String(value), maxlength: 10000, on: { input: (event) => take(event.target.value) } });
     return el("label", { class: "line" }, el("span", {}, name), field);
   }

@@ -95,19 +95,27 @@ export function showHelp() {
     draw();
   }, t("help.reset"));
   dialog(t("help.title"), body, [reset], { wide: true });
+  body.closest("dialog").addEventListener("close", () => learning.abort());
 }
 
+let learning = new AbortController(); // of the one key that is being learnt
+
 function learn(action, row, redraw) {
+  learning.abort();
+  learning = new AbortController();
+  const { signal } = learning;
+  const before = [...row.childNodes];
+  signal.addEventListener("abort", () => fill(row, before));
   fill(row, el("kbd", { class: "waiting" }, t("help.press")));
   const listen = (event) => {
     if (["Control", "Shift", "Alt", "Meta"].includes(event.key)) return;
     event.preventDefault();
-    event.stopPropagation();
-    removeEventListener("keydown", listen, true);
+    event.stopImmediatePropagation();
+    learning.abort();
     if (event.key !== "Escape") assign(action, nameOf(event));
     redraw();
   };
-  addEventListener("keydown", listen, true);
+  addEventListener("keydown", listen, { capture: true, signal });
 }
 
 /** Give a key to an action; whoever had it loses it. */

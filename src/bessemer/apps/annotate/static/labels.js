@@ -1,7 +1,7 @@
 // The label set: names, colours, order (number keys follow it), attributes. Two people who edit it are told.
 
 import { get, post } from "./api.js";
-import { button, dialog, el, fill, toast } from "./dom.js";
+import { button, dialog, el, fill } from "./dom.js";
 import { app, colorOf, emit } from "./state.js";
 import { t } from "./strings.js";
 
@@ -18,6 +18,7 @@ export function takeLabels({ version, labels }) {
 export function editLabels() {
   let rows = structuredClone(app.labels);
   let base = app.labelVersion;
+  let opened = structuredClone(rows); // as they were when ours began to differ
   const body = el("div", { class: "label-editor" });
   const problem = el("p", { class: "bad-text", role: "alert" });
 
@@ -45,8 +46,8 @@ export function editLabels() {
     button("trash", t("labels.remove"), () => { label.attributes.splice(place, 1); draw(); }, "", "quiet small bad"));
 
   const save = async () => {
+    const kept = rows.filter((label) => label.name.trim()).map((label) => ({ ...label, name: label.name.trim() }));
     try {
-      const kept = rows.filter((label) => label.name.trim()).map((label) => ({ ...label, name: label.name.trim() }));
       takeLabels(await post("/api/labels", { version: base, labels: kept }));
       close();
     } catch (error) {
@@ -54,10 +55,9 @@ export function editLabels() {
         problem.textContent = error.message;
         return;
       }
-      // Somebody else was faster: theirs, and behind them what only ours has.
-      const theirs = error.body.conflict;
-      const names = new Set(theirs.labels.map((label) => label.name));
-      rows = [...theirs.labels, ...rows.filter((label) => label.name.trim() && !names.has(label.name))];
+      const theirs = error.body.conflict; // somebody else was faster
+      rows = merged(theirs.labels, kept, opened);
+      opened = structuredClone(theirs.labels);
       base = theirs.version;
       draw();
       problem.textContent = t("labels.conflict");
@@ -69,12 +69,24 @@ export function editLabels() {
   if (!rows.length) body.querySelector("button").click();
 }
 
+/** Their labels with what was changed of ours since `opened`, and behind them what only ours has. */
+function merged(theirs, ours, opened) {
+  const find = (list, name) => list.find((label) => label.name === name);
+  const both = theirs.map((label) => {
+    const own = find(ours, label.name);
+    if (!own || JSON.stringify(own) === JSON.stringify(find(opened, label.name))) return label;
+    const more = (label.attributes ?? []).filter(({ name }) => !find(own.attributes ?? [], name));
+    return { ...label, ...own, ...(more.length && { attributes: [...(own.attributes ?? []), ...more] }) };
+  });
+  return [...both, ...ours.filter(({ name }) => !find(theirs, name))];
+}
+
 /** Ask again for the label set, which somebody else may have changed. */
 export async function refreshLabels() {
   try {
     const { labels } = await get("/api/session");
     if (labels.version !== app.labelVersion) takeLabels(labels);
   } catch (error) {
-    toast(error.message);
+    emit("failed", error);
   }
 }

@@ -113,7 +113,7 @@ function keydown(event) {
   const action = actionOf(event);
   const always = ["image.submit", "image.skip", "page.draw", "page.rank", "page.agreement", "page.review"];
   if (typing && !always.includes(action)) return;
-  if (event.key === " " && !event.ctrlKey && app.view === "draw" && !(event.target instanceof HTMLButtonElement)) {
+  if (event.key === " " && !event.ctrlKey && app.view === "draw" && !event.target.matches?.("button, input")) {
     pages.draw.tools.space = true;
     event.preventDefault();
     return;
