@@ -10,7 +10,11 @@ const KEPT = 80; // tiles
 const previews = new Map(); // image id -> promise of a bitmap; the last few, the next ones ahead of time
 
 function preview(id) {
-  if (!previews.has(id)) {
+  const known = previews.get(id);
+  if (known) {
+    previews.delete(id); // the one used last goes last
+    previews.set(id, known);
+  } else {
     const coming = picture(`/api/images/${id}/preview`);
     coming.catch(() => previews.delete(id));
     previews.set(id, coming);

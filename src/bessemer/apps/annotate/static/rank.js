@@ -263,8 +263,9 @@ export class Ranking {
       this.main.querySelectorAll(".tier.over").forEach((each) => each.classList.remove("over"));
       over(point)?.classList.add("over");
     };
+    const ending = new AbortController();
     const end = (point) => {
-      for (const [name, handler] of [["pointermove", move], ["pointerup", end], ["pointercancel", cancel]]) removeEventListener(name, handler);
+      ending.abort();
       ghost?.remove();
       this.answer = place;
       this.column = column;
@@ -272,8 +273,12 @@ export class Ranking {
       if (tier) this.rank(place, tier === "null" ? null : tier === "cannot" ? "cannot" : Number(tier), column);
       else this.draw();
     };
-    const cancel = () => { ghost?.remove(); node.classList.remove("away"); };
-    for (const [name, handler] of [["pointermove", move], ["pointerup", end], ["pointercancel", cancel]]) addEventListener(name, handler);
+    const cancel = () => {
+      ending.abort();
+      ghost?.remove();
+      this.draw();
+    };
+    for (const [name, handler] of [["pointermove", move], ["pointerup", end], ["pointercancel", cancel]]) addEventListener(name, handler, ending);
   }
 
   /** A key of this page; true when it did something. */

@@ -223,11 +223,11 @@ export class View {
   }
 
   drawMask(context, shape, color, strong = false) {
-    if (!this.masks.has(shape)) this.masks.set(shape, maskCanvas(shape, color));
+    if (this.masks.get(shape)?.color !== color) this.masks.set(shape, { color, canvas: maskCanvas(shape, color) });
     const [left, top, right, bottom] = bounds(shape);
     context.globalAlpha = strong ? 0.6 : 0.4;
     context.imageSmoothingEnabled = false;
-    if (right > left) context.drawImage(this.masks.get(shape), left, top);
+    if (right > left) context.drawImage(this.masks.get(shape).canvas, left, top);
     context.globalAlpha = 1;
     context.setLineDash([]);
   }
