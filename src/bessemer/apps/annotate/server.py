@@ -25,7 +25,15 @@ from ...errors import UserError
 from .assets import pages
 from .desk import Desk
 from .guard import (
-    HEADERS, allowed_hosts, check_change, check_host, check_origin, check_person, cookie_of, parse_query, redacted,
+    HEADERS,
+    allowed_hosts,
+    check_change,
+    check_host,
+    check_origin,
+    check_person,
+    cookie_of,
+    parse_query,
+    redacted,
 )  # fmt: skip
 from .image_routes import IMAGE_ROUTES
 from .messages import Person, Refusal, Request, Response, Route, answer, find_route, parse_body
