@@ -101,3 +101,17 @@ def test_a_draft_of_another_version_is_shown_beside_it(window: Browser, served: 
     rank_all(window)
     window.wait(SAVED, "saved")
     assert ranks(served, 1) == [[1, 2, 3, 4]] * 5
+
+
+def test_a_drag_that_is_cancelled_ranks_nothing(window: Browser, served: Server) -> None:
+    question(window, served)
+    window.js(
+        "const [chip, tier] = ['.chip-letter', '.tier[data-tier=\"2\"]'].map((each) => document.querySelector(each));"
+        "const at = (node, name) => { const b = node.getBoundingClientRect();"
+        "  const where = {clientX: b.left + b.width / 2, clientY: b.top + b.height / 2};"
+        "  node.dispatchEvent(new PointerEvent(name, {...where, button: 0, bubbles: true, cancelable: true})); };"
+        "at(chip, 'pointerdown'); at(tier, 'pointermove'); at(tier, 'pointercancel'); at(document.querySelector('.tier[data-tier=\"2\"]'), 'pointermove');"
+        "at(document.querySelector('.tier[data-tier=\"2\"]'), 'pointerup');"
+    )
+    assert window.js("return document.querySelectorAll('.tier.open[data-column=\"0\"] .chip-letter').length") == 4
+    assert window.js("return document.querySelector('.ghost') === null")

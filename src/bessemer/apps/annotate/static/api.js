@@ -22,7 +22,9 @@ export function setPerson(name) {
 }
 
 /** The name as the server quotes it. */
-const named = () => encodeURIComponent(person).replace(/[!'()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`);
+const named = () => encodeURIComponent(person).replace(/[!'()*]/g, quoted);
+
+const quoted = (sign) => `%${sign.charCodeAt(0).toString(16).toUpperCase()}`;
 
 async function ask(path, options) {
   let response;
@@ -50,7 +52,8 @@ export function get(path, parameters = {}, signal = undefined) {
 
 export function post(path, body, keepalive = false, patience = PATIENCE) {
   const headers = { "Content-Type": "application/json", "X-Bessemer": named() };
-  return ask(path, { method: "POST", headers, body: JSON.stringify(body), keepalive, signal: AbortSignal.timeout(patience) });
+  const signal = AbortSignal.timeout(patience);
+  return ask(path, { method: "POST", headers, body: JSON.stringify(body), keepalive, signal });
 }
 
 /** A picture of the server, decoded; asks again where the server is busy. */

@@ -183,8 +183,8 @@ export class Drawing {
     const { id, name } = doc.image;
     try {
       if (!doc.version && !waiting(id)) {
-        const saved = await post(`/api/images/${id}/save`, { version: 0, annotations: [] }); // nothing to see is an answer
-        doc.saved(saved);
+        const nothing = { version: 0, annotations: [] }; // nothing to see is an answer
+        doc.saved(await post(`/api/images/${id}/save`, nothing));
       }
       if (!(await settle(id))) {
         toast(t("submit.later"));
@@ -198,7 +198,8 @@ export class Drawing {
       await this.step(1);
     } catch (error) {
       if (error.status !== 409) throw error;
-      this.conflict({ image: id, yours: { base: doc.version, annotations: doc.annotations }, current: error.body.conflict.current });
+      const yours = { base: doc.version, annotations: doc.annotations };
+      this.conflict({ image: id, yours, current: error.body.conflict.current });
     }
   }
 
@@ -232,8 +233,8 @@ export class Drawing {
   async decide({ image: id, yours, current }) {
     const open = () => (app.doc?.image.id === id ? app.doc : null);
     const image = open()?.image ?? (await get(`/api/images/${id}`)).image;
-    const newest = waiting(id)?.annotations ?? yours.annotations;
-    const annotations = await new Promise((done) => showConflict({ image, yours: { ...yours, annotations: newest }, current }, done));
+    const newest = { ...yours, annotations: waiting(id)?.annotations ?? yours.annotations };
+    const annotations = await new Promise((done) => showConflict({ image, yours: newest, current }, done));
     resolve(id, current.version, annotations);
     if (annotations !== null) open()?.restart(annotations, current);
     else if (open()) await this.open(id, true);
@@ -319,7 +320,10 @@ export class Drawing {
       "draw.place": () => tools.enter(), "draw.close": () => tools.close(),
       "draw.cancel": () => { if (tools.points.length) tools.cancel(); else if (tools.tool !== "select") tools.choose("select"); else doc.select([]); },
       "draw.part": () => tools.chooseRing(false), "draw.hole": () => tools.chooseRing(true),
-      "edit.undo": () => { if (!tools.unplace() && !doc.undo() && !again && this.submitted.length) this.alone(() => this.unsubmit(this.submitted.at(-1))); }, "edit.redo": () => doc.redo(),
+      "edit.undo": () => {
+        const last = this.submitted.at(-1);
+        if (!tools.unplace() && !doc.undo() && !again && last) this.alone(() => this.unsubmit(last));
+      }, "edit.redo": () => doc.redo(),
       "edit.delete": () => tools.delete(),
       "edit.duplicate": () => edits && doc.selection.size && doc.add(doc.selected().map((each) => shifted(each))),
       "edit.copyPrevious": () => this.copyPrevious().catch((error) => emit("failed", error)),

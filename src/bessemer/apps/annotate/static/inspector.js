@@ -75,7 +75,8 @@ export class Inspector {
     const fields = [...this.image.querySelectorAll("textarea")];
     const typing = fields.includes(document.activeElement);
     const shown = fields.map((field) => [field.dataset.id, field.value]);
-    const same = JSON.stringify(shown) === JSON.stringify(captions.length ? captions.map(({ id, text = "" }) => [id, text]) : [["", ""]]);
+    const wanted = captions.length ? captions.map(({ id, text = "" }) => [id, text]) : [["", ""]];
+    const same = JSON.stringify(shown) === JSON.stringify(wanted);
     if (this.imageOf !== doc || !typing && !same) {
       if (typing) document.activeElement.blur(); // a field of another document: the words that follow are of this one
       this.fillImage(doc, captions);
@@ -92,7 +93,8 @@ export class Inspector {
     this.imageOf = doc;
     fill(this.image, head(t("inspector.image"), button("plus", t("caption.add"), () => this.addCaption(), "", "quiet small")),
       el("div", { class: "segments", role: "radiogroup", "aria-label": t("inspector.scene") }, app.session.scenes.map((name) => el("button", {
-        type: "button", role: "radio", class: "segment", data: { scene: name }, title: withKey(t(`scene.${name}`), "scene.next"), disabled: doc.readOnly,
+        type: "button", role: "radio", class: "segment", data: { scene: name }, disabled: doc.readOnly,
+        title: withKey(t(`scene.${name}`), "scene.next"),
         on: { click: () => doc.setScene(name === doc.scene() ? "" : name) },
       }, t(`scene.${name}`)))),
       (captions.length ? captions : [null]).map((caption) => this.captionField(caption)));
@@ -183,7 +185,8 @@ export class Inspector {
     const { name, kind = "text", options = [] } = attribute;
     const value = (Object.hasOwn(annotation.attributes ?? {}, name) ? annotation.attributes[name] : null) ?? attribute.default ?? (kind === "checkbox" ? false : "");
     const take = (next) => {
-      const others = Object.entries(this.doc.byId.get(annotation.id).attributes ?? {}).filter(([each]) => each !== name);
+      const now = Object.entries(this.doc.byId.get(annotation.id).attributes ?? {});
+      const others = now.filter(([each]) => each !== name);
       const all = next === undefined ? others : [...others, [name, next]];
       set({ attributes: all.length ? Object.fromEntries(all) : undefined });
     };
@@ -191,10 +194,13 @@ export class Inspector {
     let field;
     if (kind === "checkbox") field = el("input", { type: "checkbox", checked: value === true, disabled: this.doc.readOnly, on: { change: (event) => take(event.target.checked) } });
     else if (kind === "select") field = el("select", { ...common, on: { change: (event) => take(event.target.value) } }, el("option", { value: "" }, "—"), options.map((option) => el("option", { value: option, selected: option === value }, option)));
-    else if (kind === "number") field = el("input", { ...common, type: "number", step: "any", value: String(value), on: { input: ({ target }) => {
-      if (Number.isFinite(target.valueAsNumber)) take(target.valueAsNumber);
-      else if (!target.validity.badInput) take(undefined);
-    } } });
+    else if (kind === "number") {
+      const input = ({ target }) => {
+        if (Number.isFinite(target.valueAsNumber)) take(target.valueAsNumber);
+        else if (!target.validity.badInput) take(undefined);
+      };
+      field = el("input", { ...common, type: "number", step: "any", value: String(value), on: { input } });
+    }
     else field = el("input", { ...common, type: "text", value: String(value), maxlength: 10000, on: { input: (event) => take(event.target.value) } });
     return el("label", { class: "line" }, el("span", {}, name), field);
   }

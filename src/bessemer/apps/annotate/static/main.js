@@ -41,7 +41,10 @@ async function start() {
   pages.rank = new Ranking();
   if (session.reviews) pages.agreement = new Agreement();
   fill(document.getElementById("app"), top(), el("div", { class: "page" }, Object.entries(pages).map(([name, page]) => { page.node.hidden = name !== "draw"; return page.node; })));
-  on("failed", (error) => { toast(error.message); if (error.status === 401) showSaved({ of: "person", state: "out", waiting: 0 }); });
+  on("failed", (error) => {
+    toast(error.message);
+    if (error.status === 401) showSaved({ of: "person", state: "out", waiting: 0 });
+  });
   on("unsaved", ({ status, message }) => { if (status && status !== 401 && status !== 429) toast(t("save.refused", message), null, 12); });
   addEventListener("keydown", keydown);
   addEventListener("keyup", (event) => { if (event.key === " ") pages.draw.tools.space = false; });

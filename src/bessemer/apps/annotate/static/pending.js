@@ -14,7 +14,8 @@ const keyOf = (id) => `rank/${id}`;
 const complete = ({ ranks, skipped }) =>
   Object.keys(ranks).every((name) => skipped.includes(name) || ranks[name].every((rank) => rank !== null));
 
-const said = ({ ranks, skipped }) => JSON.stringify(Object.entries(ranks).map(([name, list]) => (skipped.includes(name) ? name : [name, list])));
+const said = ({ ranks, skipped }) =>
+  JSON.stringify(Object.entries(ranks).map(([name, list]) => (skipped.includes(name) ? name : [name, list])));
 
 /** Whether two drafts say the same; the ranks of a principle that is skipped say nothing. */
 export const alikeRanks = (one, other) => said(one) === said(other);
@@ -47,8 +48,8 @@ export async function resumeRanks() {
   if (!kept.length) return;
   const { tasks } = await get("/api/rankings");
   for (const { key, value: { ranks, skipped, version, shown_order } } of kept) {
-    const task = tasks.find(({ id }) => keyOf(id) === key);
-    if (task && !waiting.has(task.id)) keepRanks({ number: task.number, id: task.id, version, shown_order }, ranks, skipped);
+    const { number, id } = tasks.find((task) => keyOf(task.id) === key) ?? {};
+    if (number && !waiting.has(id)) keepRanks({ number, id, version, shown_order }, ranks, skipped);
   }
 }
 
@@ -88,7 +89,7 @@ function fail(entry, error) {
   const again = !status || status === 401 || status === 429 || status >= 500;
   entry.state = status === 401 ? "out" : again ? "offline" : status === 409 ? "conflict" : "refused";
   if (again) timer ??= setTimeout(retry, RETRY);
-  else if (status === 409) emit("ranks-conflict", { turn: entry.turn, draft: entry.draft, theirs: error.body.conflict });
+  else if (status === 409) emit("ranks-conflict", { ...entry, theirs: error.body.conflict });
   else emit("failed", error);
 }
 
@@ -98,5 +99,6 @@ function retry() {
 }
 
 function announce() {
-  emit("save-state", { of: "ranks", state: worst([...waiting.values()].map(({ state }) => state)), waiting: waiting.size });
+  const state = worst([...waiting.values()].map((entry) => entry.state));
+  emit("save-state", { of: "ranks", state, waiting: waiting.size });
 }

@@ -71,7 +71,8 @@ export class Ranking {
     this.turn = turn;
     keepSetting("rank", number);
     const saved = ranksOf(turn);
-    const fits = draft && turn.principles.every((name) => Object.hasOwn(draft.ranks, name) && draft.ranks[name].length === turn.responses.length);
+    const ranked = (name) => Object.hasOwn(draft.ranks, name) && draft.ranks[name].length === turn.responses.length;
+    const fits = draft && turn.principles.every(ranked);
     const same = fits && alikeRanks(draft, saved);
     const own = fits && !same && draft.version === turn.version;
     this.ranks = { ...(own ? draft : saved).ranks };
@@ -154,10 +155,12 @@ export class Ranking {
 
   /** Ranks of this browser and other ones that the server has, of the question that `turn` is of. */
   conflict(turn, draft, theirs) {
+    const sign = (rank) => (rank === "cannot" ? "?" : rank ?? "–");
     const row = (name) => el("tr", {}, el("td", {}, principleName(name)),
-      el("td", {}, draft.skipped.includes(name) ? t("rank.skipped") : draft.ranks[name].map((rank) => (rank === "cannot" ? "?" : rank ?? "–")).join(" ")),
+      el("td", {}, draft.skipped.includes(name) ? t("rank.skipped") : draft.ranks[name].map(sign).join(" ")),
       el("td", {}, Object.hasOwn(theirs.ranks, name) ? theirs.ranks[name].map((rank) => rank ?? "?").join(" ") : t("rank.skipped")));
-    const body = el("div", {}, el("p", {}, t("rank.conflict")), el("p", { class: "muted" }, `${turn.number}. ${turn.id}`), el("table", { class: "table" },
+    const which = el("p", { class: "muted" }, `${turn.number}. ${turn.id}`);
+    const body = el("div", {}, el("p", {}, t("rank.conflict")), which, el("table", { class: "table" },
       el("thead", {}, el("tr", {}, el("th", {}, ""), el("th", {}, t("conflict.here")), el("th", {}, t("conflict.there")))), el("tbody", {}, Object.keys(draft.ranks).map(row))));
     const shown = () => this.turn?.id === turn.id;
     const takeTheirs = async () => {
@@ -278,7 +281,8 @@ export class Ranking {
       ghost?.remove();
       this.draw();
     };
-    for (const [name, handler] of [["pointermove", move], ["pointerup", end], ["pointercancel", cancel]]) addEventListener(name, handler, ending);
+    const handlers = { pointermove: move, pointerup: end, pointercancel: cancel };
+    for (const [name, handler] of Object.entries(handlers)) addEventListener(name, handler, ending);
   }
 
   /** A key of this page; true when it did something. */
@@ -317,9 +321,10 @@ export class Ranking {
 
 /** The ranks that the server has; a principle without any was skipped, or nothing was saved yet. */
 function ranksOf({ principles, ranks, responses, version }) {
-  const of = (name) => (Object.hasOwn(ranks, name) ? ranks[name].map((rank) => rank ?? "cannot") : responses.map(() => null));
-  const skipped = principles.filter((name) => version && !Object.hasOwn(ranks, name));
-  return { ranks: Object.fromEntries(principles.map((name) => [name, of(name)])), skipped }; // own keys, whatever a name is
+  const saved = (name) => Object.hasOwn(ranks, name);
+  const of = (name) => (saved(name) ? ranks[name].map((rank) => rank ?? "cannot") : responses.map(() => null));
+  const own = Object.fromEntries(principles.map((name) => [name, of(name)])); // own keys, whatever a name is
+  return { ranks: own, skipped: principles.filter((name) => version && !saved(name)) };
 }
 
 function questionImage(id) {

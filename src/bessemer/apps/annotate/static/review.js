@@ -56,8 +56,14 @@ export class Review {
       fill(this.node, el("p", { class: "muted" }, t("review.nothing")));
       return;
     }
-    this.comment = el("textarea", { class: "field", rows: 3, placeholder: t("review.comment"), "aria-label": t("review.comment"), value: this.comments.get(this.keyOf(current)) ?? current.comment, maxlength: 10000,
-      on: { input: () => this.comments.set(this.keyOf(current), this.comment.value), keydown: (event) => { if (event.key === "Escape") { this.comment.blur(); event.stopPropagation(); } } } });
+    this.comment = el("textarea", {
+      class: "field", rows: 3, placeholder: t("review.comment"), "aria-label": t("review.comment"), maxlength: 10000,
+      value: this.comments.get(this.keyOf(current)) ?? current.comment,
+      on: {
+        input: () => this.comments.set(this.keyOf(current), this.comment.value),
+        keydown: (event) => { if (event.key === "Escape") { this.comment.blur(); event.stopPropagation(); } },
+      },
+    });
     const whole = current.annotations.filter((annotation) => !annotation.shape);
     fill(this.node,
       el("div", { class: "tabs", role: "tablist" }, this.documents.map((document, place) => el("button", {
