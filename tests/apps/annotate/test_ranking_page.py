@@ -110,7 +110,8 @@ def test_a_drag_that_is_cancelled_ranks_nothing(window: Browser, served: Server)
         "const at = (node, name) => { const b = node.getBoundingClientRect();"
         "  const where = {clientX: b.left + b.width / 2, clientY: b.top + b.height / 2};"
         "  node.dispatchEvent(new PointerEvent(name, {...where, button: 0, bubbles: true, cancelable: true})); };"
-        "at(chip, 'pointerdown'); at(tier, 'pointermove'); at(tier, 'pointercancel'); at(document.querySelector('.tier[data-tier=\"2\"]'), 'pointermove');"
+        "at(chip, 'pointerdown'); at(tier, 'pointermove'); at(tier, 'pointercancel');"
+        "at(document.querySelector('.tier[data-tier=\"2\"]'), 'pointermove');"
         "at(document.querySelector('.tier[data-tier=\"2\"]'), 'pointerup');"
     )
     assert window.js("return document.querySelectorAll('.tier.open[data-column=\"0\"] .chip-letter').length") == 4
