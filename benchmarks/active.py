@@ -17,7 +17,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from bessemer.annotation.codec import decode_image
+from bessemer.annotation.codec import read_images
 from bessemer.annotation.documents import save_labels
 from bessemer.annotation.intake import add_folder
 from bessemer.annotation.shapes import Label
@@ -31,8 +31,7 @@ FIGURES = ("accuracy", "score", "token_f1")
 
 def make_project(directory: Path, scenes: Path) -> None:
     """An annotation project of the scenes that nobody has touched, with the labels that they need."""
-    lines = (scenes / "annotations.jsonl").read_text(encoding="utf-8").splitlines()
-    truth = [decode_image(json.loads(line)) for line in lines]
+    truth = read_images(scenes / "annotations.jsonl")
     names = sorted({a.label for image in truth for a in image.annotations if a.label and a.shape is not None})
     with create_project(directory, "site") as project:
         add_folder(project, scenes / "images")

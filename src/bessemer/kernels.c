@@ -1,7 +1,8 @@
 /* What lies between the products of a language model, each one pass over memory, in training and in decoding.
 
-   compiling.py compiles this for the processor it runs on, once with BFLOAT16 and once for float32. Sums and exponentials
-   are float32; what is stored is rounded to the nearest even. Pointers are contiguous arrays, sizes are in elements. */
+   compiling.py compiles this for the processor it runs on, once with BFLOAT16 and once for float32. Sums and
+   exponentials are float32; what is stored is rounded to the nearest even. Pointers are contiguous arrays, sizes are in
+   elements. */
 
 #include <math.h>
 #include <omp.h>
@@ -51,6 +52,9 @@ INLINE float exponential(float x) {
     memcpy(&power, &bits, 4);
     return p * power;
 }
+
+/* e^x for x <= 0, and 0 where nothing is left of it: what a mask rules out has no share. */
+INLINE float share_of(float x) { return x <= -87.0f ? 0.0f : exponential(x); }
 
 /* The largest of some numbers: lanes by hand, because a maximum of what may be no number is no vector reduction. */
 #define LANES 16
@@ -129,7 +133,8 @@ void gated_backward(const T *gate_up, const T *gradient, T *out, int64_t rows, i
     }
 }
 
-/* The second half of a head turns with the first: the sine has the sign that its half takes, `way` is -1 to turn back. */
+/* The second half of a head turns with the first: the sine has the sign that its half takes, `way` is -1 to turn
+   back. */
 INLINE void turn(const float *head, const T *cos, const T *sin, float way, int64_t dim, float *out) {
     int64_t half = dim / 2;
     for (int64_t i = 0; i < half; i++) out[i] = head[i] * wide(cos[i]) + way * head[i + half] * wide(sin[i]);
@@ -205,7 +210,8 @@ void log_probability(T *logits, const int64_t *targets, float *logprobs, float *
    temperature and cross-entropy at 1 of each row, (rows,); room (threads, 3 * width) is scratch. What a teacher rules
    out weighs nothing, whatever is said. */
 void distillation(const float *student, const T *teacher, const int64_t *targets, const float *weights, float *kls,
-                  float *ces, float *room, float *gradient, int64_t rows, int64_t width, float temperature, float alpha, int threads) {
+                  float *ces, float *room, float *gradient, int64_t rows, int64_t width, float temperature, float alpha,
+                  int threads) {
     float scale = 1.0f / temperature;
 #pragma omp parallel num_threads(threads) if (rows * width > ALONE)
     {
@@ -217,8 +223,7 @@ void distillation(const float *student, const T *teacher, const int64_t *targets
             float most_s = largest_float(s, width), most_t = largest(t, width);
             float sum_p = 0.0f, sum_q = 0.0f, sum_1 = 0.0f, moment = 0.0f;
             for (int64_t i = 0; i < width; i++) {
-                float a = (wide(t[i]) - most_t) * scale;
-                sum_p += ps[i] = a <= -87.0f ? 0.0f : exponential(a);
+                sum_p += ps[i] = share_of((wide(t[i]) - most_t) * scale);
                 sum_q += qs[i] = exponential((s[i] - most_s) * scale);
                 sum_1 += qs_1[i] = exponential(s[i] - most_s);
             }
@@ -252,10 +257,7 @@ void draw(const T *logits, const float *uniforms, int64_t *tokens, int64_t rows,
         for (int64_t b = 0; b < blocks; b++) {
             int64_t end = (b + 1) * BLOCK < width ? (b + 1) * BLOCK : width;
             float sum = 0.0f;
-            for (int64_t i = b * BLOCK; i < end; i++) {
-                float above = (wide(here[i]) - most) * scale;
-                sum += above <= -87.0f ? 0.0f : exponential(above);
-            }
+            for (int64_t i = b * BLOCK; i < end; i++) sum += share_of((wide(here[i]) - most) * scale);
             total += sums[b] = sum;
         }
         float rest = uniforms[row] * total;
@@ -267,7 +269,7 @@ void draw(const T *logits, const float *uniforms, int64_t *tokens, int64_t rows,
         }
         int64_t end = (block + 1) * BLOCK < width ? (block + 1) * BLOCK : width;
         for (int64_t i = block * BLOCK; i < end; i++) {
-            float above = (wide(here[i]) - most) * scale, share = above <= -87.0f ? 0.0f : exponential(above);
+            float share = share_of((wide(here[i]) - most) * scale);
             if (share == 0.0f) continue;
             token = i;
             if (rest < share) break;
@@ -305,8 +307,8 @@ struct sizes {
 };
 
 INLINE void attend_one(const T *qkv, T *keys, T *values, const T *cos, const T *sin, const T *query_gain,
-                       const T *key_gain, int64_t place, int64_t dim, int64_t head, const struct sizes *s, float scaling,
-                       float epsilon, float *shares, T *out) {
+                       const T *key_gain, int64_t place, int64_t dim, int64_t head, const struct sizes *s,
+                       float scaling, float epsilon, float *shares, T *out) {
     int64_t group = s->heads / s->kv_heads;
     float turned[dim];
     cos += place * dim, sin += place * dim;

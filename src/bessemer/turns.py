@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from bessemer import interrupts
-from bessemer.annotation.codec import decode_image
+from bessemer.annotation.codec import read_images
 from bessemer.annotation.documents import save_all
 from bessemer.annotation.listing import ids_in_state, images_by_sha256, progress
 from bessemer.annotation.queue import queue
-from bessemer.annotation.shapes import AnnotatedImage, State
+from bessemer.annotation.shapes import State
 from bessemer.annotation.snapshot import create_snapshot
 from bessemer.annotation.store import Project, open_project
 from bessemer.config import Artifact, read_recipe
@@ -261,7 +261,7 @@ def _first_annotations(config: Config, project: Project) -> None:
 def _copy_truth(project: Project, file: str, ids: Sequence[int]) -> None:
     """Let the simulated annotator say what the file says of these photographs."""
     named = {id: sha256 for sha256, some in images_by_sha256(project).items() for id in some}
-    truth = {image.sha256: image for image in _truth(Path(file))}
+    truth = {image.sha256: image for image in read_images(Path(file))}
     missing = [id for id in ids if named[id] not in truth]
     if missing:
         raise UserError(f"{file} says nothing of photograph {missing[0]}, expected the truth of all that are queued")
@@ -270,10 +270,3 @@ def _copy_truth(project: Project, file: str, ids: Sequence[int]) -> None:
     save_all(project, items, state="accepted")
     if items:
         print(f"{len(items)} photographs annotated by a simulated annotator, from {file}")
-
-
-def _truth(path: Path) -> list[AnnotatedImage]:
-    try:
-        return [decode_image(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: {error}, expected a file of annotations, a line an image") from error

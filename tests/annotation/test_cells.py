@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bessemer.annotation.cells import cell_targets
+from bessemer.annotation.cells import cell_targets, flipped_cells, stacked_cells
 from bessemer.annotation.shapes import AnnotatedImage, Annotation, Box, Point, Polygon, Shape
 
 LABELS = ("crack", "spill")
@@ -48,3 +48,26 @@ def test_what_says_nothing_of_places() -> None:
     there, edges = cell_targets(picture(("crack", Box(-20, -10, 40, 20))), LABELS, 4)
     assert np.argwhere(there).tolist() == [[0, 0, 0]]
     assert edges[0, 0, 0].tolist() == pytest.approx([-0.5 / 4, -0.5 / 4, 0.5 / 4, 0.5 / 4])
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("upside_down", [False, True])
+def test_cells_turn_with_the_picture(mirrored: bool, upside_down: bool) -> None:
+    """The targets of flipped boxes are the flipped targets."""
+    boxes = [Box(3, 5, 30, 20), Box(60, 1, 9, 30), Box(20, 23, 5, 7)]
+    turned = [
+        Box(80 - b.x - b.width if mirrored else b.x, 40 - b.y - b.height if upside_down else b.y, b.width, b.height)
+        for b in boxes
+    ]
+    mine = flipped_cells(cell_targets(picture(*(("crack", b) for b in boxes)), LABELS, 4), mirrored, upside_down)
+    theirs = cell_targets(picture(*(("crack", b) for b in turned)), LABELS, 4)
+    for one, other in zip(mine, theirs, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_of_no_picture_nothing_is_there() -> None:
+    drawn = picture(("crack", Box(15, 5, 20, 10)))
+    there, edges = stacked_cells([None, drawn], LABELS, 4)
+    assert not there[0].any() and np.isnan(edges[0]).all()
+    for one, other in zip((there[1], edges[1]), cell_targets(drawn, LABELS, 4), strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bessemer.annotation.codec import decode_image
+from bessemer.annotation.codec import read_images
 from bessemer.annotation.documents import save, save_labels, submit
 from bessemer.annotation.intake import add_folder
 from bessemer.annotation.shapes import Annotation, Box, Label
@@ -31,7 +31,7 @@ def test_site(tmp_path: Path, capsys: pytest.CaptureFixture[str], language: str)
     examples = dataset.examples()
     assert len(examples) == 20 and {e.split for e in examples} == {"train", "val", "test"}
     assert load_image(examples[0].image, dataset.root).size == (384, 384)
-    truth = [decode_image(json.loads(line)) for line in (out / "annotations.jsonl").read_bytes().splitlines()]
+    truth = read_images(out / "annotations.jsonl")
     assert [image.sha256 for image in truth] == [e.image.sha256 for e in examples]
     kinds = {p.facts["rule"] for name in ("rank", "ppo", "heldout") for p in dataset.prompts(name)}
     assert kinds == {"objects", "count", "describe", "verdict"}

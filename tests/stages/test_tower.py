@@ -7,16 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from torch.testing import assert_close
 
-from bessemer.annotation.cells import cell_targets
 from bessemer.annotation.codec import encode_image, to_json
 from bessemer.annotation.shapes import AnnotatedImage, Annotation, Box
 from bessemer.data.dataset import Dataset
 from bessemer.data.images import load_image, to_pixels
 from bessemer.errors import UserError
 from bessemer.models.classifier import Classifier
-from bessemer.stages.tower import Config, _flipped_places, run
+from bessemer.stages.tower import Config, run
 
 
 def config(shop: Path, out: Path, **values: object) -> Config:
@@ -107,22 +105,3 @@ def test_where_things_are_is_learnt_cell_by_cell(shop: Path, tmp_path: Path) -> 
         assert classifier.judged_and_placed(torch.zeros(1, 3, 64, 64))[1].shape == (1, 4, 1)
     settings.output_dir, settings.places_weight = str(tmp_path / "labels"), 0.0
     assert Classifier.load(run(settings) / "model").cells is None
-
-
-@pytest.mark.parametrize("view", range(4))
-def test_cells_turn_with_the_picture(view: int) -> None:
-    """Targets of the mirrored boxes are the mirrored targets."""
-    boxes = [Box(3, 5, 30, 20), Box(50, 1, 9, 40), Box(20, 33, 5, 7)]
-    there, edges = map(torch.from_numpy, cell_targets(_with(boxes), ["thing"], 4))
-    turned = [
-        Box(64 - b.x - b.width if view & 1 else b.x, 48 - b.y - b.height if view & 2 else b.y, b.width, b.height)
-        for b in boxes
-    ]
-    expected = map(torch.from_numpy, cell_targets(_with(turned), ["thing"], 4))
-    for mine, theirs in zip(_flipped_places(there, edges, view), expected, strict=True):
-        assert_close(mine, theirs, atol=1e-6, rtol=0, equal_nan=True)
-
-
-def _with(boxes: list[Box]) -> AnnotatedImage:
-    found = tuple(Annotation(f"a{i}", "thing", box) for i, box in enumerate(boxes))
-    return AnnotatedImage("a.png", 64, 48, "", 1, found)

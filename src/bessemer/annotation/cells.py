@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from .geometry import bounding_box
 from .shapes import AnnotatedImage, Box, Point
 
-__all__ = ["COVERED", "cell_targets"]
+__all__ = ["COVERED", "Cells", "cell_targets", "flipped_cells", "stacked_cells"]
+
+Cells = tuple[NDArray[np.float32], NDArray[np.float32]]  # there (..., side, side, L), edges (..., side, side, L, 4)
 
 COVERED = 0.25  # share of a cell that the box of a thing has to cover, unless its middle lies there
 
 
-def cell_targets(
-    image: AnnotatedImage, labels: Sequence[str], side: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def cell_targets(image: AnnotatedImage, labels: Sequence[str], side: int) -> Cells:
     """Which labels lie in which cell, and how far the edges of a thing are from the cell that holds its middle.
 
     The picture is stretched to a square of side x side cells, as a tower sees it. Returns there (side, side, L): 1 in
@@ -41,6 +41,26 @@ def cell_targets(
         there[row, column, number] = 1
         middle = np.array([column + 0.5, row + 0.5] * 2)
         edges[row, column, number] = (np.array([left, top, right, bottom]) - middle) / side
+    return there, edges
+
+
+def stacked_cells(images: Sequence[AnnotatedImage | None], labels: Sequence[str], side: int) -> Cells:
+    """`cell_targets` of n pictures, (n, side, side, L) and (n, side, side, L, 4); of None nothing is there."""
+    there = np.zeros((len(images), side, side, len(labels)), np.float32)
+    edges = np.full((len(images), side, side, len(labels), 4), np.nan, np.float32)
+    for number, image in enumerate(images):
+        if image is not None:
+            there[number], edges[number] = cell_targets(image, labels, side)
+    return there, edges
+
+
+def flipped_cells(cells: Cells, mirrored: bool, upside_down: bool) -> Cells:
+    """The cells of a flipped picture: what was left of a middle is right of it in its mirror image."""
+    there, edges = cells
+    for flips, axis, near, far in ((mirrored, 1, 0, 2), (upside_down, 0, 1, 3)):
+        if flips:
+            there, edges = np.flip(there, axis), np.flip(edges, axis).copy()
+            edges[..., [near, far]] = -edges[..., [far, near]]
     return there, edges
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
+from ..data.jsonl import read_rows
 from ..data.paths import shown
 from ..data.schema import need
 from ..errors import UserError
@@ -32,7 +34,7 @@ from .shapes import (
 __all__ = [
     "KINDS", "decode_annotation", "decode_annotations", "decode_image", "decode_label", "decode_labels",
     "decode_set", "decode_shape", "encode_annotation", "encode_image", "encode_label", "encode_set",
-    "encode_shape", "to_json",
+    "encode_shape", "read_images", "to_json",
 ]  # fmt: skip
 
 KINDS: dict[str, type[Shape]] = {
@@ -118,6 +120,11 @@ def decode_image(row: object) -> AnnotatedImage:
     fields = _fields(row, AnnotatedImage, "an image")
     fields["annotations"] = decode_annotations(fields.get("annotations", []))
     return _make(AnnotatedImage, fields, "an image")
+
+
+def read_images(path: Path) -> list[AnnotatedImage]:
+    """The images of a file that holds one a line; raises UserError "file:line: what, expected what"."""
+    return read_rows(path, lambda row, _: decode_image(row))
 
 
 def encode_label(label: Label) -> dict[str, Any]:

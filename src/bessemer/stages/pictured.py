@@ -23,7 +23,15 @@ from bessemer.tasks.visual import Pictured, visual_conversations, visual_prompts
 from bessemer.tasks.visual_wordings import VisualWordings, default_visual_wordings
 from bessemer.tasks.wordings import Wordings, load_wordings
 
-__all__ = ["Annotated", "Wanted", "generated_pictures", "pictured_import", "site_wordings", "snapshot_pictures"]
+__all__ = [
+    "ANNOTATIONS",
+    "Annotated",
+    "Wanted",
+    "generated_pictures",
+    "pictured_import",
+    "site_wordings",
+    "snapshot_pictures",
+]
 
 ANNOTATIONS = "annotations.jsonl"  # the truth, a line an image (`annotation.codec`), for what measures places
 Wanted = Mapping[str, int]  # "train", "test": pictures; "rank", "ppo", "heldout": questions; 0: all

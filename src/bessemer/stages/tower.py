@@ -7,19 +7,19 @@ where the data has them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from bessemer.algos.classification import cell_loss, soft_cross_entropy
 from bessemer.algos.masked import Loss
-from bessemer.annotation.cells import cell_targets
-from bessemer.annotation.codec import decode_image
+from bessemer.annotation.cells import Cells, flipped_cells, stacked_cells
+from bessemer.annotation.codec import read_images
 from bessemer.annotation.shapes import AnnotatedImage
 from bessemer.config import Artifact
 from bessemer.data.dataset import Dataset, decoded_pixels, example_targets
@@ -31,6 +31,7 @@ from bessemer.models.convert import obtain_model
 from bessemer.models.features import flipped
 from bessemer.models.vision import Tower
 from bessemer.stages.begin import begin
+from bessemer.stages.pictured import ANNOTATIONS
 from bessemer.tasks.wordings import Attribute, load_wordings
 from bessemer.training.fit import fit
 from bessemer.training.optim import Group
@@ -101,7 +102,7 @@ class _Batches:
 
     def __init__(self, config: Config, dataset: Dataset, classifier: Classifier, pixels: Path, drawn: Drawn) -> None:
         examples = dataset.examples("train")
-        self.places = _places(classifier, [drawn.get(example.image.sha256) for example in examples])
+        self.cells = _cells(classifier, [drawn.get(example.image.sha256) for example in examples])
         self.config, self.classifier = config, classifier
         self.device = next(classifier.parameters()).device
         images = [example.image for example in examples]
@@ -126,16 +127,24 @@ class _Batches:
         views = [view & allowed for view in torch.randint(0, 4, (len(chosen),), generator=generator).tolist()]
         batch = torch.stack([flipped(image, view) for image, view in zip(batch, views, strict=True)])
         places = None
-        if self.places is not None:
-            there, edges = self.places
-            turned = [_flipped_places(there[i], edges[i], view) for i, view in zip(chosen, views, strict=True)]
-            places = (
-                torch.stack([one for one, _ in turned]).flatten(1, 2).to(self.device),
-                torch.stack([other for _, other in turned]).flatten(1, 2).to(self.device),
-            )
+        if self.cells is not None:
+            places = self._places(self.cells, chosen, views)
         targets = {name: target[chosen].to(self.device) for name, target in self.targets.items()}
         batch = batch.contiguous(memory_format=torch.channels_last)
         return [_Batch(batch, targets, self.weights[chosen].to(self.device), places)]
+
+    def _places(self, cells: Cells, chosen: Sequence[int], views: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """The cells of views of photographs, row by row: there (b, N, L), edges (b, N, L, 4)."""
+        there, edges = cells
+        turned = [
+            flipped_cells((there[i], edges[i]), bool(view & 1), bool(view & 2))
+            for i, view in zip(chosen, views, strict=True)
+        ]
+        there, edges = (np.stack(parts) for parts in zip(*turned, strict=True))
+        return (
+            torch.from_numpy(there).flatten(1, 2).to(self.device),
+            torch.from_numpy(edges).flatten(1, 2).to(self.device),
+        )
 
 
 def run(config: Config) -> Path:
@@ -191,39 +200,21 @@ def run(config: Config) -> Path:
 
 def _drawn(dataset: Dataset) -> Drawn:
     """{sha256: picture} of the training photographs on which somebody drew, where the import kept that."""
-    path = dataset.root / "annotations.jsonl"
     wanted = {example.image.sha256 for example in dataset.examples("train")}
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    pictures = [decode_image(json.loads(line)) for line in lines]
+    path = dataset.root / ANNOTATIONS
+    pictures = read_images(path) if path.is_file() else []
     return {p.sha256: p for p in pictures if p.sha256 in wanted and any(a.shape is not None for a in p.annotations)}
 
 
-def _places(classifier: Classifier, drawn: Sequence[AnnotatedImage | None]) -> tuple[Tensor, Tensor] | None:
-    """there (n, side, side, L) and edges (n, side, side, L, 4) of each photograph; of one that nobody drew on, nothing
-    is there."""
+def _cells(classifier: Classifier, drawn: Sequence[AnnotatedImage | None]) -> Cells | None:
+    """What each cell of the tower's map shows of each photograph; None where places are not learnt."""
     if classifier.cells is None:
         return None
     tower = classifier.tower
+    device = next(tower.parameters()).device
     with torch.no_grad():
-        device = next(tower.parameters()).device
         side = tower.eval()(torch.zeros(1, 3, tower.image_size, tower.image_size, device=device)).shape[-1]
-    made = [cell_targets(picture, classifier.places, side) if picture else None for picture in drawn]
-    count = len(classifier.places)
-    there = torch.zeros(len(made), side, side, count)
-    edges = torch.full((len(made), side, side, count, 4), float("nan"))
-    for number, targets in enumerate(made):
-        if targets is not None:
-            there[number], edges[number] = (torch.from_numpy(array) for array in targets)
-    return there, edges
-
-
-def _flipped_places(there: Tensor, edges: Tensor, view: int) -> tuple[Tensor, Tensor]:
-    """The cells of a picture's view (`features.flipped`): what was left of a middle is right of it now."""
-    for bit, axis, near, far in ((1, 1, 0, 2), (2, 0, 1, 3)):
-        if view & bit:
-            there, edges = there.flip(axis), edges.flip(axis)
-            edges[..., [near, far]] = -edges[..., [far, near]]
-    return there, edges
+    return stacked_cells(drawn, classifier.places, side)
 
 
 def _classifier(config: Config, dataset: Dataset, drawn: Drawn) -> Classifier:
