@@ -135,6 +135,7 @@ def browser(profile: Path, size: tuple[int, int] = (1440, 900), language: str = 
 
 READY = "return document.body && document.body.dataset.ready"
 SAVED = "return document.querySelector('.save-state').dataset.state === arguments[0]"
+NAMED = "return document.querySelector('.image-name').textContent === arguments[0]"
 
 
 def enter_anew(window: Browser, link: str) -> None:
@@ -158,6 +159,12 @@ def on_screen(
     scale = min((width - 32) / size[0], (height - 32) / size[1])
     x0, y0 = left + (width - size[0] * scale) / 2, top + (height - size[1] * scale) / 2
     return [(x0 + x * scale, y0 + y * scale) for x, y in points]
+
+
+def draw_box(window: Browser, at: float) -> None:
+    """A box of 60 pixels from (at, at) of the image."""
+    window.press("b")
+    window.drag(on_screen(window, (at, at), (at + 60, at + 60)))
 
 
 def stop(window: Browser, pattern: str, hold: bool = False) -> None:

@@ -7,16 +7,10 @@ import time
 from bessemer.annotation.documents import conflicts, document
 from bessemer.annotation.predictions import predictions
 from bessemer.apps.annotate.server import Server
-from browser import READY, SAVED, Browser, enter_anew, go_on, on_screen, stop
+from browser import NAMED, READY, SAVED, Browser, draw_box, enter_anew, go_on, stop
 from page_client import enter
 
 DIALOG = "return document.querySelector('dialog .differences') !== null"
-NAME = "return document.querySelector('.image-name').textContent === arguments[0]"
-
-
-def box(window: Browser, at: float) -> None:
-    window.press("b")
-    window.drag(on_screen(window, (at, at), (at + 60, at + 60)))
 
 
 def theirs(served: Server, *images: int) -> None:
@@ -42,26 +36,26 @@ def labels(served: Server, image: int) -> list[str]:
 def test_conflicts_of_two_images_are_both_shown(window: Browser, served: Server) -> None:
     enter_anew(window, served.link("ann"))
     stop(window, "POST ")
-    box(window, 100)
+    draw_box(window, 100)
     window.wait(SAVED, "offline")
     window.press("PageDown")
-    window.wait(NAME, "cell-002.png")
-    box(window, 200)
+    window.wait(NAMED, "cell-002.png")
+    draw_box(window, 200)
     window.press("PageDown")
-    window.wait(NAME, "cell-003.png")
+    window.wait(NAMED, "cell-003.png")
     theirs(served, 1, 2)
     go_on(window)
     for _ in (1, 2):
         choose(window, "Keep both")
     window.wait(SAVED, "saved")
     assert labels(served, 1) == labels(served, 2) == ["busbar", "crack"] and labels(served, 3) == []
-    assert window.js(NAME, "cell-003.png") and window.js("return document.querySelectorAll('.region').length === 0")
+    assert window.js(NAMED, "cell-003.png") and window.js("return document.querySelectorAll('.region').length === 0")
 
 
 def test_a_conflict_that_waits_is_shown_after_a_reload(window: Browser, served: Server) -> None:
     enter_anew(window, served.link("ann"))
     stop(window, "POST ")
-    box(window, 100)
+    draw_box(window, 100)
     window.wait(SAVED, "offline")
     window.open("about:blank")
     theirs(served, 1)
@@ -76,9 +70,9 @@ def test_a_conflict_that_waits_is_shown_after_a_reload(window: Browser, served: 
 def test_what_was_drawn_during_the_refused_request_is_kept(window: Browser, served: Server) -> None:
     enter_anew(window, served.link("ann"))
     stop(window, "POST ", hold=True)
-    box(window, 100)
+    draw_box(window, 100)
     window.wait("return window.__held.length === 1")
-    box(window, 300)
+    draw_box(window, 300)
     theirs(served, 1)
     go_on(window)
     choose(window, "Take the saved one")
@@ -93,7 +87,7 @@ def test_what_was_drawn_during_the_refused_request_is_kept(window: Browser, serv
 def test_undo_after_a_conflict_goes_back_to_what_was_saved(window: Browser, served: Server) -> None:
     enter_anew(window, served.link("ann"))
     stop(window, "POST ", hold=True)
-    box(window, 100)
+    draw_box(window, 100)
     window.wait("return window.__held.length === 1")
     theirs(served, 1)
     go_on(window)
@@ -120,7 +114,7 @@ def test_predictions_taken_over_in_vain_are_open_again(window: Browser, served: 
     choose(window, "Take the saved one")
     window.wait(SAVED, "saved")
     window.wait("return document.querySelectorAll('.prediction').length === 3")
-    box(window, 300)
+    draw_box(window, 300)
     window.wait(SAVED, "saved")
     assert labels(served, 1) == ["busbar", "crack"]
     assert {each.decision for each in predictions(served.desk.project, 1, "ann")} <= {None, "", "open"}

@@ -7,9 +7,8 @@ import pytest
 from bessemer.annotation.documents import document, save, submit
 from bessemer.annotation.shapes import Annotation, Box
 from bessemer.apps.annotate.server import Server
-from browser import SAVED, Browser, enter_anew, go_on, on_screen, stop
+from browser import NAMED, SAVED, Browser, enter_anew, go_on, on_screen, stop
 
-NAME = "return document.querySelector('.image-name').textContent === arguments[0]"
 KEYS = """
 for (const repeat of arguments[1]) {
   document.body.dispatchEvent(new KeyboardEvent("keydown", {...arguments[0], repeat, bubbles: true, cancelable: true}));
@@ -25,7 +24,7 @@ def states(served: Server) -> list[str]:
 def test_a_held_or_doubled_key_submits_one_image(window: Browser, served: Server, repeats: list[bool]) -> None:
     enter_anew(window, served.link("ann"))
     window.js(KEYS, {"key": "Enter", "ctrlKey": True}, repeats)
-    window.wait(NAME, "cell-002.png")
+    window.wait(NAMED, "cell-002.png")
     window.js(KEYS, {"key": "Enter", "ctrlKey": True}, [True, True])
     window.press("v")
     window.wait(SAVED, "saved")
@@ -36,13 +35,13 @@ def test_undo_takes_back_the_submission_that_it_names(window: Browser, served: S
     enter_anew(window, served.link("ann"))
     for name in ("cell-002.png", "cell-003.png"):
         window.press("Control+Enter")
-        window.wait(NAME, name)
+        window.wait(NAMED, name)
     window.js("[...document.querySelectorAll('.toast')].find((n) => /cell-001/.test(n.textContent)).lastChild.click()")
-    window.wait(NAME, "cell-001.png")
+    window.wait(NAMED, "cell-001.png")
     window.wait("return /Not submitted/.test(document.querySelector('.toasts').textContent)")
     assert states(served)[:2] == ["doing", "submitted"]
     window.js(KEYS, {"key": "z", "ctrlKey": True}, [True, True])  # a held undo stays on this image
-    assert window.js(NAME, "cell-001.png") and states(served)[:2] == ["doing", "submitted"]
+    assert window.js(NAMED, "cell-001.png") and states(served)[:2] == ["doing", "submitted"]
 
 
 def test_a_verdict_is_given_once(window: Browser, served: Server) -> None:
@@ -54,7 +53,7 @@ def test_a_verdict_is_given_once(window: Browser, served: Server) -> None:
     window.press("Alt+r")
     window.wait("return document.querySelector('.review .tab.on')?.textContent === 'bo'")
     window.js(KEYS, {"key": "a"}, [False, False, True, True])
-    window.wait(NAME, "cell-002.png")
+    window.wait(NAMED, "cell-002.png")
     window.js(KEYS, {"key": "a"}, [True, True])
     window.wait("return document.querySelector('.review .tab.on')?.textContent === 'bo'")
     assert [document(project, image, "bo").state for image in (1, 2)] == ["accepted", "submitted"]
@@ -66,7 +65,7 @@ def test_what_was_begun_stays_with_its_image(window: Browser, served: Server) ->
     window.press("PageDown", "b")
     window.drag(on_screen(window, (100, 100)))
     go_on(window)
-    window.wait(NAME, "cell-002.png")
+    window.wait(NAMED, "cell-002.png")
     window.drag(on_screen(window, (300, 300)))
     window.press("Escape", "Escape")
     window.wait(SAVED, "saved")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from bessemer.annotation.documents import document, label_set, save, save_labels
 from bessemer.annotation.shapes import Annotation, AttributeDefinition, Box, Label
 from bessemer.apps.annotate.server import Server
-from browser import SAVED, Browser, enter_anew, on_screen
+from browser import NAMED, SAVED, Browser, enter_anew, on_screen
 
-NAME = "return document.querySelector('.image-name').textContent === arguments[0]"
 SHAPE = Box(100, 100, 200, 200)
 
 
@@ -37,7 +36,7 @@ def test_a_caption_that_is_gone_on_with_is_of_the_image_shown(window: Browser, s
     window.press("c")
     window.type("one")
     window.press("Control+Enter")
-    window.wait(NAME, "cell-002.png")
+    window.wait(NAMED, "cell-002.png")
     window.wait("return document.querySelector('.caption').value === ''")
     window.type("two")
     window.press("Escape")
@@ -128,5 +127,5 @@ def test_somebody_elses_work_is_not_shown_on_my_page(window: Browser, server: Se
     window.js("return fetch(arguments[0]).then((answer) => answer.text())", server.link("bo"))
     window.press("PageDown")
     window.wait(SAVED, "out")
-    assert window.js(NAME, "cell-001.png") and window.js("return document.querySelectorAll('.region').length === 0")
+    assert window.js(NAMED, "cell-001.png") and window.js("return document.querySelectorAll('.region').length === 0")
     window.complaints()

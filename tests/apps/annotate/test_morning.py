@@ -22,7 +22,7 @@ from bessemer.annotation.rankings import rankings
 from bessemer.annotation.shapes import Annotation, Box
 from bessemer.annotation.store import open_project
 from bessemer.cli import main
-from browser import SAVED, Browser, enter_anew, on_screen
+from browser import NAMED, SAVED, Browser, enter_anew, on_screen
 from drawn_project import assert_box, make_project
 from source_tree import SOURCE
 
@@ -75,7 +75,7 @@ def test_a_morning(window: Browser, tmp_path: Path) -> None:
         rank_with_keys(window)
         window.click("[data-page=draw]")
         window.press("Control+Enter")
-        window.wait("return document.querySelector('.image-name').textContent === 'cell-002.png'")
+        window.wait(NAMED, "cell-002.png")
         window.press("Alt+r")
         window.wait("return document.querySelector('.review .tab.on')?.textContent === 'ann'")
         window.click(".review textarea")

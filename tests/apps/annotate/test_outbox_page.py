@@ -9,7 +9,7 @@ import pytest
 
 from bessemer.annotation.documents import conflicts, document
 from bessemer.apps.annotate.server import Server
-from browser import READY, SAVED, Browser, enter_anew, go_on, on_screen, stop
+from browser import READY, SAVED, Browser, draw_box, enter_anew, go_on, stop
 
 LEFT = """
 return new Promise((done) => {
@@ -21,11 +21,6 @@ return new Promise((done) => {
   };
 });
 """
-
-
-def box(window: Browser, at: float) -> None:
-    window.press("b")
-    window.drag(on_screen(window, (at, at), (at + 60, at + 60)))
 
 
 def left_by(tab: str, label: str, stamp: int) -> dict[str, Any]:
@@ -59,9 +54,9 @@ def test_what_two_closed_tabs_left_of_one_image_is_all_kept(window: Browser, ser
 def test_edits_made_while_a_request_hangs_outlive_the_page(window: Browser, served: Server) -> None:
     enter_anew(window, served.link("ann"))
     stop(window, "POST /api/images/1/save", hold=True)
-    box(window, 100)
+    draw_box(window, 100)
     window.wait("return window.__held.length === 1")
-    box(window, 300)
+    draw_box(window, 300)
     time.sleep(1)
     window.open("about:blank")
     assert document(served.desk.project, 1, "ann").version == 0
@@ -80,7 +75,7 @@ def test_a_full_disk_is_said_and_stops_nothing(window: Browser, served: Server) 
         "  const made = put.call(this, row); this.transaction.abort(); return made; };"
     )
     stop(window, "POST ")
-    box(window, 100)
+    draw_box(window, 100)
     window.wait(SAVED, "unkept")
     go_on(window)
     window.wait(SAVED, "saved")

@@ -12,7 +12,7 @@ from bessemer.annotation.documents import conflicts, document, save
 from bessemer.annotation.predictions import predictions
 from bessemer.annotation.shapes import Annotation, Box, Polygon, RotatedBox
 from bessemer.apps.annotate.server import Server
-from browser import READY, SAVED, Browser, enter_anew, on_screen
+from browser import NAMED, READY, SAVED, Browser, enter_anew, on_screen
 from drawn_project import assert_box
 from page_client import enter
 
@@ -55,7 +55,7 @@ def test_the_keyboard_is_enough(window: Browser, served: Server) -> None:
     window.press("Control+z")
     window.wait("return document.querySelectorAll('.region').length === 4")
     window.press("PageDown")
-    window.wait("return document.querySelector('.image-name').textContent === 'cell-002.png'")
+    window.wait(NAMED, "cell-002.png")
     window.press("Control+Shift+v")
     window.wait(SAVED, "saved")
     window.wait("return document.querySelectorAll('.region').length === 4")
@@ -136,10 +136,10 @@ def test_predictions_are_accepted_edited_and_rejected(window: Browser, served: S
 def test_submitting_is_undone(window: Browser, served: Server) -> None:
     enter_anew(window, served.link("ann"))
     window.press("Control+Enter")
-    window.wait("return document.querySelector('.image-name').textContent === 'cell-002.png'")
+    window.wait(NAMED, "cell-002.png")
     assert document(served.desk.project, 1, "ann").state == "submitted"  # nothing to see is an answer
     window.press("Control+z")
-    window.wait("return document.querySelector('.image-name').textContent === 'cell-001.png'")
+    window.wait(NAMED, "cell-001.png")
     window.wait("return document.querySelector('.canvas-head .state').textContent === 'begun'")
     assert document(served.desk.project, 1, "ann").state == "doing"
 

@@ -11,7 +11,7 @@ from bessemer.apps.annotate.desk import Desk
 from bessemer.apps.annotate.pixels import Pictures
 from bessemer.apps.annotate.server import Server
 from bessemer.apps.annotate.sessions import Sessions
-from browser import SAVED, Browser, enter_anew
+from browser import NAMED, SAVED, Browser, enter_anew
 from drawn_project import make_project
 from page_client import ME
 
@@ -35,7 +35,7 @@ def test_a_picture_that_is_gone_back_to_stays(window: Browser, tmp_path: Path) -
             )
             for image in (5, 2, 10, 13, 6):
                 window.js(f"document.querySelector('button.row[data-image=\"{image}\"]').click()")
-                window.wait(f"return document.querySelector('.image-name').textContent === 'cell-{image:03d}.png'")
+                window.wait(NAMED, f"cell-{image:03d}.png")
                 time.sleep(0.6)  # the next ones are fetched ahead
             window.press("+", "f")
             time.sleep(0.3)
