@@ -24,6 +24,7 @@ LABELS: list[tuple[dict[str, list[str]], tuple[str, ...]]] = [
     ({"crack_seen": ["no_crack", "crack"]}, ()),
     ({"crack_seen": ["crack", "scratch", "dent"]}, ()),
     ({"helmet": ["yes", "no"], "vest": ["0", "1"]}, ()),
+    ({"no helmet": ["yes", "no"]}, ()),
     ({"grade": ["0", "1", "2", "3"], "class": ["unknown", "possible crack", "none"]}, ("grade",)),
     ({"Cell Type": ["mono", "poly"], "report": ["a1", "b2"]}, ()),
     ({"安全帽": ["佩戴", "未佩戴"]}, ()),
@@ -45,6 +46,7 @@ def test_any_labels_give_wordings_that_load_and_are_true(
     ]
     assert len(conversations(wordings, examples, 0)) >= len(examples) * len(labels)
     for prompt in prompts(wordings, examples, "test", 0, rounds=2):
+        assert "no no " not in prompt.facts["reference"]
         scores = judge(prompt, prompt.facts["reference"], True)
         assert scores["truthfulness"] == scores["harmlessness"] == scores["fluency"] == 1.0, (prompt, scores)
         assert (scores["clarity"] or 0) >= 0.8
