@@ -33,6 +33,7 @@ from .disk import move_aside, write_atomic, write_json
 from .errors import Defect, Stopped, UserError
 from .fields import declared_fields, field_types, nearest
 from .manifest import MANIFEST, content_hash, fingerprint, is_current, is_stage, parent_paths, read_manifest
+from .memory import give_memory_back
 from .progress import clock
 from .stages import STAGES
 
@@ -170,6 +171,7 @@ def run_section(section: Section, *, head: str = "", force: bool = False) -> boo
         raise _defect(section, error) from error
     finally:
         gc.collect()  # the models of one stage should not stand in the memory of the next
+        give_memory_back()
     return True
 
 
