@@ -132,10 +132,10 @@ def test_float32_weights_that_learn_compute_in_bfloat16(tmp_path: Path) -> None:
 
 
 def _with_image(model: Model) -> tuple[Packed, Tensor]:
-    """Two sequences, the second with an image at places 2 to 5; the features of that image."""
-    features = torch.randn(1, 4, model.tower.channels if model.tower else 0, generator=torch.Generator().manual_seed(3))
+    """Two sequences, the second with an image at places 2 to 6; the features of that image."""
+    features = torch.randn(1, 5, model.tower.channels if model.tower else 0, generator=torch.Generator().manual_seed(3))
     first, second = tiny.sequences([6, 12])
-    pictured = Rendered(second.ids, second.answers, (2, 3, 4, 5), ())
+    pictured = Rendered(second.ids, second.answers, (2, 3, 4, 5, 6), ())
     return pack([first, pictured], {"features": features}), features
 
 
@@ -146,7 +146,7 @@ def test_visual_tokens_take_their_rows(tmp_path: Path) -> None:
     theirs = _theirs(tmp_path / "llama")
     with torch.no_grad():
         embeddings = theirs.get_input_embeddings()(packed.ids[6:])
-        embeddings[2:6] = model.backbone.projector(features)[0]
+        embeddings[2:7] = model.backbone.projector(features)[0]
         expected = theirs.model(inputs_embeds=embeddings[None]).last_hidden_state[0]
         ours = model.backbone.hidden(packed)
         plain = model.backbone.hidden(pack(tiny.sequences([6, 12])))
@@ -163,7 +163,7 @@ def test_pixels_through_the_tower_are_its_features(tmp_path: Path) -> None:
         maps = model.backbone.tower(pixels)
         assert maps.shape[2:] == (4, 2)
         cells = [maps[0, :, 2 * row : 2 * row + 2, column].mean(1) for row in (0, 1) for column in (0, 1)]
-        features = torch.stack(cells)[None]
+        features = torch.stack([maps[0].mean((1, 2)), *cells])[None]
         image = Packed(packed.ids, packed.lengths, packed.image_rows, {"pixels": pixels})
         cached = Packed(packed.ids, packed.lengths, packed.image_rows, {"features": features})
         assert_close(model.backbone.hidden(image), model.backbone.hidden(cached), atol=1e-5, rtol=0)

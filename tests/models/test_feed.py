@@ -118,10 +118,10 @@ def test_cached_features_or_pixels(tmp_path: Path, images: list[ImageRef]) -> No
     cached = feed.inputs(rendered, [0, 3, 1])
     assert set(cached) == {"features"} and cached["features"].shape == (
         3,
-        4,
+        5,
         model.tower.channels if model.tower else 0,
     )
-    assert [len(r.image_places) for r in rendered] == [4, 0, 8]
+    assert [len(r.image_places) for r in rendered] == [5, 0, 10]
     feed.use_pixels()
     live = feed.inputs(rendered, [0, 3, 1])
     assert set(live) == {"pixels"} and live["pixels"].shape == (3, 3, 32, 32)

@@ -22,9 +22,9 @@ def _batch(*texts: tuple[int, ...]) -> TextBatch:
 
 def _seen(model: Model, *images: float) -> TextBatch:
     """The same words about images of one brightness each."""
-    sequence = Rendered((5, 0, 0, 0, 0, 7, 8), (False,) * 5 + (True,) * 2, (1, 2, 3, 4), ())
-    width = next(iter(model.backbone.projector.parameters())).shape[-1]  # type: ignore[union-attr, operator]
-    features = torch.stack([torch.linspace(0, value, 4 * width).view(4, width) for value in images])
+    sequence = Rendered((5, 0, 0, 0, 0, 0, 7, 8), (False,) * 6 + (True,) * 2, (1, 2, 3, 4, 5), ())
+    width = model.tower.channels if model.tower else 0
+    features = torch.stack([torch.linspace(0, value, 5 * width).view(5, width) for value in images])
     return text_batch([sequence] * len(images), {"features": features})
 
 

@@ -48,7 +48,7 @@ def _disturb(parameters: object, seed: int = 0) -> None:
 def _pictured() -> Packed:
     first, second = tiny.sequences([6, 12])
     pixels = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(3))
-    return pack([first, Rendered(second.ids, second.answers, (2, 3, 4, 5), ())], {"pixels": pixels})
+    return pack([first, Rendered(second.ids, second.answers, (2, 3, 4, 5, 6), ())], {"pixels": pixels})
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3"])
@@ -183,7 +183,7 @@ def test_a_projector_starts_as_large_as_the_embeddings(tmp_path: Path, size: flo
     table = model.backbone.language.get_input_embeddings().weight
     table.mul_(size)
     attach_vision(model, Tower.load(tiny.vision_tower(tmp_path / "tower")), 2)
-    features = torch.randn(50, 4, model.backbone.tower.channels, generator=torch.Generator().manual_seed(9))
+    features = torch.randn(50, 5, model.backbone.tower.channels, generator=torch.Generator().manual_seed(9))
     with torch.no_grad():
         assert 0.8 < float(model.backbone.projector(features).std() / table.std()) < 1.25
 
@@ -227,5 +227,5 @@ def test_models_of_another_version_are_refused(tmp_path: Path) -> None:
     save_model(tiny.text_model(tmp_path), tmp_path / "saved")
     path = tmp_path / "saved" / "bessemer.json"
     path.write_text(json.dumps({**tiny.facts(path), "format": 99}), encoding="utf-8")
-    with pytest.raises(UserError, match="written by another version, expected format 1"):
+    with pytest.raises(UserError, match="written by another version, expected format 2"):
         load_model(str(tmp_path / "saved"), "fp32")

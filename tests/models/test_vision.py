@@ -10,20 +10,21 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, ConvNextConfig, Conv
 
 import tiny
 from bessemer.errors import UserError
-from bessemer.models.vision import Projector, Tower, pool
+from bessemer.models.vision import Projector, Tower, pool, pooled
 
 PIXELS = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
 def test_pool_is_the_mean_of_each_cell() -> None:
     features = torch.arange(2 * 3 * 4 * 6, dtype=torch.float32).view(2, 3, 4, 6)
-    pooled = pool(features, 2)
-    assert pooled.shape == (2, 4, 3)
+    tokens = pool(features, 2)
+    assert tokens.shape == (2, pooled(2), 3) and pooled(2) == 5 and pooled(1) == 1
+    assert_close(tokens[:, 0], features.mean((2, 3)))
     for image in range(2):
         for channel in range(3):
             plane = features[image, channel]
             cells = [plane[:2, :3], plane[:2, 3:], plane[2:, :3], plane[2:, 3:]]
-            assert pooled[image, :, channel].tolist() == [float(cell.mean()) for cell in cells]
+            assert tokens[image, 1:, channel].tolist() == [float(cell.mean()) for cell in cells]
     assert_close(pool(features, 1)[:, 0], features.mean((2, 3)))
 
 
@@ -92,11 +93,17 @@ def test_unknown_architectures_are_refused() -> None:
 @torch.no_grad()
 def test_a_projector_comes_back(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    projector = Projector(12, 20, 8)
-    features = torch.randn(2, 4, 12)
+    projector = Projector(12, 20, 8, 5)
+    torch.nn.init.normal_(projector.places)
+    features = torch.randn(2, 5, 12)
     normed = torch.nn.functional.layer_norm(features, (12,), projector.norm.weight, projector.norm.bias)
     inner = torch.nn.functional.gelu(normed @ projector.inner.weight.T + projector.inner.bias)
-    assert_close(projector(features), inner @ projector.outer.weight.T + projector.outer.bias, atol=1e-6, rtol=0)
+    assert_close(
+        projector(features),
+        inner @ projector.outer.weight.T + projector.outer.bias + projector.places,
+        atol=1e-6,
+        rtol=0,
+    )
     projector.save(tmp_path)
     assert_close(Projector.load(tmp_path)(features), projector(features), atol=1e-6, rtol=0)
     assert projector(features.half()).dtype == torch.float32

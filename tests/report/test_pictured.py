@@ -46,7 +46,7 @@ def test_boxes_by_hand() -> None:
     rows = [row("detect", text, classes=["helmet"], objects=[HELMET, other], scenes=SCENES)]
     found = pictured_scores(rows)["detect"]
     assert found["n"] == 1 and found["AP50"] == pytest.approx(1, abs=1e-9)
-    assert found["AP75"] == pytest.approx(51 / 101) and found["AR100"] == pytest.approx((2 + 9) / 20)
+    assert found["AP75"] == pytest.approx(51 / 101 / 2) and found["AR100"] == pytest.approx((2 + 9) / 20)
     assert list(found["by_label"]) == ["helmet"] and list(found["by_scene"]) == ["personnel"]
     asked = replace(rows[0], id="q", visual={**rows[0].visual, "classes": ["helmet", "fire"]})
     both = pictured_scores([asked])["detect"]
@@ -77,8 +77,8 @@ def test_counts_and_captions() -> None:
     low, high = found["count"]["exact_interval"]
     assert low == pytest.approx(0.0615, abs=1e-4) and high == pytest.approx(0.7923, abs=1e-4)  # Wilson's, 1 of 3
     assert found["count"] | {"by_scene": None, "exact_interval": None} == {
-        "n": 3, "unread": 1, "exact": pytest.approx(1 / 3), "mean_error": 1, "bias": 1, "by_scene": None,
-        "exact_interval": None,
+        "n": 3, "unread": 1, "exact": pytest.approx(1 / 3), "constant": pytest.approx(2 / 3), "mean_error": 1, "bias": 1,
+        "by_scene": None, "exact_interval": None,
     }  # fmt: skip
     by_scene, every = found["describe"]["by_scene"], found["describe"]
     assert by_scene["environment"]["n"] == every["n"] == 2 and by_scene["personnel"]["n"] == 1

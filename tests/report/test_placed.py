@@ -32,7 +32,7 @@ NAMES = (
 
 
 def scenes(seed: int, masks: bool) -> tuple[list[Real], list[Find]]:
-    """40 pictures (10 of masks) of 200 x 200, four labels, crowds, all sizes, ties in the scores, false finds."""
+    """40 pictures (10 of masks) of 200 x 200, four labels, crowds, all sizes, false finds, scores that differ."""
     chance = random.Random(seed)
     truth: list[Real] = []
     finds: list[Find] = []
@@ -56,7 +56,7 @@ def scenes(seed: int, masks: bool) -> tuple[list[Real], list[Find]]:
                 near = [chance.gauss(0, 0.12) for _ in range(4)]
                 found = (max(0.0, x + near[0] * w), max(0.0, y + near[1] * h), w * (1 + near[2]), h * (1 + near[3]))
                 other = label if chance.random() < 0.9 else chance.choice("abcd")
-                finds.append(Find(image, other, shape(*found), round(chance.random(), 1)))
+                finds.append(Find(image, other, shape(*found), chance.random()))
         for _ in range(chance.randrange(0, 3)):
             finds.append(
                 Find(image, chance.choice("abcde"), shape(chance.uniform(0, 150), 20, 30, 30), chance.random())
@@ -103,6 +103,16 @@ def test_the_numbers_are_those_of_pycocotools(seed: int, masks: bool) -> None:
     for name in NAMES:
         assert ours[name] == pytest.approx(theirs[name], abs=1e-6), name
     assert ours["AP"] is not None and 0.1 < ours["AP"] < 0.9
+
+
+def test_finds_of_one_score_are_one_point_of_the_curve() -> None:
+    """Half of all finds are false: precision is a half, wherever the pictures without any object stand."""
+    truth = [Real(f"i{n}", "fire", Box(0, 0, 10, 10)) for n in range(0, 40, 2)]
+    finds = [Find(f"i{n}", "fire", Box(0, 0, 10, 10)) for n in range(40)]
+    for some in (finds, finds[::-1], finds[::2] + finds[1::2]):
+        assert average_precision(truth, some)["AP"] == pytest.approx(0.5)
+    low, high = precision_intervals(truth, finds, [f"i{n}" for n in range(40)])["AP"] or (1.0, 0.0)
+    assert 0.2 < low < 0.5 < high < 0.8
 
 
 def test_by_hand() -> None:
@@ -172,5 +182,12 @@ def test_overlap_of_masks() -> None:
 
 def test_counting_errors() -> None:
     found = counting([(3, 3), (5, 3), (0, 1), (None, 2)])
-    assert found == {"n": 4, "unread": 1, "exact": 0.25, "mean_error": 1.0, "bias": pytest.approx(1 / 3)}
-    assert counting([]) == {"n": 0, "unread": 0, "exact": None, "mean_error": None, "bias": None}
+    assert found == {
+        "n": 4,
+        "unread": 1,
+        "exact": 0.25,
+        "constant": 0.5,
+        "mean_error": 1.0,
+        "bias": pytest.approx(1 / 3),
+    }
+    assert counting([]) == {"n": 0, "unread": 0, "exact": None, "constant": None, "mean_error": None, "bias": None}

@@ -14,6 +14,8 @@ from bessemer.tasks.judge import judge
         ("Nobody.", 0), ("人的数量是4。", 4), ("有两人。", 2), ("图中没有人。", 0), ("Three or four.", None),
         ("3 people, 3 in all.", 3), ("1.5 people.", None), ("I see them.", None), ("", None),
         ("Two people: person [1, 2, 3, 4], person [5, 6, 7, 8].", 2), ("图中有一些人。", None),
+        ("I count 3.", 3), ("3.", 3), ("3.5", None), ("There are 1,000 people.", None), ("共3。", 3),
+        ("一共有十二个人。", 12), ("有二十一个。", 21), ("十人。", 10), ("三十个。", 30),
     ],
 )  # fmt: skip
 def test_numbers_are_read(text: str, number: int | None) -> None:

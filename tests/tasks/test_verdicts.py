@@ -33,6 +33,10 @@ def test_the_place_is_three_tenths() -> None:
     assert elsewhere["truthfulness"] == pytest.approx(0.7)
 
 
+def test_a_place_counts_whoever_is_named_before_it() -> None:
+    assert score("Yes, one is without a helmet. It is at [0, 0, 100, 200].", "yes", MAN)["truthfulness"] == 1.0
+
+
 def test_numbers_of_boxes_are_no_invented_numbers_and_a_wrong_verdict_is_wrong() -> None:
     assert score("No, everybody wears a helmet.", "no", [])["truthfulness"] == 1.0
     assert score("No, everybody wears a helmet: person [1, 2, 3, 4].", "no", [])["truthfulness"] == pytest.approx(0.7)

@@ -67,6 +67,30 @@ def test_nothing_there_is_asked_for_too() -> None:
     assert {0, 1, 2} <= set(counts)
 
 
+def test_who_always_says_one_is_seldom_right() -> None:
+    counts = Counter(p.facts["count"] for p in all_prompts("en") if p.facts["kind"] == "count")
+    assert max(counts.values()) < 0.45 * sum(counts.values()), counts
+
+
+def test_nobody_is_asked_to_spell_out_a_ladder() -> None:
+    """Of its outline twelve corners without holes say nothing; of a disc they say enough."""
+    rungs = tuple(((x, 20.0), (x + 4.0, 20.0), (x + 4.0, 360.0), (x, 360.0)) for x in range(100, 300, 20))
+    ladder = Polygon(tuple((rung,) for rung in rungs))
+    asked = {}
+    for name, shape in (
+        ("ladder", ladder),
+        ("spill", Polygon((((tuple((60 + 50 * a, 60 + 50 * b) for a, b in _circle())),),))),
+    ):
+        image = AnnotatedImage("a.jpg", 384, 384, annotations=(Annotation("w", name, shape),))
+        prompts = [
+            p
+            for seed in range(40)
+            for p in visual_prompts(default_visual_wordings("en"), [Pictured("a", REF, image, {})], "test", seed)
+        ]
+        asked[name] = {tuple(p.facts["classes"]) for p in prompts if p.facts["kind"] == "segment"}
+    assert ("spill",) in asked["spill"] and ("ladder",) not in asked["ladder"] and asked["ladder"]
+
+
 def test_wordings_of_train_bank_and_test_stay_apart() -> None:
     for language in ("en", "zh"):
         wordings = default_visual_wordings(language)

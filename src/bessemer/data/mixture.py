@@ -11,12 +11,12 @@ import difflib
 import hashlib
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from ..errors import UserError
 
-__all__ = ["epoch_order", "mixture_order", "permutation", "shard"]
+__all__ = ["epoch_order", "interleaved", "mixture_order", "permutation", "shard"]
 
 T = TypeVar("T")
 
@@ -39,6 +39,17 @@ def permutation(n: int, *key: str | int) -> list[int]:
 def epoch_order(n: int, seed: int, epoch: int) -> list[int]:
     """Indices 0..n-1 in the order of this epoch."""
     return permutation(n, "epoch", seed, epoch)
+
+
+def interleaved(weights: Mapping[str, float], n: int, *key: str | int) -> Iterator[tuple[int, str]]:
+    """(index, task) pairs, each once for n records and every task with a weight above 0; after m of them every task
+    has had its share by weight, as near as whole numbers allow. Of equal shares the first in `weights` is due."""
+    orders = {name: permutation(n, *key, name) for name, weight in weights.items() if weight > 0}
+    done = dict.fromkeys(orders, 0)
+    while left := [name for name in orders if done[name] < n]:
+        name = min(left, key=lambda name: (done[name] + 1) / weights[name])
+        yield orders[name][done[name]], name
+        done[name] += 1
 
 
 def mixture_order(

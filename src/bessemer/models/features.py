@@ -19,7 +19,7 @@ from torch import Tensor
 
 from bessemer.data.images import load_image, to_pixels
 from bessemer.data.records import ImageRef
-from bessemer.models.vision import Tower, pool
+from bessemer.models.vision import Tower, pool, pooled
 
 __all__ = ["FeatureStore", "VIEWS", "flipped"]
 
@@ -61,7 +61,7 @@ class FeatureStore:
         return len(missing)
 
     def features(self, images: Sequence[ImageRef], view: int = 0) -> Tensor:
-        """Features of the images, (I, grid * grid, C) float16."""
+        """Features of the images, (I, pooled(grid), C) float16."""
         keys = [f"{image.sha256}/{view}" for image in images]
         if any(key not in self.known for key in keys):
             self.prepare(images, view + 1)
@@ -98,7 +98,7 @@ class FeatureStore:
 
 
 def _fingerprint(tower: Tower, grid: int) -> str:
-    digest = hashlib.sha256(json.dumps([tower.settings, grid], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([tower.settings, grid, pooled(grid)], sort_keys=True).encode())
     for name, tensor in sorted(tower.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())

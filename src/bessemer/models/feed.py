@@ -19,7 +19,7 @@ from bessemer.data.records import ImageRef, Message
 from bessemer.data.render import Rendered, Renderer
 from bessemer.models.features import FeatureStore, flipped
 from bessemer.models.model import Model
-from bessemer.models.vision import Tower
+from bessemer.models.vision import Tower, pooled
 
 __all__ = ["Feed"]
 
@@ -81,7 +81,7 @@ class Feed:
 
     def _slots(self, _: ImageRef) -> list[int]:
         """Ids that are never looked at: visual tokens take their rows."""
-        return [0] * self.model.facts.image_grid**2
+        return [0] * pooled(self.model.facts.image_grid)
 
     def _own_ids(self, image: ImageRef) -> list[int]:
         return self._expand(image)[0]

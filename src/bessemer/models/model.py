@@ -30,13 +30,13 @@ from bessemer.models.convert import obtain_model
 from bessemer.models.heads import RewardHead
 from bessemer.models.lora import Lora
 from bessemer.models.safety import check_directory
-from bessemer.models.vision import Projector, Tower
+from bessemer.models.vision import Projector, Tower, pooled
 
 __all__ = ["ADAPTER", "Facts", "Model", "attach_vision", "load_model", "save_model"]
 
 transformers_logging.disable_progress_bar()  # reading 270 MB needs no bar; ours show what takes time
 
-FORMAT = 1
+FORMAT = 2
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 ADAPTER = "sft"  # the name under which a saved adapter speaks after loading
 
@@ -153,7 +153,7 @@ def attach_vision(model: Model, tower: Tower, image_grid: int, hidden: int = 0) 
     """Give a text model a vision side: the tower, and a fresh projector into its embedding space."""
     if not isinstance(model.backbone, PackedBackbone):
         raise UserError("this language model already has a vision side, or runs padded; expected a packed text model")
-    projector = Projector(tower.channels, hidden or 2 * model.width, model.width)
+    projector = Projector(tower.channels, hidden or 2 * model.width, model.width, pooled(image_grid))
     projector.match_scale(model.backbone.language.get_input_embeddings().weight)
     model.backbone.projector = projector.to(model.backbone.device)
     model.backbone.tower = tower.to(model.backbone.device)

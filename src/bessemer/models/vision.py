@@ -21,12 +21,20 @@ from transformers import AutoModel
 from bessemer.errors import UserError
 from bessemer.models.safety import check_directory
 
-__all__ = ["Projector", "Tower", "pool"]
+__all__ = ["Projector", "Tower", "pool", "pooled"]
 
 
 def pool(features: Tensor, grid: int) -> Tensor:
-    """Average a feature map (B, C, h, w) into grid x grid cells: (B, grid * grid, C)."""
-    return functional.adaptive_avg_pool2d(features, grid).flatten(2).transpose(1, 2)
+    """Average a feature map (B, C, h, w) into grid x grid cells, row by row, behind the average of all of it unless
+    that is the one cell: (B, pooled(grid), C)."""
+    cells = functional.adaptive_avg_pool2d(features, grid).flatten(2).transpose(1, 2)
+    # a language model finds what one token says long before it finds which of many says it
+    return cells if grid == 1 else torch.cat([features.mean((2, 3))[:, None], cells], 1)
+
+
+def pooled(grid: int) -> int:
+    """How many visual tokens a grid of cells comes to."""
+    return grid * grid + (grid > 1)
 
 
 class Tower(nn.Module):
@@ -168,14 +176,16 @@ def _huggingface_settings(directory: Path, config: Any) -> dict[str, object]:
 
 
 class Projector(nn.Module):
-    """Normalise, then a two-layer perceptron from tower features to token embeddings. Final.
+    """Normalise, a two-layer perceptron from tower features to token embeddings, and where each token lies. Final.
 
-    Input (I, n, C): n pooled features of each of I images; output (I, n, D).
+    Input (I, n, C): n pooled features of each of I images; output (I, n, D). Places are learnt, one for each of the n
+    tokens (Dosovitskiy et al. 2021), and begin at zero.
     """
 
-    def __init__(self, channels: int, hidden: int, width: int) -> None:
+    def __init__(self, channels: int, hidden: int, width: int, tokens: int) -> None:
         super().__init__()
-        self.sizes = {"channels": channels, "hidden": hidden, "width": width}
+        self.sizes = {"channels": channels, "hidden": hidden, "width": width, "tokens": tokens}
+        self.places = nn.Parameter(torch.zeros(tokens, width))
         self.norm = nn.LayerNorm(channels)
         self.inner = nn.Linear(channels, hidden)
         self.outer = nn.Linear(hidden, width)
@@ -189,7 +199,8 @@ class Projector(nn.Module):
             self.outer.bias.mul_(ratio)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.outer(functional.gelu(self.inner(self.norm(features.to(self.norm.weight.dtype)))))
+        inner = functional.gelu(self.inner(self.norm(features.to(self.norm.weight.dtype))))
+        return self.outer(inner) + self.places
 
     def save(self, directory: Path) -> None:
         """Write config.json and model.safetensors."""
@@ -205,6 +216,6 @@ class Projector(nn.Module):
     def load(cls, directory: Path) -> Projector:
         """Read what `save` wrote."""
         sizes = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-        projector = cls(int(sizes["channels"]), int(sizes["hidden"]), int(sizes["width"]))
+        projector = cls(*(int(sizes[name]) for name in ("channels", "hidden", "width", "tokens")))
         projector.load_state_dict(load_file(directory / "model.safetensors"))
         return projector

@@ -1,7 +1,7 @@
 """What held-out questions about pictures come to: where things are, how many, and what is to be seen.
 
-An answer states no confidence, so all its finds weigh the same, in the order in which it names them; its average
-precision is that of one point of the curve, and no more comparable with a detector's than that. Only labels that a
+An answer states no confidence, so all its finds weigh the same; its average precision is that of one point of the
+curve, and no more comparable with a detector's than that. Only labels that a
 question asks for count: of the others the question says nothing.
 """
 

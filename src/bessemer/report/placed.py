@@ -1,11 +1,13 @@
 """Scores of boxes, masks and counts against the truth. A number that cannot be measured is None, never nan.
 
 Average precision and recall are COCO's (Lin et al. 2014): precision interpolated at 101 recalls, overlaps from 0.50 to
-0.95 in steps of 0.05, at most 100 finds a picture, the mean over labels; `pycocotools` gives the same numbers.
+0.95 in steps of 0.05, at most 100 finds a picture, the mean over labels; `pycocotools` gives the same numbers where all
+scores differ. Finds of one score are one point of the curve here; there their order decides, which is that of pictures.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -54,7 +56,7 @@ class Real:
 
 @dataclass(frozen=True)
 class Find:
-    """What a model says is there; of equal scores the earlier one comes first."""
+    """What a model says is there; of equal scores in one picture the earlier one takes its object first."""
 
     image: str
     label: str
@@ -226,9 +228,10 @@ def _curve(matches: Sequence[_Match], most: int) -> tuple[Floats, Floats] | None
         return None
     scores = np.concatenate([scores[:most] for scores, *_ in matches])
     order = np.argsort(-scores, kind="mergesort")
+    last = np.append(np.diff(scores[order]) != 0, np.ones(len(scores[:1]), np.bool_))  # of each run of equal scores
     hit = np.concatenate([hit[:, :most] for _, hit, *_ in matches], axis=1)[:, order]
     passed = np.concatenate([passed[:, :most] for _, _, passed, _ in matches], axis=1)[:, order]
-    right, wrong = np.cumsum(hit & ~passed, axis=1), np.cumsum(~hit & ~passed, axis=1)
+    right, wrong = np.cumsum(hit & ~passed, axis=1)[:, last], np.cumsum(~hit & ~passed, axis=1)[:, last]
     recall = right / wanted
     precision = right / (right + wrong + np.spacing(1))
     sampled = np.zeros((len(OVERLAPS), len(RECALLS)))
@@ -289,8 +292,8 @@ def mask_ious(pictures: Iterable[tuple[Sequence[Shape], Sequence[Shape], int, in
 def counting(pairs: Sequence[tuple[int | None, int]]) -> dict[str, float | int | None]:
     """Errors of (stated, true) numbers; None stated (unreadable) counts as wrong, and in `unread` alone.
 
-    exact: share of all that are right; mean_error: of those that were read, the mean absolute difference; bias: the
-    mean of stated minus true.
+    exact: share of all that are right; constant: that of who always states the number that is true most often;
+    mean_error: of those that were read, the mean absolute difference; bias: the mean of stated minus true.
     """
     read = [(stated, true) for stated, true in pairs if stated is not None]
     apart = [stated - true for stated, true in read]
@@ -298,6 +301,7 @@ def counting(pairs: Sequence[tuple[int | None, int]]) -> dict[str, float | int |
         "n": len(pairs),
         "unread": len(pairs) - len(read),
         "exact": sum(d == 0 for d in apart) / len(pairs) if pairs else None,
+        "constant": max(Counter(true for _, true in pairs).values()) / len(pairs) if pairs else None,
         "mean_error": sum(map(abs, apart)) / len(apart) if apart else None,
         "bias": sum(apart) / len(apart) if apart else None,
     }

@@ -36,7 +36,7 @@ MINUS: dict[str, Any] = {
 }
 PLACED: dict[str, Any] = {name: "rate?" for name in ("AP", "AP50", "AP75", "AR100")}
 COUNTED: dict[str, Any] = {
-    "n": "count", "unread": "count", "exact": "rate?", "mean_error": "number?", "bias": "number?"
+    "n": "count", "unread": "count", "exact": "rate?", "constant": "rate?", "mean_error": "number?", "bias": "number?"
 }  # fmt: skip
 FOUND: dict[str, Any] = {
     "n": "count", **PLACED, "AP_interval": "interval?", "AP50_interval": "interval?", "mask_iou": "rate?",

@@ -155,6 +155,8 @@ def pictured_tables(report: Report) -> list[Markup]:
         ("outlines: AP50", lambda m: ranged(m, "segment", "AP50")),
         ("outlines: mask IoU", lambda m: ranged(m, "segment", "mask_iou")),
         ("counts: exact", lambda m: rate(part(m, "count", "exact"), part(m, "count", "exact_interval"))),
+        ("counts: always the commonest", lambda m: rate(part(m, "count", "constant"))),
+        ("counts: unread", lambda m: number(part(m, "count", "unread"), 0)),
         ("counts: mean error", lambda m: number(part(m, "count", "mean_error"), 2)),
         ("captions: CIDEr-D", lambda m: ranged(m, "describe", "cider_d", 2)),
         ("captions: ROUGE-L", lambda m: ranged(m, "describe", "rouge_l")),

@@ -50,7 +50,7 @@ class Sampler(Protocol):
         ...
 
     def refresh(self) -> None:
-        """Take over the model's current weights."""
+        """Give up what was copied of the weights: the next answers are drawn with those of then."""
         ...
 
 
@@ -189,11 +189,18 @@ class DecoderSampler:
         self.model = model
         self.adapter = adapter
         self.int8 = int8
-        self.refresh()
+        self._decoder: Decoder | None = None
+
+    @property
+    def decoder(self) -> Decoder:
+        """The adapter merged into a copy of the weights, made when it is first asked for after a `refresh`."""
+        if self._decoder is None:
+            self._decoder = Decoder(self.model, self.adapter, self.int8)
+        return self._decoder
 
     def refresh(self) -> None:
-        """Merge the adapter's current weights into a new decode copy."""
-        self.decoder = Decoder(self.model, self.adapter, self.int8)
+        """Give up the copy with its cache."""
+        self._decoder = None
 
     def sample(self, prompts: Packed, sampling: Sampling, end_id: int, copies: int = 1, rows: int = 0) -> Samples:
         """Prefill each prompt once, then decode; rows that ended are given to prompts that wait, or leave the batch."""

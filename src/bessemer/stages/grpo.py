@@ -32,10 +32,19 @@ from bessemer.models.model import Model, load_model
 from bessemer.models.reward import load_reward
 from bessemer.models.roles import Role, Roles
 from bessemer.progress import Spans
-from bessemer.rollout.collect import Answer, AnswerBatch, batch_of, sample_answers
+from bessemer.rollout.collect import Answer, AnswerBatch, batch_of
 from bessemer.rollout.sampler import Sampler, Sampling, sampler_for
 from bessemer.stages.begin import begin, cache_directory
-from bessemer.stages.rounds import Prompts, Reward, means, policy_and_reference, reward_of_rules, rounds, shuffled
+from bessemer.stages.rounds import (
+    Prompts,
+    Reward,
+    fresh_answers,
+    means,
+    policy_and_reference,
+    reward_of_rules,
+    rounds,
+    shuffled,
+)
 from bessemer.training.fit import TrainState
 from bessemer.training.optim import Group, adamw, learning_rate_at, set_learning_rate
 from bessemer.training.step import optimiser_step
@@ -130,9 +139,8 @@ class Loop:
         """Sample groups, score, compare within each group, learn; returns what to log."""
         config = self.config
         with self.spans("rollout"):
-            self.sampler.refresh()
             sampling = Sampling(config.response_length, config.temperature, seed=config.seed * 100_003 + step)
-            answers = sample_answers(self.sampler, self.feed, self.prompts(step), sampling, config.num_generations)
+            answers = fresh_answers(self.sampler, self.feed, self.prompts(step), sampling, config.num_generations)
         size = self.part_size
         batches = [batch_of(self.feed, answers[k : k + size]) for k in range(0, len(answers), size)]
         with self.spans("reward"):

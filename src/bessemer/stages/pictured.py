@@ -34,7 +34,9 @@ __all__ = [
 ]
 
 ANNOTATIONS = "annotations.jsonl"  # the truth, a line an image (`annotation.codec`), for what measures places
-Wanted = Mapping[str, int]  # "train", "test": pictures; "rank", "ppo", "heldout": questions; 0: all
+Wanted = Mapping[
+    str, int
+]  # "train", "test": pictures; "rank", "ppo", "heldout": questions; 0: of "rank" and "ppo" none, else all
 Annotated = list[tuple[Example, AnnotatedImage]]
 
 

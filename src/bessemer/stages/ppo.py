@@ -31,10 +31,10 @@ from bessemer.models.model import Model, load_model
 from bessemer.models.reward import load_reward
 from bessemer.models.roles import Role, Roles
 from bessemer.progress import Spans
-from bessemer.rollout.collect import Answer, RolloutBatch, measure, sample_answers
+from bessemer.rollout.collect import Answer, RolloutBatch, measure
 from bessemer.rollout.sampler import Sampler, Sampling, sampler_for
 from bessemer.stages.begin import begin, cache_directory
-from bessemer.stages.rounds import Prompts, Reward, means, policy_and_reference, rounds
+from bessemer.stages.rounds import Prompts, Reward, fresh_answers, means, policy_and_reference, rounds
 from bessemer.training.fit import TrainState
 from bessemer.training.optim import Group, adamw, learning_rate_at, set_learning_rate
 from bessemer.training.step import optimiser_step
@@ -143,9 +143,8 @@ class Loop:
         config = self.config
         size = self.pass_size
         with self.spans("rollout"):
-            self.sampler.refresh()
             sampling = Sampling(config.response_length, config.temperature, seed=config.seed * 100_003 + step)
-            answers = sample_answers(self.sampler, self.feed, self.prompts(step), sampling)
+            answers = fresh_answers(self.sampler, self.feed, self.prompts(step), sampling)
         parts = [answers[k : k + size] for k in range(0, len(answers), size)]
         rollouts = [measure(self.roles, self.feed, part, config.temperature, self.spans) for part in parts]
         rewards, metrics = self.reward(torch.cat([rollout.scores for rollout in rollouts]), answers, step)

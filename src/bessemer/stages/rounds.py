@@ -28,6 +28,7 @@ __all__ = [
     "Prompts",
     "Reward",
     "Settings",
+    "fresh_answers",
     "means",
     "policy_and_reference",
     "reward_of_rules",
@@ -120,6 +121,17 @@ def reward_of_rules(answers: Sequence[Answer]) -> Tensor:
     return torch.tensor([sum(scores) / len(scores) if scores else 0.0 for scores in judged])
 
 
+def fresh_answers(
+    sampler: Sampler, feed: Feed, prompts: Sequence[Prompt], sampling: Sampling, copies: int = 1
+) -> list[Answer]:
+    """`sample_answers` with the weights of now, whose copy makes room afterwards for what learns."""
+    sampler.refresh()
+    try:
+        return sample_answers(sampler, feed, prompts, sampling, copies)
+    finally:
+        sampler.refresh()
+
+
 def policy_and_reference(model: Model, seed: int) -> str | None:
     """Put the adapter "policy" (a copy of the fine-tuned one, else fresh) on the model; returns the reference's
     adapter: the fine-tuned one, frozen; None: the bare backbone."""
@@ -139,9 +151,8 @@ def rounds(run: Run, method: Method, dataset: Dataset, settings: Settings, descr
     feed.prepare([prompt.messages for prompt in [*dataset.prompts("ppo"), *heldout]])
 
     def gold() -> dict[str, float]:
-        sampler.refresh()
         sampling = Sampling(settings.response_length, settings.temperature, seed=1)
-        return gold_means(judge, sample_answers(sampler, feed, heldout, sampling)) if heldout else {}
+        return gold_means(judge, fresh_answers(sampler, feed, heldout, sampling)) if heldout else {}
 
     start = state.resume(run)
     with run.track(total, description, start=start) as bar:

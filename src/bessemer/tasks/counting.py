@@ -19,17 +19,19 @@ _WORDS = (
             strict=True,
         )
     )
-    | dict(zip("零一二三四五六七八九十", range(11), strict=True))
+    | dict(zip("零一二三四五六七八九", range(10), strict=True))
     | {"zero": 0, "a": 1, "an": 1, "两": 2}
 )
 _NO_NUMBER = re.compile("一些|一下|一起|一样|一定|看一看|\\bno one\\b|\\bone by one\\b")
-_NUMBER = re.compile(r"(?<![\w.,-])\d{1,6}(?![\d.])|(?<=[\u4e00-\u9fff])\d{1,6}(?![\d.])")
+_NUMBER = re.compile(r"(?:(?<![\w.,-])|(?<=[\u4e00-\u9fff]))\d{1,6}(?!\d|[.,]\d)")  # no part of 3.5 or 1,000
+_TENS = re.compile("([二三四五六七八九]?)十([一二三四五六七八九]?)")
 
 
 def read_count(text: str) -> int | None:
     """The number that an answer states: digits, else a number word, else 0 where it says that there is nothing; None
     where it states none, or several different ones."""
     bare = _NO_NUMBER.sub("", normalised(plain(text)))
+    bare = _TENS.sub(lambda tens: str(10 * _WORDS.get(tens[1], 1) + _WORDS.get(tens[2], 0)), bare)
     numbers = {int(found) for found in _NUMBER.findall(bare)}
     if not numbers:
         tokens = words(bare)

@@ -20,10 +20,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
-from ..data.mixture import permutation
+from ..data.mixture import interleaved
 from ..data.paths import shown
 from ..data.records import Conversation, Example, Message, Prompt
 from ..errors import UserError
@@ -93,9 +93,10 @@ def prompts(
     breaks off before an answer that depends on the seed; the turns before it are answered truly.
     """
     labels = [_labels(wordings, example) for example in examples]
+    weights = {name: task.weight for name, task in wordings.tasks.items()}
     made: list[Prompt] = []
     for turn in range(rounds):
-        for index, name in _interleaved(wordings, len(examples), seed, turn):
+        for index, name in interleaved(weights, len(examples), "prompts", seed, turn):
             if limit is not None and len(made) >= limit:
                 return made
             prompt = _prompt(wordings, name, examples[index], labels[index], which, seed, turn, system)
@@ -114,17 +115,6 @@ def attribute_prompts(
         if task.kind == "attribute" and task.attributes and task.attributes[0] in names
     }
     return [prompt for prompt in prompts(wordings, examples, "test", seed) if prompt.task in asked]
-
-
-def _interleaved(wordings: Wordings, n: int, seed: int, turn: int) -> Iterator[tuple[int, str]]:
-    """(example, task) pairs, each once; after m of them every task has had its share by weight, as near as
-    whole numbers allow."""
-    orders = {name: permutation(n, "prompts", seed, turn, name) for name, t in wordings.tasks.items() if t.weight > 0}
-    done = dict.fromkeys(orders, 0)
-    while left := [name for name in orders if done[name] < n]:
-        name = min(left, key=lambda name: ((done[name] + 1) / wordings.tasks[name].weight, list(orders).index(name)))
-        yield orders[name][done[name]], name
-        done[name] += 1
 
 
 def _prompt(

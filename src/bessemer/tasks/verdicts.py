@@ -3,6 +3,8 @@ where the rule is broken."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from . import labelled
 from .answer import Answer, measure
 from .answer import fluency as fluency_of
@@ -23,8 +25,8 @@ def _bare(answer: Answer) -> Answer:
 def place_marks(answer: Answer) -> float:
     """0 to 1: how well the named places (boxes of anything) cover what breaks the rule; 1 where nothing does and
     nothing is named."""
-    there = [(str(label), shape) for label, shape in true_shapes({"objects": answer.facts["where"]})]
-    sightings = read_sightings(answer.facts, answer.text)
+    there = [("", shape) for _, shape in true_shapes({"objects": answer.facts["where"]})]
+    sightings = [replace(seen, label="") for seen in read_sightings(answer.facts, answer.text)]
     if not there:
         return 0.0 if sightings else 1.0
     if not sightings:

@@ -14,15 +14,15 @@ apply (`rule`, `kind`, `task`, `asked`, `length`, `reference`) and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..annotation.geometry import bounding_box, polygon_from_shape
-from ..annotation.shapes import AnnotatedImage, Annotation, Point
+from ..annotation.geometry import bounding_box, iou, polygon_from_shape
+from ..annotation.shapes import AnnotatedImage, Annotation, Pair, Point, Polygon, Shape
 from ..annotation.simplify import ring_area, simplify_ring
 from ..data.coordinates import STEPS, Coordinates
-from ..data.mixture import permutation
+from ..data.mixture import interleaved, permutation
 from ..data.records import Conversation, ImageRef, Message, Prompt
 from .prose import words
 from .questions import Part, chosen, hashed, reading
@@ -32,6 +32,9 @@ from .wordings import Wordings
 __all__ = ["Pictured", "caption_prompts", "place_prompts", "visual_conversations", "visual_prompts", "with_reason"]
 
 MOST_CORNERS, MOST_PARTS, LEAST_CORNER = 12, 3, 1.0  # of an outline as text; square pixels
+TELLABLE = 0.6  # overlap of an outline as text with the thing itself: nobody is asked to spell out a scaffold
+CROWDED = 0.7  # of the questions how many ask for something of which there are several, where there is: most things
+# are alone, and one who always answers "one" should not be right
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,8 @@ def visual_prompts(
 ) -> list[Prompt]:
     """Questions in the wordings of `bank` or `test`, mixed so that every prefix holds the tasks by their weights."""
     made: list[Prompt] = []
-    for index, name in _interleaved(wordings, len(pictures), seed):
+    weights = {name: task.weight for name, task in wordings.tasks.items()}
+    for index, name in interleaved(weights, len(pictures), "visual", seed):
         if limit is not None and len(made) >= limit:
             break
         picture = pictures[index]
@@ -143,16 +147,6 @@ def caption_prompts(wordings: VisualWordings, pictures: Sequence[Pictured], seed
         )
         for picture in pictures
     ]  # fmt: skip
-
-
-def _interleaved(wordings: VisualWordings, n: int, seed: int) -> Iterator[tuple[int, str]]:
-    weights = {name: task.weight for name, task in wordings.tasks.items() if task.weight > 0}
-    orders = {name: permutation(n, "visual", seed, name) for name in weights}
-    done = dict.fromkeys(weights, 0)
-    while left := [name for name in weights if done[name] < n]:
-        name = min(left, key=lambda name: (done[name] + 1) / weights[name])
-        yield orders[name][done[name]], name
-        done[name] += 1
 
 
 def _asked(
@@ -216,7 +210,11 @@ def _counted(
     facts: dict[str, Any],
     place: tuple[int | str, ...],
 ) -> _Asked | None:
-    label = _one_label(wordings, there, 0.15, place)
+    crowded = {label: some for label, some in there.items() if len(some) > 1}
+    if crowded and hashed("crowded", *place) / 2**64 < CROWDED:
+        label = chosen(list(crowded), 0, "label", *place)
+    else:
+        label = _one_label(wordings, there, 0.15, place)
     if label is None:
         return None
     n = len(there.get(label, ()))
@@ -256,6 +254,8 @@ def _placed(
     rest = [label for label in there if label != first]
     order = permutation(len(rest), "labels", *place)
     labels = [first, *(rest[i] for i in order[:more])]
+    if facts["kind"] == "segment" and not all(map(_tellable, there.get(first, ()))):
+        return None
     convention = Coordinates(*facts["picture"])
     entries, objects = [], []
     for label in labels:
@@ -288,13 +288,24 @@ def _entry(annotation: Annotation, kind: str, convention: Coordinates) -> tuple[
         corners = [(box.x, box.y), (box.x + box.width, box.y + box.height)]
         item = {"label": annotation.label, "box": [round(v, 2) for pair in corners for v in pair]}
         return item, convention.text(corners)
-    outers = sorted((part[0] for part in polygon_from_shape(annotation.shape).parts), key=lambda r: -abs(ring_area(r)))
-    least = 0.05 * abs(ring_area(outers[0]))
-    kept = [ring for ring in outers[:MOST_PARTS] if abs(ring_area(ring)) >= least]
-    rings = [simplify_ring(ring, MOST_CORNERS, LEAST_CORNER) for ring in kept]
+    rings = _outline(annotation.shape)
     corners_of = [[[round(x, 2), round(y, 2)] for x, y in ring] for ring in rings]
     outline = {"label": annotation.label, "rings": corners_of}
     return outline, " ".join(convention.text(ring) for ring in rings)
+
+
+def _outline(shape: Shape) -> list[tuple[Pair, ...]]:
+    """The largest outer rings with few corners."""
+    outers = sorted((part[0] for part in polygon_from_shape(shape).parts), key=lambda ring: -abs(ring_area(ring)))
+    least = 0.05 * abs(ring_area(outers[0]))
+    kept = [ring for ring in outers[:MOST_PARTS] if abs(ring_area(ring)) >= least]
+    return [tuple(simplify_ring(ring, MOST_CORNERS, LEAST_CORNER)) for ring in kept]
+
+
+def _tellable(annotation: Annotation) -> bool:
+    """Whether an outline with few corners and without holes still says where the thing is."""
+    assert annotation.shape is not None
+    return iou(Polygon(tuple((ring,) for ring in _outline(annotation.shape))), annotation.shape) >= TELLABLE
 
 
 def _finished(facts: dict[str, Any], answer: str) -> dict[str, Any]:
