@@ -77,10 +77,8 @@ def test_nobody_is_asked_to_spell_out_a_ladder() -> None:
     rungs = tuple(((x, 20.0), (x + 4.0, 20.0), (x + 4.0, 360.0), (x, 360.0)) for x in range(100, 300, 20))
     ladder = Polygon(tuple((rung,) for rung in rungs))
     asked = {}
-    for name, shape in (
-        ("ladder", ladder),
-        ("spill", Polygon((((tuple((60 + 50 * a, 60 + 50 * b) for a, b in _circle())),),))),
-    ):
+    disc = Polygon(((tuple((60 + 50 * a, 60 + 50 * b) for a, b in _circle()),),))
+    for name, shape in (("ladder", ladder), ("spill", disc)):
         image = AnnotatedImage("a.jpg", 384, 384, annotations=(Annotation("w", name, shape),))
         prompts = [
             p
