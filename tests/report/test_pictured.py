@@ -77,7 +77,8 @@ def test_counts_and_captions() -> None:
     low, high = found["count"]["exact_interval"]
     assert low == pytest.approx(0.0615, abs=1e-4) and high == pytest.approx(0.7923, abs=1e-4)  # Wilson's, 1 of 3
     assert found["count"] | {"by_scene": None, "exact_interval": None} == {
-        "n": 3, "unread": 1, "exact": pytest.approx(1 / 3), "constant": pytest.approx(2 / 3), "mean_error": 1, "bias": 1,
+        "n": 3, "unread": 1, "exact": pytest.approx(1 / 3),
+        "constant": pytest.approx(2 / 3), "mean_error": 1, "bias": 1,
         "by_scene": None, "exact_interval": None,
     }  # fmt: skip
     by_scene, every = found["describe"]["by_scene"], found["describe"]
