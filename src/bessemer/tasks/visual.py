@@ -211,10 +211,8 @@ def _counted(
     place: tuple[int | str, ...],
 ) -> _Asked | None:
     crowded = {label: some for label, some in there.items() if len(some) > 1}
-    if crowded and hashed("crowded", *place) / 2**64 < CROWDED:
-        label = chosen(list(crowded), 0, "label", *place)
-    else:
-        label = _one_label(wordings, there, 0.15, place)
+    among = list(crowded) if crowded and hashed("crowded", *place) / 2**64 < CROWDED else None
+    label = chosen(among, 0, "label", *place) if among else _one_label(wordings, there, 0.15, place)
     if label is None:
         return None
     n = len(there.get(label, ()))
