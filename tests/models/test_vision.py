@@ -10,7 +10,8 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, ConvNextConfig, Conv
 
 import tiny
 from bessemer.errors import UserError
-from bessemer.models.vision import Projector, Tower, pool, pooled
+from bessemer.models.projector import Projector
+from bessemer.models.vision import Tower, pool, pooled
 
 PIXELS = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from bessemer.data.batches import Packed
 from bessemer.models.attention import register
 from bessemer.models.layout import Layout, layout_of
+from bessemer.models.projector import Projector
 from bessemer.models.trunk import Trunk, llama_shaped
-from bessemer.models.vision import Projector, Tower, pool
+from bessemer.models.vision import Tower, pool
 
 __all__ = ["Backbone", "PackedBackbone", "PaddedBackbone", "packs"]
 

@@ -1,4 +1,4 @@
-"""The vision side: a tower that turns pixels into a feature map, and a projector into the language model's space.
+"""The tower, which turns pixels into a feature map.
 
 A frozen tower sees each image once: its pooled features are cached by content hash, and a training sample with an
 image then costs as much as one of text.
@@ -21,7 +21,7 @@ from transformers import AutoModel
 from bessemer.errors import UserError
 from bessemer.models.safety import check_directory
 
-__all__ = ["Projector", "Tower", "pool", "pooled"]
+__all__ = ["Tower", "pool", "pooled"]
 
 
 def pool(features: Tensor, grid: int) -> Tensor:
@@ -173,49 +173,3 @@ def _huggingface_settings(directory: Path, config: Any) -> dict[str, object]:
         "std": preprocessing.get("image_std", [0.5, 0.5, 0.5]),
         "channels": channels,
     }
-
-
-class Projector(nn.Module):
-    """Normalise, a two-layer perceptron from tower features to token embeddings, and where each token lies. Final.
-
-    Input (I, n, C): n pooled features of each of I images; output (I, n, D). Places are learnt, one for each of the n
-    tokens (Dosovitskiy et al. 2021), and begin at zero.
-    """
-
-    def __init__(self, channels: int, hidden: int, width: int, tokens: int) -> None:
-        super().__init__()
-        self.sizes = {"channels": channels, "hidden": hidden, "width": width, "tokens": tokens}
-        self.places = nn.Parameter(torch.zeros(tokens, width))
-        self.norm = nn.LayerNorm(channels)
-        self.inner = nn.Linear(channels, hidden)
-        self.outer = nn.Linear(hidden, width)
-
-    def match_scale(self, embeddings: Tensor) -> None:
-        """Start with outputs as large as the language model's own embeddings (V, D), so that it can read them."""
-        with torch.no_grad():
-            probe = torch.randn(256, 1, self.sizes["channels"], generator=torch.Generator().manual_seed(0))
-            ratio = embeddings.float().std() / self(probe).std()
-            self.outer.weight.mul_(ratio)
-            self.outer.bias.mul_(ratio)
-
-    def forward(self, features: Tensor) -> Tensor:
-        inner = functional.gelu(self.inner(self.norm(features.to(self.norm.weight.dtype))))
-        return self.outer(inner) + self.places
-
-    def save(self, directory: Path) -> None:
-        """Write config.json and model.safetensors."""
-        directory.mkdir(parents=True, exist_ok=True)
-        save_file(
-            {name: tensor.detach().contiguous() for name, tensor in self.state_dict().items()},
-            directory / "model.safetensors",
-            metadata={"format": "pt"},
-        )
-        (directory / "config.json").write_text(json.dumps(self.sizes, indent=2) + "\n", encoding="utf-8")
-
-    @classmethod
-    def load(cls, directory: Path) -> Projector:
-        """Read what `save` wrote."""
-        sizes = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-        projector = cls(*(int(sizes[name]) for name in ("channels", "hidden", "width", "tokens")))
-        projector.load_state_dict(load_file(directory / "model.safetensors"))
-        return projector
