@@ -25,7 +25,6 @@ from bessemer.annotation.geometry import bounding_box, mask_from_shape
 from bessemer.annotation.rle import array_from_mask
 from bessemer.annotation.shapes import Box
 from bessemer.report.placed import Find, Real, average_precision
-from bessemer.scenes.annotators import SimulatedAnnotator
 from bessemer.scenes.site import SIZE, SiteScene, generate_scene
 from bessemer.scenes.truth import LABELS
 
@@ -43,7 +42,6 @@ def main() -> None:
     rows = {
         "average box": [find for scene in test for find in average_boxes(train, scene)],
         "colour blobs": [find for scene in test for find in blobs(learnt, scene)],
-        "simulated annotator": [find for scene in test for find in annotated(scene)],
     }
     print(f"{'':22} {'AP':>6} {'AP50':>6} {'AR100':>6}   AP50 of each label")
     for name, finds in rows.items():
@@ -131,13 +129,6 @@ def blobs(learnt: Learnt, scene: SiteScene) -> list[Find]:
                 score = float(likely[place][marked[place] == number].mean())
                 finds.append(Find(scene.annotated.name, label, box, score))
     return finds
-
-
-def annotated(scene: SiteScene) -> list[Find]:
-    image = SimulatedAnnotator("benchmark").annotate(scene.annotated)
-    return [
-        Find(image.name, str(a.label), bounding_box(a.shape)) for a in image.annotations if a.shape is not None
-    ]  # fmt: skip
 
 
 def verdicts(train: Sequence[SiteScene], test: Sequence[SiteScene]) -> None:

@@ -17,7 +17,8 @@ from bessemer.errors import UserError
 from bessemer.scenes.people import Person, draw_person
 from bessemer.scenes.picture import Picture, Piece
 from bessemer.scenes.rules import RULES
-from bessemer.scenes.site import generate_scene, site_labels
+from bessemer.scenes.site import generate_scene
+from bessemer.scenes.truth import LABELS
 
 SCRIPT = """
 import sys
@@ -64,7 +65,7 @@ def test_scenes_hold_every_label_and_every_rule_both_ways() -> None:
         labels.update({a.label for a in scene.annotated.annotations if a.shape is not None and a.label})
         broken.update((verdict.rule, verdict.broken) for verdict in scene.verdicts)
         assert [verdict.rule for verdict in scene.verdicts] == list(RULES)
-    assert set(labels) == {label.name for label in site_labels()}
+    assert set(labels) == set(LABELS)
     assert min(labels.values()) >= 3 and len(places) == 4
     for rule in RULES:
         assert 3 <= broken[rule, True] <= 50, rule

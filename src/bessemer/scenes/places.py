@@ -18,7 +18,7 @@ PLACES = ("warehouse", "corridor", "building site", "yard")
 
 
 def random_camera(chance: Chance, width: int, height: int) -> Camera:
-    """A camera 2 to 3.6 m above the floor whose horizon lies in the upper half."""
+    """A camera 2.1 to 3.4 m above the floor whose horizon lies in the upper half."""
     focal = width * chance.between(0.8, 1.15)
     return Camera(width, height, focal, height * chance.between(0.2, 0.38), chance.between(2.1, 3.4))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from PIL import Image
 
-from ..annotation.shapes import AnnotatedImage, Annotation, AttributeDefinition, Label
+from ..annotation.shapes import AnnotatedImage, Annotation
 from ..data.schema import need
 from .captions import captions
 from .chance import Chance, Colour
@@ -31,9 +31,9 @@ from .things import (
     draw_station,
     draw_vehicle,
 )  # fmt: skip
-from .truth import LABELS, read_annotations, read_clutter
+from .truth import read_annotations, read_clutter
 
-__all__ = ["SIZE", "SiteScene", "generate_scene", "site_labels"]
+__all__ = ["SIZE", "SiteScene", "generate_scene"]
 
 SIZE = 384
 CLUTTER = ("cone", "barrel", "bucket", "orange sign", "shelf", "cabinet", "pillar", "pallet", "lamp")
@@ -51,12 +51,6 @@ class SiteScene:
     encoded: bytes
     annotated: AnnotatedImage
     verdicts: tuple[Verdict, ...]
-
-
-def site_labels() -> tuple[Label, ...]:
-    """The label set of the scenes."""
-    seen = (AttributeDefinition("hidden", "number"), AttributeDefinition("cut", "checkbox"))
-    return tuple(Label(name, attributes=seen) for name in LABELS)
 
 
 def generate_scene(seed: int, difficulty: float = 0.5, size: int = SIZE) -> SiteScene:

@@ -23,9 +23,7 @@ LABELS = ("person", "helmet", "vest", "rope", "ladder", "vehicle", "zone", *ENVI
 LEAST_PIXELS, LEAST_SHARE, SPECK = 14, 0.15, 4
 
 
-def read_annotations(
-    pieces: Sequence[Piece], owners: NDArray[np.uint8], wall: NDArray[np.bool_] | None = None
-) -> tuple[Annotation, ...]:
+def read_annotations(pieces: Sequence[Piece], owners: NDArray[np.uint8]) -> tuple[Annotation, ...]:
     """An annotation for every labelled piece of which at least 14 pixels and 15 % are to be seen: the region that is
     seen as a polygon, and as attributes what `Piece.attributes` holds and
 
