@@ -22,6 +22,8 @@ REPORT = solar_prompt("severe-mono", "report").facts
         ("The cell is non-defective.", "no"),
         ("It is free of defects.", "no"),
         ("Without any defects.", "no"),
+        ("Nothing is defective.", "no"),
+        ("Nobody found a defect.", "no"),
         ("The cell is no longer functional.", "yes"),
         ("This cell is not functional.", "yes"),
         ("Defective: no.", "no"),

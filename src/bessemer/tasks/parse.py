@@ -21,7 +21,9 @@ from .prose import CJK, is_question, normalised, sentences, words
 __all__ = ["Claim", "bare_value", "leading_choice", "parse_value", "read_claims"]
 
 _CLAUSE = re.compile(r"[,;:、—]|\bbut\b|\bhowever\b|\bwhile\b|但是?|而是?|不过")
-_NEGATOR = re.compile(r"(?:\b(?:not|no|never|without|non|nor|neither|cannot|hardly)\b|\b\w+n't\b|\bfree (?:of|from)\b)")
+_NEGATOR = re.compile(
+    r"\b(?:not|no|never|nobody|nothing|without|non|nor|neither|cannot|hardly)\b|\b\w+n't\b|\bfree (?:of|from)\b"
+)
 _CJK_NEGATOR = re.compile(r"(?:没有|没|未|无|不是|不|并非|非)$")
 _NO_NEGATOR = re.compile(r"\bnot only\b|\bno doubt\b|不仅|不但|非常|不断|未来|无疑")
 _NEGATED_AFTER = re.compile(
