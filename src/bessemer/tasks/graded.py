@@ -6,10 +6,13 @@ prompts of `visual` in English and Chinese.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..annotation.shapes import Pair
+from ..annotation.simplify import ring_area
 from ..data.coordinates import Coordinates, read_lists
 from ..data.records import Prompt
 from .prose import CJK
@@ -45,21 +48,31 @@ def _form(reference: str, chinese: bool) -> dict[str, Sequence[str]]:
 
 
 def _moved(facts: dict[str, Any], text: str, by: float, only: int | None = None) -> str:
-    """The text with its boxes and outlines moved to the right and down by a share of their size (to the left and up
-    where there is no room), all or those with this number and more."""
+    """The text with its boxes and outlines moved to the right and down by a share of their size, outlines by one of
+    their breadth (to the left and up where there is no room), all or those with this number and more."""
     convention = Coordinates(*facts["picture"])
     out, end = "", 0
     for number, listed in enumerate(read_lists(text)):
         points = convention.points(listed.numbers)
         if only is None or number >= only:
             xs, ys = [x for x, _ in points], [y for _, y in points]
-            dx, dy = by * (max(xs) - min(xs)), by * (max(ys) - min(ys))
+            wide = _breadth(points)
+            dx, dy = by * min(wide, max(xs) - min(xs)), by * min(wide, max(ys) - min(ys))
             dx = -dx if max(xs) + dx > convention.width else dx
             dy = -dy if max(ys) + dy > convention.height else dy
             points = [(x + dx, y + dy) for x, y in points]
         out += text[end : listed.start] + convention.text(points)
         end = listed.end
     return out + text[end:]
+
+
+def _breadth(points: Sequence[Pair]) -> float:
+    """Of an outline, the diameter of a disc or the doubled width of a strip: who moves a thin thing by more than its
+    width moves it off itself. Of a box there is none."""
+    if len(points) < 3:
+        return math.inf
+    around = sum(math.dist(a, b) for a, b in zip(points, [*points[1:], points[0]], strict=True))
+    return 4 * abs(ring_area(points)) / max(around, 1e-9)
 
 
 def _denial(facts: dict[str, Any], chinese: bool) -> str:
