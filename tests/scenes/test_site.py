@@ -5,6 +5,8 @@ import io
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from bessemer.scenes.people import Person, draw_person
 from bessemer.scenes.picture import Picture, Piece
 from bessemer.scenes.rules import RULES
 from bessemer.scenes.site import generate_scene
+from bessemer.scenes.things import VEHICLES
 from bessemer.scenes.truth import LABELS
 
 SCRIPT = """
@@ -106,6 +109,40 @@ def test_rules_find_what_was_meant_without_being_told(monkeypatch: pytest.Monkey
                 seen[verdict.rule, case.broken] += 1
     assert len(seen) == 6 and min(seen.values()) >= 5
     assert unknown < 0.1 * sum(seen.values())
+
+
+def test_nobody_stands_inside_a_vehicle_and_nothing_unknown_before_an_exit(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: dict[str, list[tuple[object, ...]]] = {}
+
+    def watched(name: str, draw: Callable[..., object]) -> Callable[..., object]:
+        def spy(picture: Picture, *arguments: object) -> object:
+            drawn.setdefault(name, []).append(arguments)
+            return draw(picture, *arguments)
+
+        return spy
+
+    for name in ("draw_person", "draw_vehicle", "draw_exit", "draw_clutter"):
+        monkeypatch.setattr(site, name, watched(name, getattr(site, name)))
+    met = near = 0
+    for seed in range(120):
+        drawn.clear()
+        generate_scene(seed, seed % 5 / 4, 96)
+        people: Any = [person for (person,) in drawn.get("draw_person", ())]
+        vehicles: Any = drawn.get("draw_vehicle", ())
+        for kind, x, depth, _ in vehicles:
+            wide, long = VEHICLES[kind]
+            for person in people:
+                met += 1
+                assert not (abs(person.x - x) < wide / 2 and depth < person.depth < depth + long), (seed, person)
+        exits: Any = drawn.get("draw_exit", ())
+        things: Any = drawn.get("draw_clutter", ())
+        for exit, wall, _ in exits:
+            for kind, x, depth in things:
+                near += 1
+                deep = {"shelf": 0.7, "pillar": 0.5, "cabinet": 0.5, "pallet": 1.0}.get(kind, 0.3)
+                half = {"shelf": 1.1, "pallet": 0.6, "cabinet": 0.5}.get(kind, 0.3)
+                assert wall - depth - deep > 1.5 or abs(x - exit) > 0.55 + half, (seed, kind)
+    assert met > 50 and near > 50
 
 
 def test_regions_lie_on_what_was_drawn() -> None:

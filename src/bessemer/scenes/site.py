@@ -23,6 +23,7 @@ from .places import PLACES, draw_place, draw_walkway, draw_zone, finish_light, r
 from .rules import Verdict, judge_scene, rule_scene
 from .things import (
     BODIES,
+    VEHICLES,
     draw_clutter,
     draw_crate,
     draw_exit,
@@ -105,6 +106,9 @@ def _said(verdicts: tuple[Verdict, ...]) -> tuple[Annotation, ...]:
 
 
 _Drawn = list[tuple[float, Callable[[], object]]]
+_Footprint = tuple[float, float, float, float]  # left, right, near and far end on the floor, in metres
+HALF_BODY = 0.35  # metres from the middle of somebody to the outside
+BEFORE_WALL = 2.6  # metres: what is at most 1 m deep and starts further from the wall stands 1.5 m before an exit
 
 
 def _draw(picture: Picture, place: str, difficulty: float) -> None:
@@ -117,13 +121,13 @@ def _draw(picture: Picture, place: str, difficulty: float) -> None:
     if chance.flag(0.3):
         draw_walkway(picture, chance.between(-2, 2), near, wall, chance.pick(((60, 140, 80), (225, 225, 220))))
     zone = _plan_zone(picture, near, wall)
-    doors = _plan_wall(picture, wall, drawn, difficulty)
+    exit, taken = _plan_wall(picture, wall, drawn, difficulty)
     _plan_floor(picture, near, wall, difficulty)
     vehicle = _plan_vehicle(picture, near, wall, drawn)
-    _plan_climber(picture, near, wall, drawn, difficulty)
+    _plan_climber(picture, (near, wall), drawn, difficulty, (exit, vehicle))
     _plan_people(picture, (near, wall), drawn, difficulty, (zone, vehicle))
     _plan_hazards(picture, near, wall, drawn, difficulty)
-    _plan_clutter(picture, (near, wall), drawn, difficulty, doors)
+    _plan_clutter(picture, (near, wall), drawn, difficulty, taken)
     for _, draw in sorted(drawn, key=lambda item: -item[0]):
         draw()
 
@@ -150,13 +154,14 @@ def _plan_zone(picture: Picture, near: float, wall: float) -> tuple[float, float
     return x, depth
 
 
-def _plan_wall(picture: Picture, wall: float, drawn: _Drawn, difficulty: float) -> list[float]:
-    """Exit and extinguisher station in the wall, crates before the exit; where the wall is taken."""
+def _plan_wall(picture: Picture, wall: float, drawn: _Drawn, difficulty: float) -> tuple[float | None, list[float]]:
+    """Exit and extinguisher station in the wall, crates before the exit; where the exit is, and all that is taken."""
     chance = picture.chance
     reach = picture.camera.reach(wall)
+    exit: float | None = None
     taken: list[float] = []
     if chance.flag(0.55):
-        x = chance.between(-0.75, 0.75) * reach
+        exit = x = chance.between(-0.75, 0.75) * reach
         taken.append(x)
         draw_exit(picture, x, wall - 0.01, chance)
         if chance.flag(0.6):
@@ -172,7 +177,7 @@ def _plan_wall(picture: Picture, wall: float, drawn: _Drawn, difficulty: float) 
             taken.append(x)
             lookalike = chance.pick(("", "bucket", "pipe")) if chance.flag(0.3 + 0.5 * difficulty) else ""
             draw_station(picture, x, wall - 0.01, chance.flag(0.5), lookalike)
-    return taken
+    return exit, taken
 
 
 def _later(draw: Callable[..., object], *arguments: object) -> Callable[[], object]:
@@ -190,8 +195,8 @@ def _plan_floor(picture: Picture, near: float, wall: float, difficulty: float) -
         draw_wet_floor(picture, _spot(picture, depth, 0.7), depth, chance.between(0.4, 1.1))
 
 
-def _plan_vehicle(picture: Picture, near: float, wall: float, drawn: _Drawn) -> tuple[float, float] | None:
-    """A vehicle; the middle of its front."""
+def _plan_vehicle(picture: Picture, near: float, wall: float, drawn: _Drawn) -> _Footprint | None:
+    """A vehicle; the floor that it stands on."""
     chance = picture.chance
     if not chance.flag(0.45):
         return None
@@ -199,7 +204,25 @@ def _plan_vehicle(picture: Picture, near: float, wall: float, drawn: _Drawn) -> 
     depth = chance.between(near + 1.2, max(near + 1.3, wall - (3 if kind == "forklift" else 5.5)))
     x = _spot(picture, depth, 0.7)
     drawn.append((depth + 0.3, _later(draw_vehicle, picture, kind, x, depth, chance.tint(chance.pick(BODIES), 16))))
-    return x, depth
+    wide, long = VEHICLES[kind]
+    return x - wide / 2, x + wide / 2, depth, depth + long
+
+
+def _within(floor: _Footprint | None, x: float, depth: float, margin: float) -> bool:
+    """Whether a place is on the floor under a vehicle, or closer to it than the margin."""
+    if floor is None:
+        return False
+    left, right, near, far = floor
+    return left - margin < x < right + margin and near - margin < depth < far + margin
+
+
+def _beside(chance: Chance, floor: _Footprint) -> tuple[float, float]:
+    """A place before a vehicle or beside its front, mostly too close to it."""
+    left, right, near, _ = floor
+    if chance.flag(0.5):
+        return chance.between(left - 0.3, right + 0.3), near - chance.between(0.4, 1.6)
+    out = chance.between(0.4, 1.6)
+    return (left - out if chance.flag(0.5) else right + out), near + chance.between(-0.8, 0.3)
 
 
 def _look(picture: Picture, difficulty: float, careful: bool) -> dict[str, object]:
@@ -212,15 +235,26 @@ def _look(picture: Picture, difficulty: float, careful: bool) -> dict[str, objec
     }  # fmt: skip
 
 
-def _plan_climber(picture: Picture, near: float, wall: float, drawn: _Drawn, difficulty: float) -> None:
-    """A ladder or scaffold, mostly with somebody on it; a rope that hangs there unused looks like a lifeline."""
-    chance = picture.chance
-    if not chance.flag(0.4):
+def _plan_climber(
+    picture: Picture,
+    reach: tuple[float, float],
+    drawn: _Drawn,
+    difficulty: float,
+    others: tuple[float | None, _Footprint | None],
+) -> None:
+    """A ladder or scaffold, mostly with somebody on it, neither before the exit nor in the vehicle; a rope that hangs
+    there unused looks like a lifeline."""
+    chance, (near, wall), (exit, vehicle) = picture.chance, reach, others
+    if not chance.flag(0.45):
         return
     depth = chance.between(near + 2.0, max(near + 2.1, wall - 1.2))
     x = _spot(picture, depth, 0.7)
-    colour = chance.tint(chance.pick(((185, 190, 195), (220, 160, 40), (150, 110, 60))), 15)
     scaffold = chance.flag(0.4)
+    if exit is not None and abs(x - exit) < 1.9:
+        depth = min(depth, wall - BEFORE_WALL)
+    if _within(vehicle, x, depth, 1.3 if scaffold else HALF_BODY):
+        return
+    colour = chance.tint(chance.pick(((185, 190, 195), (220, 160, 40), (150, 110, 60))), 15)
     high = chance.between(3.0, 4.4)
     if scaffold:
         drawn.append((depth + 0.95, _later(draw_scaffold, picture, x, depth, chance.whole(1, 2), colour)))
@@ -256,15 +290,16 @@ def _plan_people(
     reach: tuple[float, float],
     drawn: _Drawn,
     difficulty: float,
-    goals: tuple[tuple[float, float] | None, tuple[float, float] | None],
+    goals: tuple[tuple[float, float] | None, _Footprint | None],
 ) -> None:
-    """One to five people, some of them where they must not be."""
-    chance, (near, wall) = picture.chance, reach
+    """One to five people, some of them where they must not be, nobody inside a vehicle."""
+    chance, (near, wall), (zone, vehicle) = picture.chance, reach, goals
     careful = chance.flag(0.45)
     places: list[tuple[float, float]] = []
-    for goal in goals:
-        if goal is not None and chance.flag(0.45):
-            places.append((goal[0] + chance.between(-1.3, 1.3), goal[1] + chance.between(-1.0, 0.5)))
+    if zone is not None and chance.flag(0.45):
+        places.append((zone[0] + chance.between(-1.3, 1.3), zone[1] + chance.between(-1.0, 0.5)))
+    if vehicle is not None and chance.flag(0.5):
+        places.append(_beside(chance, vehicle))
     most = chance.whole(0 if difficulty < 0.3 else 1, 2 + round(3 * difficulty))
     for _ in range(most - len(places)):
         depth = near + 0.6 + (wall - near - 1.5) * chance.share() ** 1.4
@@ -273,7 +308,8 @@ def _plan_people(
     for x, depth in places:
         apart = (0.75 - 0.35 * difficulty) * picture.camera.scale(6.0)  # pixels; the harder, the closer together
         column = picture.camera.project(x, 0, depth)[0]
-        if depth <= near + 0.3 or any(abs(column - picture.camera.project(a, 0, b)[0]) < apart for a, b in kept):
+        crowded = any(abs(column - picture.camera.project(a, 0, b)[0]) < apart for a, b in kept)
+        if depth <= near + 0.3 or _within(vehicle, x, depth, HALF_BODY) or crowded:
             continue
         kept.append((x, depth))
         look = _look(picture, difficulty, careful)
@@ -285,14 +321,14 @@ def _plan_people(
 def _plan_hazards(picture: Picture, near: float, wall: float, drawn: _Drawn, difficulty: float) -> None:
     """Fire and smoke, and steam that looks like it."""
     chance = picture.chance
-    if chance.flag(0.22):
+    if chance.flag(0.38):
         depth = chance.between(near + 1.5, wall - 0.5)
         x, high = _spot(picture, depth, 0.8), chance.between(0.5, 1.5)
         drawn.append((depth, _later(draw_fire, picture, x, depth, 0.0, high)))
         if chance.flag(0.5):
             tall = chance.between(2.0, 4.0)
             drawn.append((depth + 0.05, _later(draw_smoke, picture, x, depth + 0.05, 0.5 * high, tall)))
-    elif chance.flag(0.16):
+    elif chance.flag(0.3):
         depth = chance.between(near + 1.5, wall - 0.3)
         x, tall = _spot(picture, depth, 0.8), chance.between(1.6, 4.0)
         drawn.append((depth, _later(draw_smoke, picture, x, depth, chance.between(0.0, 1.2), tall)))
@@ -305,7 +341,8 @@ def _plan_hazards(picture: Picture, near: float, wall: float, drawn: _Drawn, dif
 def _plan_clutter(
     picture: Picture, reach: tuple[float, float], drawn: _Drawn, difficulty: float, taken: list[float]
 ) -> None:
-    """Things without a label; the harder, the more, and the nearer to the camera, where they hide others."""
+    """Things without a label; the harder, the more, and the nearer to the camera, where they hide others. None stands
+    close before what is in the wall: no rule could know of it."""
     chance, (near, wall) = picture.chance, reach
     for _ in range(chance.whole(1, 3 + round(7 * difficulty))):
         kind = chance.pick(CLUTTER)
@@ -313,8 +350,8 @@ def _plan_clutter(
         x = _spot(picture, depth, 0.95)
         if kind in ("shelf", "cabinet", "pallet", "pillar") and depth < near + 3 and not chance.flag(difficulty * 0.5):
             depth = wall - chance.between(0.8, 2.0)
-        blocks = kind in ("shelf", "cabinet") and any(abs(x - other) < 1.8 for other in taken)
-        if not blocks:
+        before = kind in ("shelf", "cabinet") or depth > wall - BEFORE_WALL
+        if not before or all(abs(x - other) >= 1.8 for other in taken):
             drawn.append((depth, _later(draw_clutter, picture, kind, x, depth)))
     if chance.flag(0.25):
         depth = chance.between(near + 1, wall - 1)

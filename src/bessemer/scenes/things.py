@@ -9,10 +9,11 @@ from .chance import Chance, Colour
 from .picture import Picture, Piece, lit
 
 __all__ = [
-    "BODIES", "draw_clutter", "draw_crate", "draw_exit", "draw_ladder", "draw_scaffold", "draw_station", "draw_vehicle",
-    "rounded",
+    "BODIES", "VEHICLES", "draw_clutter", "draw_crate", "draw_exit", "draw_ladder", "draw_scaffold", "draw_station",
+    "draw_vehicle", "rounded",
 ]  # fmt: skip
 
+VEHICLES = {"forklift": (1.3, 2.2), "truck": (2.2, 5.0)}  # metres wide and long
 BODIES: tuple[Colour, ...] = ((235, 175, 30), (225, 110, 30), (190, 45, 40), (60, 110, 160), (210, 210, 205))
 WOOD: tuple[Colour, ...] = ((170, 125, 75), (150, 105, 60), (190, 150, 100))
 DRUMS: tuple[Colour, ...] = ((40, 80, 150), (220, 95, 30), (60, 110, 70), (190, 40, 35), (235, 190, 40))
@@ -35,7 +36,7 @@ def _outline(points: Sequence[Pair]) -> list[list[float]]:
 def draw_vehicle(picture: Picture, kind: str, x: float, depth: float, colour: Colour) -> Piece:
     """A forklift (1.3 x 2.2 m) or a truck (2.2 x 5 m) whose front stands at `depth`; attribute `footprint`: the four
     corners of the floor under it, in pixels, the two nearest to the camera first."""
-    wide, long = (1.3, 2.2) if kind == "forklift" else (2.2, 5.0)
+    wide, long = VEHICLES[kind]
     x0, x1, near, far = x - wide / 2, x + wide / 2, depth, depth + long
     picture.shadow(x, depth + 0.3, wide * 0.75, 0.8, 0.6)
     floor = picture.floor([(x0, near), (x1, near), (x1, far), (x0, far)])
