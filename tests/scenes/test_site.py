@@ -145,6 +145,21 @@ def test_nobody_stands_inside_a_vehicle_and_nothing_unknown_before_an_exit(monke
     assert met > 50 and near > 50
 
 
+def test_boxes_and_captions_say_what_the_verdicts_say() -> None:
+    unknown = 0
+    for seed in range(120):
+        scene = generate_scene(seed, 0.6, 192)
+        seen = {a.label for a in scene.annotated.annotations if a.shape is not None}
+        unseen = {thing["label"] for thing in scene.annotated.raw["site"]["unseen"]}
+        said = next(a.text for a in scene.annotated.annotations if a.id == "caption-en")
+        for rule, sentence in (("spill", "spilt"), ("smoke", "smoke"), ("fire", "on fire")):
+            broken = next(verdict.broken for verdict in scene.verdicts if verdict.rule == rule)
+            assert broken is (True if rule in seen else None if rule in unseen else False)
+            assert (sentence in said) is (broken is True)
+            unknown += broken is None
+    assert unknown >= 5
+
+
 def test_regions_lie_on_what_was_drawn() -> None:
     """The spill of a bright scene is darker (or more coloured) inside its polygon than the floor just around it."""
     contrasts = []

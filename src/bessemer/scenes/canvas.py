@@ -12,9 +12,10 @@ from PIL import Image, ImageDraw
 from ..annotation.shapes import Pair
 from .chance import Chance, Colour
 
-__all__ = ["SCALE", "Canvas", "smooth_noise"]
+__all__ = ["HIDES", "SCALE", "Canvas", "smooth_noise"]
 
 SCALE = 2  # edges are smooth because pictures are drawn at twice their size
+HIDES = 0.6  # alpha above which what is behind steam or a glow can no longer be made out
 
 
 def smooth_noise(chance: Chance, rows: int, columns: int, height: int, width: int) -> NDArray[np.float32]:
@@ -77,8 +78,10 @@ class Canvas:
         ImageDraw.Draw(mask).polygon(shifted, fill=round(255 * strength))
         self.image.paste(colour, window, mask)
 
-    def soft_ellipse(self, centre: Pair, across: float, down: float, colour: Colour, strength: float) -> None:
-        """A blot that fades towards its rim; no owners change."""
+    def soft_ellipse(
+        self, centre: Pair, across: float, down: float, colour: Colour, strength: float, threshold: float = 1.0
+    ) -> None:
+        """A blot that fades towards its rim; pixels of more than `threshold` alpha become the owner's."""
         window = self._window([(centre[0] - across, centre[1] - down), (centre[0] + across, centre[1] + down)])
         if window is None:
             return
@@ -87,6 +90,8 @@ class Canvas:
         y = (np.arange(top, bottom, dtype=np.float32) / SCALE - centre[1]) / max(down, 0.5)
         fade = np.clip(1 - (x[None, :] ** 2 + y[:, None] ** 2), 0, 1) * (255 * strength)
         self.image.paste(colour, window, Image.fromarray(fade.astype(np.uint8)))
+        if strength > threshold:
+            self.owners.paste(self.owner, window, Image.fromarray(((fade > 255 * threshold) * 255).astype(np.uint8)))
 
     def cloud(self, corner: Pair, colours: NDArray[np.uint8], alpha: NDArray[np.float32], threshold: float) -> None:
         """Blend a texture in, its top left at `corner`; pixels of more than `threshold` alpha become the owner's.
@@ -97,6 +102,12 @@ class Canvas:
         mask = Image.fromarray((np.clip(alpha, 0, 1) * 255).astype(np.uint8))
         self.image.paste(Image.fromarray(colours), (x, y), mask)
         self.owners.paste(self.owner, (x, y), Image.fromarray(((alpha > threshold) * 255).astype(np.uint8)))
+
+    def changed(self, before: Image.Image) -> NDArray[np.float32]:
+        """(height, width) by how many grey levels each pixel is now another than in a copy of `image` made before."""
+        now, then = (np.asarray(image.reduce(SCALE)).astype(np.float32) for image in (self.image, before))
+        change: NDArray[np.float32] = np.abs(now - then).mean(axis=2)
+        return change
 
     def count(self, owner: int) -> int:
         """How many (small) pixels an owner has now."""

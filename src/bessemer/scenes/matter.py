@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from .canvas import SCALE, smooth_noise
+from .canvas import HIDES, SCALE, smooth_noise
 from .chance import Chance, Colour
 from .picture import Picture, Piece, lit
 
@@ -31,7 +31,7 @@ def draw_spill(picture: Picture, x: float, depth: float, radius: float) -> Piece
     """A pool of opaque liquid with a bright rim and some gloss."""
     chance, canvas = picture.chance, picture.canvas
     colour = chance.tint(chance.pick(LIQUIDS), 10)
-    piece = picture.start("spill", "spill")
+    piece, before = picture.start("spill", "spill"), canvas.image.copy()
     outer = _blot(chance, x, depth, radius)
     canvas.polygon(picture.floor(outer), lit(colour, 1.45))
     inner = [(x + 0.95 * (a - x), depth + 0.93 * (b - depth)) for a, b in outer]
@@ -45,6 +45,7 @@ def draw_spill(picture: Picture, x: float, depth: float, radius: float) -> Piece
         gloss = picture.floor(_blot(chance, a, max(b, 1.5), radius * chance.between(0.1, 0.25)))
         canvas.shade(gloss, (235, 240, 245), chance.between(0.15, 0.4))
     picture.finish(piece)
+    piece.change = canvas.changed(before)
     return piece
 
 
@@ -63,7 +64,7 @@ def draw_wet_floor(picture: Picture, x: float, depth: float, radius: float) -> N
 
 
 def _claim_as_clutter(picture: Picture, piece: Piece, xs: list[float], ys: list[float]) -> None:
-    """See-through things own nothing (what is behind stays itself); only where they are is kept."""
+    """See-through things own nothing, or only where they are thick; where all of them is, is kept apart."""
     box = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
     piece.attributes["box"] = [round(value, 2) for value in box]
     picture.finish(piece)
@@ -78,7 +79,7 @@ def draw_fire(picture: Picture, x: float, depth: float, up: float, high: float) 
     canvas.soft_ellipse(
         (column, row - 0.4 * high * scale), 1.7 * wide * scale, 1.3 * high * scale, (255, 130, 30), 0.35
     )
-    piece = picture.start("fire", "fire")
+    piece, before = picture.start("fire", "fire"), canvas.image.copy()
     rows, columns = max(12, round(SCALE * high * scale)), max(10, round(SCALE * wide * scale))
     y = np.linspace(0, 1, rows, dtype=np.float32)[:, None]  # 0 the tip, 1 the foot
     sway = (smooth_noise(chance, 5, 2, rows, columns)[:, :1] - 0.5) * 0.5 * (1 - y)
@@ -92,14 +93,17 @@ def draw_fire(picture: Picture, x: float, depth: float, up: float, high: float) 
     alpha = np.clip(heat * 5, 0, 1).astype(np.float32)
     canvas.cloud((column - wide * scale / 2, row - high * scale), colours, alpha, 0.5)
     picture.finish(piece)
+    piece.change = canvas.changed(before)
     return piece
 
 
 def draw_smoke(picture: Picture, x: float, depth: float, up: float, high: float) -> Piece:
     """A dark plume that widens and drifts."""
     grey = picture.chance.whole(28, 95)
-    piece = picture.start("smoke", "smoke")
-    _plume(picture, (x, depth, up, high), (grey + 8, grey + 3, grey), 1.0, piece)
+    piece, before = picture.start("smoke", "smoke"), picture.canvas.image.copy()
+    _plume(picture, (x, depth, up, high), (grey + 8, grey + 3, grey), (1.0, 0.55), 0.42)
+    picture.finish(piece)
+    piece.change = picture.canvas.changed(before)
     return piece
 
 
@@ -107,18 +111,22 @@ def draw_steam(picture: Picture, x: float, depth: float, up: float, high: float)
     """White steam from a vent: it is thin and gone soon."""
     piece = picture.start("", "steam")
     picture.canvas.polygon(picture.quad(x - 0.12, x + 0.12, max(0.0, up - 0.5), up, depth), (105, 108, 110))
-    picture.canvas.owner = 0
-    _plume(picture, (x, depth, up, high), (232, 236, 238), 0.72, None)
+    _plume(picture, (x, depth, up, high), (232, 236, 238), (0.72, 0.8), HIDES)
     column, row = picture.camera.project(x, up, depth)
     half, tall = 0.35 * high * picture.camera.scale(depth), high * picture.camera.scale(depth)
     _claim_as_clutter(picture, piece, [column - half, column + half], [row - tall, row])
 
 
 def _plume(
-    picture: Picture, at: tuple[float, float, float, float], colour: Colour, density: float, piece: Piece | None
+    picture: Picture,
+    at: tuple[float, float, float, float],
+    colour: Colour,
+    density: tuple[float, float],
+    threshold: float,
 ) -> None:
-    """Puffs along a rising path, their union as one texture; thick parts belong to the piece."""
-    chance, camera = picture.chance, picture.camera
+    """Puffs along a rising path, their union as one texture; thick parts belong to the owner. density: at the foot, and
+    the share of it that is lost on the way up."""
+    chance, camera, (dense, lost) = picture.chance, picture.camera, density
     x, depth, up, high = at
     scale = camera.scale(depth) * SCALE
     drift = chance.between(-0.5, 0.5)
@@ -132,20 +140,14 @@ def _plume(
         cx = columns * (0.5 + drift * (share - 0.5) * 0.8) + chance.normal(0.05) * columns * share
         radius = high * scale * (0.06 + 0.2 * share) * chance.between(0.75, 1.25)
         blob = np.clip(1.15 - ((y - cy) ** 2 + (xs - cx) ** 2) / radius**2, 0, 1)
-        fade = (1 - 0.55 * share) if piece is not None else (1 - 0.8 * share)
-        alpha = 1 - (1 - alpha) * (1 - blob * fade * 0.75)
+        alpha = 1 - (1 - alpha) * (1 - blob * (1 - lost * share) * 0.75)
     small_rows, small_columns = alpha.shape
     grain = smooth_noise(chance, max(4, small_rows // 14), max(4, small_columns // 14), small_rows, small_columns)
-    alpha = np.clip(alpha * density * (0.55 + 0.7 * grain), 0, 0.97)
+    alpha = np.clip(alpha * dense * (0.55 + 0.7 * grain), 0, 0.97)
     light = (0.75 + 0.5 * smooth_noise(chance, 6, 6, small_rows, small_columns))[..., None]
     colours = np.clip(np.array(colour, dtype=np.float32) * light, 0, 255)
     alpha = alpha.repeat(step, 0).repeat(step, 1)
     whole = colours.repeat(step, 0).repeat(step, 1).astype(np.uint8)
     column, row = camera.project(x, up, depth)
     start = column - columns / SCALE * (0.5 - drift * 0.4)
-    picture.canvas.owner = piece.owner if piece is not None else 0
-    if piece is None:
-        picture.canvas.cloud((start, row - rows / SCALE), whole, alpha.astype(np.float32), 2.0)
-        return
-    picture.canvas.cloud((start, row - rows / SCALE), whole, alpha.astype(np.float32), 0.42)
-    picture.finish(piece)
+    picture.canvas.cloud((start, row - rows / SCALE), whole, alpha.astype(np.float32), threshold)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..annotation.shapes import Pair
 from .chance import Chance, Colour
 from .picture import Picture, Piece, lit
 
-__all__ = ["HEADWEAR", "Person", "draw_person", "random_look"]
+__all__ = ["HEAD", "HEADWEAR", "Person", "draw_person", "helmet_place", "random_look"]
 
+HEAD = 0.25  # metres from chin to crown
 HEADWEAR = ("helmet", "cap", "hair", "hood", "held")  # held: bareheaded, the helmet in a hand
 HELMETS: tuple[Colour, ...] = (
     (245, 200, 30), (240, 240, 235), (40, 90, 190), (210, 45, 35), (240, 120, 20), (40, 150, 80),
@@ -191,7 +193,7 @@ def _head(body: _Body, piece: Piece, scale: float) -> None:
     canvas, person = body.picture.canvas, body.person
     along = 0.345 * person.tall + 0.17
     neck, centre = body.trunk(0.345 * person.tall, 0.02), body.trunk(along, 0.03)
-    across, down = 0.095 * scale, 0.125 * scale
+    across, down = 0.095 * scale, HEAD / 2 * scale
     canvas.line([neck, centre], 0.09 * scale, lit(person.skin, 0.85))
     canvas.ellipse(centre, across, down, person.skin)
     box = [centre[0] - across, centre[1] - down, 2 * across, 2 * down]
@@ -220,11 +222,26 @@ def _arc(centre: Pair, across: float, high: float) -> list[Pair]:
 
 
 def _helmet(body: _Body, piece: Piece) -> Piece:
-    x, y, width, height = piece.attributes["head"]
     helmet = body.picture.start("helmet", "worn helmet", whole=piece.owner)
-    centre = (x + width / 2, y + 0.36 * height)
-    _dome(body.picture, centre, 0.72 * width, 0.56 * height, 0.5, body.person)
+    _dome(body.picture, *_on_head(piece.attributes["head"]), 0.5, body.person)
     return helmet
+
+
+def _on_head(head: Sequence[float]) -> tuple[Pair, float, float]:
+    """The centre, half width and height of the dome of a helmet on a head [x, y, width, height]."""
+    x, y, width, height = head
+    return (x + width / 2, y + 0.36 * height), 0.72 * width, 0.56 * height
+
+
+def helmet_place(head: Sequence[float]) -> tuple[list[Pair], list[Pair]]:
+    """The outline of where a helmet on a head would be, and of the head below it, which closes it."""
+    centre, across, high = _on_head(head)
+    x, y, width, height = head
+    turns = [math.pi * step / 12 for step in range(13)]
+    low = y + height - centre[1]
+    return _arc(centre, across, high), [
+        (centre[0] + 0.5 * width * math.cos(turn), centre[1] + low * math.sin(turn)) for turn in turns
+    ]
 
 
 def _dome(picture: Picture, centre: Pair, across: float, high: float, lean: float, person: Person) -> None:

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..annotation.shapes import Pair
 from .camera import Camera
 from .canvas import Canvas
@@ -21,7 +24,8 @@ class Piece:
     """Something drawn. label: its class, "" for what is no object of the label set; kind: what it is ("bucket").
 
     attributes: what is known of it, pixel geometry before anything hides it among that. total: small pixels that it
-    had when it was finished. whole: the piece that it is part of, or its own number.
+    had when it was finished. whole: the piece that it is part of, or its own number. change: (height, width) by how
+    many grey levels it changed the pixels, where that may be hardly any.
     """
 
     owner: int
@@ -30,6 +34,7 @@ class Piece:
     attributes: dict[str, Any] = field(default_factory=dict)
     total: int = 0
     whole: int = 0
+    change: NDArray[np.float32] | None = None
 
 
 class Picture:

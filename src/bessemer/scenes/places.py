@@ -146,9 +146,9 @@ def draw_walkway(picture: Picture, x: float, near: float, far: float, colour: Co
         picture.canvas.polygon(picture.floor(strip), colour)
 
 
-def finish_light(image: Image.Image, chance: Chance, difficulty: float) -> Image.Image:
+def finish_light(image: Image.Image, chance: Chance, difficulty: float) -> tuple[Image.Image, NDArray[np.float32]]:
     """The picture as a camera takes it: uneven light, shadows, colour cast, exposure, haze, blur and grain, more of
-    each the higher the difficulty."""
+    each the higher the difficulty; and (height, width) what is left of a difference of 1 between grey levels."""
     width, height = image.size
     blur = chance.between(0, 1.1) * difficulty
     if blur > 0.35:
@@ -163,12 +163,13 @@ def finish_light(image: Image.Image, chance: Chance, difficulty: float) -> Image
     pixels *= light[..., None] * (exposure * np.array(cast, dtype=np.float32))
     haze = chance.between(0, 0.35) * difficulty
     pixels = pixels * (1 - haze) + 175 * haze
+    left: NDArray[np.float32] = light * np.float32(exposure * sum(cast) / 3 * (1 - haze))
     grain = chance.between(3, 8 + 22 * difficulty)
     pixels += (chance.noise(height, width) + chance.noise(height, width) - 1)[..., None] * grain
     coarse = Image.fromarray(chance.noise(height // 2, width // 2), mode="F").resize((width, height))
     pixels[..., 0] += (np.asarray(coarse) - 0.5) * grain
     pixels[..., 2] -= (np.asarray(coarse) - 0.5) * grain
-    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)), left
 
 
 def _bars(chance: Chance, height: int, width: int) -> NDArray[np.float32]:

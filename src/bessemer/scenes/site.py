@@ -46,7 +46,8 @@ ZONE_COLOURS: tuple[tuple[Colour, Colour], ...] = (
 @dataclass(frozen=True)
 class SiteScene:
     """A generated scene. annotated: name, size, SHA-256 of `encoded`, annotations; its `raw["site"]` holds seed,
-    difficulty, place, camera and `clutter`, which is what is there without a label. encoded: the JPEG file."""
+    difficulty, place, camera, `clutter`, which is what is there without a label, and `unseen` [{id, label}], which is
+    what has one but cannot be seen. encoded: the JPEG file."""
 
     image: Image.Image
     encoded: bytes
@@ -69,17 +70,17 @@ def generate_scene(seed: int, difficulty: float = 0.5, size: int = SIZE) -> Site
     place = chance.pick(PLACES)
     _draw(picture, place, difficulty)
     small, owners = picture.canvas.small()
-    image = finish_light(small, chance, difficulty)
+    image, light = finish_light(small, chance, difficulty)
     file = io.BytesIO()
     image.save(file, "JPEG", quality=90, subsampling=0)
     encoded = file.getvalue()
     camera = picture.camera
+    found, unseen = read_annotations(picture.pieces, owners, light)
     facts = {
         "generated": True, "seed": seed, "difficulty": difficulty, "place": place,
         "camera": {name: getattr(camera, name) for name in ("width", "height", "focal", "horizon", "rise")},
-        "clutter": read_clutter(picture.pieces, owners),
+        "clutter": read_clutter(picture.pieces, owners), "unseen": unseen,
     }  # fmt: skip
-    found = read_annotations(picture.pieces, owners)
     name = f"site-{seed:06d}.jpg"
     bare = AnnotatedImage(name, size, size, hashlib.sha256(encoded).hexdigest(), 1, found, {"site": facts})
     verdicts = judge_scene(bare)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..annotation.shapes import Pair
+from .canvas import HIDES
 from .chance import Chance, Colour
 from .picture import Picture, Piece, lit
 
@@ -237,7 +238,7 @@ def draw_clutter(picture: Picture, kind: str, x: float, depth: float) -> None:
         canvas.polygon(picture.quad(x - 0.2, x + 0.2, 1.36, 1.44, depth), DARK)
     elif kind == "lamp":
         canvas.line(picture.quad(x, x, 0.0, 1.5, depth)[1:3], 0.05 * scale, DARK)
-        canvas.soft_ellipse(camera.project(x, 1.6, depth), 0.75 * scale, 0.75 * scale, (255, 190, 80), 0.75)
+        canvas.soft_ellipse(camera.project(x, 1.6, depth), 0.75 * scale, 0.75 * scale, (255, 190, 80), 0.75, HIDES)
         canvas.ellipse(camera.project(x, 1.6, depth), 0.17 * scale, 0.13 * scale, (255, 235, 170))
     else:
         _block_clutter(picture, kind, x, depth)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from ..annotation.shapes import Annotation, Pair, Polygon
 from ..annotation.simplify import ring_area
 from ..data.schema import Scene
 from .canvas import SCALE
+from .people import HEAD, helmet_place
 from .picture import Piece
 
 __all__ = ["ENVIRONMENT", "LABELS", "read_annotations", "read_clutter"]
@@ -21,27 +22,38 @@ __all__ = ["ENVIRONMENT", "LABELS", "read_annotations", "read_clutter"]
 ENVIRONMENT = ("exit", "crate", "extinguisher", "extinguisher sign", "spill", "smoke", "fire")
 LABELS = ("person", "helmet", "vest", "rope", "ladder", "vehicle", "zone", *ENVIRONMENT)
 LEAST_PIXELS, LEAST_SHARE, SPECK = 14, 0.15, 4
+LEAST_HAZARD, LEAST_CHANGE = 0.4, 12.0  # share, grey levels: what has no shape of its own is made out by that much
 
 
-def read_annotations(pieces: Sequence[Piece], owners: NDArray[np.uint8]) -> tuple[Annotation, ...]:
-    """An annotation for every labelled piece of which at least 14 pixels and 15 % are to be seen: the region that is
-    seen as a polygon, and as attributes what `Piece.attributes` holds and
+def read_annotations(
+    pieces: Sequence[Piece], owners: NDArray[np.uint8], light: NDArray[np.float32]
+) -> tuple[tuple[Annotation, ...], list[dict[str, str]]]:
+    """An annotation for every labelled piece of which at least 14 pixels and 15 % are to be seen, and {"id", "label"}
+    of each other one. Of spills, smoke and fire 40 % must be, and change the picture by 12 grey levels on average.
+
+    light: (height, width) what `finish_light` leaves of a difference between grey levels. An annotation has the region
+    that is seen as a polygon, and as attributes what `Piece.attributes` holds and
 
         hidden     share of it that something else hides (what is beyond the picture's edge does not count)
         cut        whether it reaches the picture's edge
-        head_seen, torso_seen    of a person, the share of that part of the body that is seen and in the picture
+        head_seen  of a person, the share that is in the picture and not hidden of the head with the place of a helmet
+                   on it, or of that place alone where it is less
+        torso_seen of a person, the share of the trunk that is seen and in the picture
         foot_seen  of a person, whether the place where it stands is
         place_seen of an extinguisher sign, the share of the place below it that nothing hides
     """
-    found = []
+    found, unseen = [], []
     labelled = [piece for piece in pieces if piece.label and piece.total]
     for piece in labelled:
         parts = [other.owner for other in pieces if other.owner == piece.owner or other.whole == piece.owner]
         seen = _seen(owners, parts)
         count = float(np.count_nonzero(seen))
         share = min(1.0, SCALE**2 * count / piece.total)
-        region = _region(seen) if count >= LEAST_PIXELS and share >= LEAST_SHARE else None
+        enough = count >= LEAST_PIXELS and share >= LEAST_SHARE and _made_out(piece, seen, share, light)
+        region = _region(seen) if enough else None
+        id = f"{piece.label.replace(' ', '-')}-{piece.owner}"
         if region is None:
+            unseen.append({"id": id, "label": piece.label})
             continue
         cut = bool(seen[[0, -1]].any() or seen[:, [0, -1]].any())
         attributes = {**piece.attributes, "kind": piece.kind, "hidden": round(1 - share, 3), "cut": cut}
@@ -49,9 +61,15 @@ def read_annotations(pieces: Sequence[Piece], owners: NDArray[np.uint8]) -> tupl
         if "place" in piece.attributes:
             attributes["place_seen"] = _place_seen(piece, pieces, owners)
         scene: Scene = "environment" if piece.label in ENVIRONMENT else "personnel"
-        id = f"{piece.label.replace(' ', '-')}-{piece.owner}"
         found.append(Annotation(id, piece.label, region, attributes=attributes, scene=scene, source="generated"))
-    return tuple(found)
+    return tuple(found), unseen
+
+
+def _made_out(piece: Piece, seen: NDArray[np.bool_], share: float, light: NDArray[np.float32]) -> bool:
+    """Whether what is seen of a piece stands out from what was there before; of what has a shape it always does."""
+    if piece.change is None:
+        return True
+    return share >= LEAST_HAZARD and float((piece.change * light)[seen].mean()) >= LEAST_CHANGE
 
 
 def read_clutter(pieces: Sequence[Piece], owners: NDArray[np.uint8]) -> list[dict[str, Any]]:
@@ -99,20 +117,21 @@ def _region(seen: NDArray[np.bool_]) -> Polygon | None:
 def _body_seen(piece: Piece, owners: NDArray[np.uint8], parts: Sequence[int]) -> Mapping[str, Any]:
     if "head" not in piece.attributes:
         return {}
-    x, y, width, height = piece.attributes["head"]
-    ellipse = [(x + width * (0.5 + 0.45 * a), y + height * (0.5 + 0.45 * b)) for a, b in _CIRCLE]
-    column, row = (round(SCALE * value) for value in piece.attributes["foot"])
-    sole = owners[max(0, row - 6) : max(0, row + 4), max(0, column - 12) : max(0, column + 12)]
+    height = piece.attributes["head"][3]
+    dome, face = helmet_place(piece.attributes["head"])
+    before = range(max(parts) + 1)  # what was drawn earlier is behind
+    column, row = (SCALE * value for value in piece.attributes["foot"])
+    metre = SCALE * height / HEAD
+    rows = slice(max(0, round(row - 0.12 * metre)), max(0, round(row + 0.08 * metre) + 1))
+    columns = slice(max(0, round(column - 0.3 * metre)), max(0, round(column + 0.3 * metre) + 1))
     return {
-        "head_seen": _share_of(ellipse, owners, parts), "foot_seen": bool(np.isin(sole, parts).any()),
+        "head_seen": min(_share_of([*dome, *face], owners, before), _share_of(dome, owners, before)),
+        "foot_seen": bool(np.isin(owners[rows, columns], parts).any()),
         "torso_seen": _share_of([(a, b) for a, b in piece.attributes["torso"]], owners, parts),
     }  # fmt: skip
 
 
-_CIRCLE = tuple((float(np.cos(turn)), float(np.sin(turn))) for turn in np.linspace(0, 2 * np.pi, 12, endpoint=False))
-
-
-def _share_of(region: Sequence[Pair], owners: NDArray[np.uint8], parts: Sequence[int]) -> float:
+def _share_of(region: Sequence[Pair], owners: NDArray[np.uint8], parts: Collection[int]) -> float:
     """The share of a region (pixels) that belongs to the parts; what is outside the picture does not."""
     small = np.array(region) * SCALE
     (left, top), (right, bottom) = np.floor(small.min(axis=0)).astype(int), np.ceil(small.max(axis=0)).astype(int) + 1
@@ -122,7 +141,7 @@ def _share_of(region: Sequence[Pair], owners: NDArray[np.uint8], parts: Sequence
     height, width = owners.shape
     y0, y1, x0, x1 = max(top, 0), min(bottom, height), max(left, 0), min(right, width)
     if y1 > y0 and x1 > x0:
-        full[y0 - top : y1 - top, x0 - left : x1 - left] = np.isin(owners[y0:y1, x0:x1], parts)
+        full[y0 - top : y1 - top, x0 - left : x1 - left] = np.isin(owners[y0:y1, x0:x1], list(parts))
     return round(float(np.count_nonzero(inside & full)) / max(1, int(np.count_nonzero(inside))), 3)
 
 
