@@ -67,6 +67,22 @@ def test_nothing_there_is_asked_for_too() -> None:
     assert {0, 1, 2} <= set(counts)
 
 
+def test_of_what_is_hidden_nobody_is_asked_to_say_that_there_is_none() -> None:
+    wordings = default_visual_wordings("en")
+    named: dict[bool, set[str]] = {}
+    for hidden in (True, False):
+        unseen = [{"id": "fire-1", "label": "fire"}] if hidden else []
+        image = AnnotatedImage("a.jpg", 100, 100, raw={"site": {"unseen": unseen}})
+        pictured = [Pictured("a", REF, image, {})]
+        named[hidden] = {
+            label
+            for seed in range(60)
+            for conversation in visual_conversations(wordings, pictured, seed)
+            for label in conversation.facts["classes"]
+        }
+    assert named[False] - named[True] == {"fire"}
+
+
 def test_who_always_says_one_is_seldom_right() -> None:
     counts = Counter(p.facts["count"] for p in all_prompts("en") if p.facts["kind"] == "count")
     assert max(counts.values()) < 0.45 * sum(counts.values()), counts

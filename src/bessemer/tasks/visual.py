@@ -48,6 +48,9 @@ class Pictured:
     group: str = ""
 
 
+_Seen = tuple[Mapping[str, Sequence[Annotation]], Sequence[str]]  # what is there by its label; what is not there
+
+
 @dataclass(frozen=True)
 class _Asked:
     """One question with its true answer and facts."""
@@ -173,9 +176,13 @@ def _asked(
     for annotation in picture.image.annotations:
         if annotation.label and annotation.shape is not None and not isinstance(annotation.shape, Point):
             there.setdefault(annotation.label, []).append(annotation)
+    # Of what is there but hidden nobody can say that there is none.
+    site = picture.image.raw.get("site")
+    unseen = {thing["label"] for thing in site.get("unseen", ())} if isinstance(site, dict) else set()
+    absent = [label for label in wordings.names if label not in there and label not in unseen]
     if name == "count":
-        return _counted(wordings, task, question, there, facts, (*place, turn))
-    return _placed(wordings, task, question, there, facts, (*place, turn))
+        return _counted(wordings, task, question, (there, absent), facts, (*place, turn))
+    return _placed(wordings, task, question, (there, absent), facts, (*place, turn))
 
 
 def _described(
@@ -206,13 +213,14 @@ def _counted(
     wordings: VisualWordings,
     task: VisualTask,
     question: str,
-    there: Mapping[str, Sequence[Annotation]],
+    seen: _Seen,
     facts: dict[str, Any],
     place: tuple[int | str, ...],
 ) -> _Asked | None:
+    there, _ = seen
     crowded = {label: some for label, some in there.items() if len(some) > 1}
     among = list(crowded) if crowded and hashed("crowded", *place) / 2**64 < CROWDED else None
-    label = chosen(among, 0, "label", *place) if among else _one_label(wordings, there, 0.15, place)
+    label = chosen(among, 0, "label", *place) if among else _one_label(seen, 0.15, place)
     if label is None:
         return None
     n = len(there.get(label, ()))
@@ -226,13 +234,11 @@ def _counted(
     return _Asked(filled(question), answer, _finished(facts | {"classes": [label], "count": n}, answer))
 
 
-def _one_label(
-    wordings: VisualWordings, there: Mapping[str, object], absent: float, place: tuple[int | str, ...]
-) -> str | None:
+def _one_label(seen: _Seen, share: float, place: tuple[int | str, ...]) -> str | None:
     """A label to ask for; one that is not there with the given probability."""
-    others = [label for label in wordings.names if label not in there]
-    ask_absent = hashed("absent", *place) / 2**64 < absent
-    options = others if others and (ask_absent or not there) else list(there)
+    there, absent = seen
+    ask_absent = hashed("absent", *place) / 2**64 < share
+    options = absent if absent and (ask_absent or not there) else list(there)
     return chosen(options, 0, "label", *place) if options else None
 
 
@@ -240,12 +246,13 @@ def _placed(
     wordings: VisualWordings,
     task: VisualTask,
     question: str,
-    there: Mapping[str, Sequence[Annotation]],
+    seen: _Seen,
     facts: dict[str, Any],
     place: tuple[int | str, ...],
 ) -> _Asked | None:
     """Detect asks for one to three labels, segment for one; sometimes for one that is not there."""
-    first = _one_label(wordings, there, 0.12, place)
+    there, _ = seen
+    first = _one_label(seen, 0.12, place)
     if first is None:
         return None
     more = 0 if facts["kind"] == "segment" or first not in there else hashed("more", *place) % 3
