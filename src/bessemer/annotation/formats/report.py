@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...data.paths import shown
-from ..shapes import AnnotatedImage, Annotation, AnnotationSet
+from ..shapes import AnnotatedImage, Annotation, AnnotationSet, Polygon
 
 __all__ = ["FIELDS", "Loss", "LossReport", "Losses", "Notes"]
 
@@ -96,6 +96,12 @@ class Losses:
         name = image.name if image is not None else ""
         self.losses.append(Loss(kind, name, annotation.id if annotation is not None else "", what))
 
+    def parts(self, image: AnnotatedImage, annotation: Annotation) -> None:
+        """Note parts or holes, for a format whose polygons are one ring."""
+        shape = annotation.shape
+        if isinstance(shape, Polygon) and (len(shape.parts) > 1 or len(shape.parts[0]) > 1):
+            self.add("parts", image, annotation, "parts or holes, joined to one ring by cuts of no width")
+
     def fields(self, image: AnnotatedImage, annotation: Annotation, holds: Mapping[str, str] | frozenset[str]) -> None:
         """Note every field of an annotation that says something and is not in `holds`."""
         for name in FIELDS:
@@ -123,8 +129,9 @@ class Losses:
                 self.add("raw", image, None, f"keys of {name} of the image")
 
     def report(self, annotations: AnnotationSet, files: int) -> LossReport:
-        """The finished report."""
-        count = sum(len(image.annotations) for image in annotations.images)
+        """The finished report; what was not written at all is not counted."""
+        left_out = {(loss.image, loss.annotation) for loss in self.losses if loss.kind == "shape" and loss.annotation}
+        count = sum(len(image.annotations) for image in annotations.images) - len(left_out)
         return LossReport(
             self.format, len(annotations.images), count, files, tuple(self.losses), dict(sorted(self.choices.items()))
         )
