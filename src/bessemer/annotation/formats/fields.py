@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ...data.paths import shown
 from ...data.schema import need
 from ...errors import UserError
 from ..geometry import polygon_from_rotated_box
-from ..shapes import MAX_COORDINATE, AnnotatedImage, Annotation, Pair, Polygon, Ring, RotatedBox, finite
+from ..shapes import (
+    MAX_COORDINATE,
+    AnnotatedImage,
+    Annotation,
+    AnnotationSet,
+    Label,
+    Pair,
+    Polygon,
+    Ring,
+    RotatedBox,
+    finite,
+)
 
 __all__ = [
     "OWN",
@@ -20,6 +33,7 @@ __all__ = [
     "number",
     "own_fields",
     "pairs_of",
+    "placed",
     "row_of",
     "take_own",
     "unique_id",
@@ -39,6 +53,17 @@ _OWN_FIELDS = (
     "score",
     "model_version",
 )
+
+
+@contextmanager
+def placed(where: str) -> Iterator[None]:
+    """Say where: a UserError from within gets the place in front, unless it begins with it."""
+    try:
+        yield
+    except UserError as error:
+        if str(error).startswith(where):
+            raise
+        raise UserError(f"{where}: {error}") from error
 
 
 def number(value: object, where: str) -> float:
@@ -125,9 +150,9 @@ def joined(polygon: Polygon) -> Ring:
     return (*path, rings[0][0]) if len(rings) > 1 else rings[0]
 
 
-def image_raw(image: AnnotatedImage, format: str) -> dict[str, Any]:
-    """The format's own object in an image's raw; {} where there is none or it is no object."""
-    raw = image.raw.get(format)
+def image_raw(holder: AnnotatedImage | Annotation | AnnotationSet | Label, format: str) -> dict[str, Any]:
+    """The format's own object in the raw of an image, annotation ...; {} where there is none or it is no object."""
+    raw = holder.raw.get(format)
     return raw if isinstance(raw, dict) else {}
 
 
