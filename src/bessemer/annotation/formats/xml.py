@@ -20,7 +20,7 @@ __all__ = ["Element", "element_of", "parse_xml", "to_tree", "to_xml"]
 
 MAX_DEPTH = 32
 MAX_ELEMENTS = 20_000_000
-_NAME = re.compile(r"@?[^\W\d][\w.-]*")
+_NAME = re.compile(r"@?[^\W\d][\w.-]*(:[^\W\d][\w.-]*)?")
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
