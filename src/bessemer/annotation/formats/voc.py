@@ -8,17 +8,18 @@ width = xmax - xmin. "auto" is 0 where any xmin or ymin is 0, else 1; what was c
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
+from ...data.paths import shown
 from ...data.schema import need
-from ...errors import UserError
 from ..geometry import bounding_box
 from ..shapes import AnnotatedImage, Annotation, AnnotationSet, Box, Label, Mask, Point
 from .choices import Choices, Reading
-from .fields import image_raw, number, whole
+from .fields import image_raw, number, placed, whole
 from .leftovers import leftover, restored
 from .photographs import FrameOf, key_of, safe_name, unique_names
 from .report import Losses
@@ -44,8 +45,7 @@ def read_voc(reading: Reading) -> AnnotationSet:
     roots = {name: root for name, root in roots.items() if is_voc(root)}
     need(roots, f"{source.shown('')}: no Pascal VOC file", "an XML file with <annotation>")
     base = _base(roots, reading)
-    keys = {file: _key(file, root) for file, root in roots.items()}
-    keys = dict(zip(keys, unique_names(keys.values()), strict=True))
+    keys = _keys(roots, reading)
     found = reading.photographs.match(keys.values())
     images, labels = [], dict[str, Label]()
     for file, root in roots.items():
@@ -66,10 +66,16 @@ def read_voc(reading: Reading) -> AnnotationSet:
             "left": leftover(to_tree(rest), _top("", frame)),
         }  # fmt: skip
         key = photograph.name if photograph else keys[file]
-        images.append(reading.photographs.image(key, photograph, frame, annotations, {NAME: raw}))
+        with placed(where):
+            images.append(reading.photographs.image(key, photograph, frame, annotations, {NAME: raw}))
     used = {image.name for image in images}
+    stems = {stem for file in roots for stem in (PurePosixPath(file).name, PurePosixPath(file).stem)}
     for name in reading.photographs.names:  # those with nothing on them have no file
-        if name not in used and "JPEGImages" in PurePosixPath(name).parts:
+        path = PurePosixPath(name)
+        if name not in used and "JPEGImages" in path.parts:
+            if {path.stem, path.name} & stems:  # its own file is there, whatever photograph that names
+                reading.remarks.append(f"{shown(name)} has a file of its name that is of another; it is left out")
+                continue
             photograph = reading.photographs.facts(name)
             frame = reading.photographs.frame_of(photograph, None, name)
             images.append(reading.photographs.image(name, photograph, frame, [], {NAME: {"file": None}}))
@@ -89,10 +95,32 @@ def _base(roots: dict[str, Element], reading: Reading) -> int:
     return base
 
 
-def _key(file: str, root: Element) -> str:
-    """The folders of the XML file (without a leading Annotations) and the file name that it states."""
+def _keys(roots: dict[str, Element], reading: Reading) -> dict[str, str]:
+    """file -> key: the name that it states, unless other files state the same or no photograph has it; then the
+    photograph of the XML file's own name, as tools that copy a file leave the old name in it."""
+    stated = {file: _key(file, root.value("filename") or PurePosixPath(file).stem) for file, root in roots.items()}
+    often = Counter(stated.values())
+    found = reading.photographs.match(key for key, count in often.items() if count == 1)
+    by_stem: dict[str, set[str]] = {}
+    for name in map(PurePosixPath, reading.photographs.names):
+        for stem in {name.stem, name.name}:
+            by_stem.setdefault(stem, set()).add(name.name)
+    keys = {}
+    for file, key in stated.items():
+        own = by_stem.get(PurePosixPath(file).stem, set())
+        if key not in found and often[key] > 1 and not own:
+            own = {PurePosixPath(file).stem + PurePosixPath(key).suffix}
+        keys[file] = _key(file, next(iter(own))) if key not in found and len(own) == 1 else key
+        if PurePosixPath(keys[file]).stem != PurePosixPath(key).stem:
+            where = reading.source.shown(file)
+            reading.remarks.append(f"{where} states {shown(key)}; taken as {shown(keys[file])} by its own name")
+    return dict(zip(keys, unique_names(keys.values()), strict=True))
+
+
+def _key(file: str, name: str) -> str:
+    """The folders of the XML file (without Annotations) and a file name, which may have folders itself."""
     folder = [part for part in PurePosixPath(file).parent.parts if part.lower() != "annotations"]
-    stated = key_of(root.value("filename") or PurePosixPath(file).stem)
+    stated = key_of(name)
     return stated if "/" in stated else "/".join([*folder, stated])
 
 
@@ -117,10 +145,8 @@ def _annotation(element: Element, file: str, id: str, base: int, frame: FrameOf)
     listed = element.first("attributes")
     for item in listed.children if listed is not None else ():
         attributes[item.value("name")] = item.value("value")
-    try:
+    with placed(where):
         annotation = Annotation(id, element.value("name") or None, shape, attributes=attributes, source=NAME)
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from error
     raw = {"base": base, "left": leftover(to_tree(element), _made(annotation, frame, base))}
     return replace(annotation, raw={NAME: raw})
 
@@ -139,6 +165,15 @@ def _made(annotation: Annotation, frame: FrameOf, base: int) -> dict[str, Any]:
         rows = [{"name": [_text(key)], "value": [_text(_words(v))]} for key, v in annotation.attributes.items()]
         tree["attributes"] = [{"attribute": rows}]
     return tree
+
+
+def _tree(annotation: Annotation, frame: FrameOf, base: int) -> dict[str, Any]:
+    """The tree to write: with what its own file said, but the numbers of the pixels where they are counted anew."""
+    kept = image_raw(annotation, NAME)
+    made = _made(annotation, frame, base)
+    before = base if kept.get("base") == base else 1 - base
+    tree = restored(_made(annotation, frame, before), kept.get("left"))
+    return tree if before == base or "bndbox" not in made else {**tree, "bndbox": made["bndbox"]}
 
 
 def _text(text: str) -> dict[str, str]:
@@ -184,9 +219,7 @@ def write_voc(annotations: AnnotationSet, choices: Choices, losses: Losses) -> I
             root = element_of("annotation", top)
         for annotation in image.annotations:
             if _note(image, annotation, losses):
-                kept = annotation.raw.get(NAME)
-                kept = kept if isinstance(kept, dict) and kept.get("base") == base else {}
-                root.children.append(element_of("object", restored(_made(annotation, frame, base), kept.get("left"))))
+                root.children.append(element_of("object", _tree(annotation, frame, base)))
         data, replaced = to_xml(root)
         if replaced:
             losses.add("characters", image, None, f"{replaced} control characters that XML cannot hold")
