@@ -18,6 +18,7 @@ from bessemer.annotation.geometry import (
     mask_from_shape,
     minimum_rotated_box,
     polygon_from_box,
+    polygon_from_ellipse,
     polygon_from_mask,
     polygon_from_rotated_box,
     polygon_from_shape,
@@ -255,3 +256,10 @@ def test_an_unknown_orientation_is_refused() -> None:
     for function in (to_upright, to_stored):
         with pytest.raises(UserError, match="EXIF orientation 9"):
             function(Point(0, 0), 9, 1, 1)
+
+
+def test_an_ellipse_turned_a_quarter_has_its_axes_changed() -> None:
+    """64 points on it, the first at the end of the first half axis; clockwise as seen."""
+    ring = polygon_from_ellipse(10, 20, 4, 2, 90).parts[0][0]
+    assert len(ring) == 64 and ring[0] == pytest.approx((10, 24)) and ring[16] == pytest.approx((8, 20))
+    assert all(((x - 10) / 2) ** 2 + ((y - 20) / 4) ** 2 == pytest.approx(1) for x, y in ring)

@@ -1,24 +1,29 @@
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
+from bessemer.annotation.geometry import bounding_box
 from bessemer.annotation.rle import (
     array_from_mask,
     coco_from_mask,
+    crop_from_mask,
     cvat_from_mask,
     label_studio_from_mask,
     mask_from_array,
     mask_from_coco,
+    mask_from_crop,
     mask_from_cvat,
     mask_from_label_studio,
 )
-from bessemer.annotation.shapes import Mask
+from bessemer.annotation.shapes import Box, Mask
 from bessemer.errors import UserError
 from drawn_annotations import bitmaps
 
@@ -86,6 +91,33 @@ def test_by_hand() -> None:
     wide[1:, 1:] = bitmap
     assert cvat_from_mask(mask_from_array(wide)) == ((0, 2, 1, 1), 2, 1, 2, 2)
     assert mask_from_cvat([1, 2, 2, 1], 1, 1, 3, 2, 4, 3) == mask_from_array(wide)
+
+
+@given(bitmaps, st.integers(-4, 4), st.integers(-4, 4))
+def test_a_crop_is_the_object_and_no_more(bitmap: Bitmap, left: int, top: int) -> None:
+    """Also where it is put back at another place, partly outside."""
+    height, width = bitmap.shape
+    crop, x, y = crop_from_mask(mask_from_array(bitmap))
+    if bitmap.any():
+        assert all(side.any() for side in (crop[0], crop[-1], crop[:, 0], crop[:, -1]))
+    moved = np.zeros_like(bitmap)
+    for i, j in zip(*np.nonzero(bitmap), strict=True):
+        row, column = i - y + top, j - x + left
+        if 0 <= row < height and 0 <= column < width:
+            moved[row, column] = True
+    assert mask_from_crop(crop, left, top, width, height) == mask_from_array(moved)
+    assert mask_from_crop(crop, x, y, width, height) == mask_from_array(bitmap)
+
+
+def test_a_small_object_in_a_large_image_takes_little() -> None:
+    """No array of the whole image is made: 100 MP would be 100 MB."""
+    mask = Mask((50_000_000, 3, 49_999_997), 10_000, 10_000)
+    tracemalloc.start()
+    assert mask_from_cvat(*cvat_from_mask(mask), 10_000, 10_000) == mask
+    assert bounding_box(mask) == Box(5_000, 0, 1, 3)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2_000_000
 
 
 @given(bitmaps)

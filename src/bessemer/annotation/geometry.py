@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from ..data.schema import need
 from .regions import common_area, edges_of
-from .rle import array_from_mask, mask_from_array
+from .rle import array_from_mask, crop_from_mask, mask_from_array
 from .shapes import Box, Mask, Point, Polygon, RotatedBox, Shape
 from .tracing import trace
 
 __all__ = [
-    "area", "bounding_box", "iou", "mask_from_shape", "minimum_rotated_box", "polygon_from_box", "polygon_from_mask",
-    "polygon_from_rotated_box", "polygon_from_shape", "to_stored", "to_upright",
+    "area", "bounding_box", "iou", "mask_from_shape", "minimum_rotated_box", "polygon_from_box",
+    "polygon_from_ellipse", "polygon_from_mask", "polygon_from_rotated_box", "polygon_from_shape", "to_stored",
+    "to_upright",
 ]  # fmt: skip
 
 # orientation -> (swap x and y, then mirror x, then mirror y), from the stored frame to the upright one
@@ -28,6 +29,7 @@ _TURNS = {
     1: (False, False, False), 2: (False, True, False), 3: (False, True, True), 4: (False, False, True),
     5: (True, False, False), 6: (True, True, False), 7: (True, True, True), 8: (True, False, True),
 }  # fmt: skip
+ELLIPSE_SIDES = 64
 _BACK = {**{orientation: orientation for orientation in range(1, 9)}, 6: 8, 8: 6}
 
 
@@ -46,6 +48,15 @@ def polygon_from_rotated_box(box: RotatedBox) -> Polygon:
         dx, dy = right * box.width, down * box.height
         corners.append((box.cx + dx * cos - dy * sin, box.cy + dx * sin + dy * cos))
     return Polygon(((tuple(corners),),))
+
+
+def polygon_from_ellipse(cx: float, cy: float, rx: float, ry: float, degrees: float = 0.0) -> Polygon:
+    """64 points of an ellipse of half axes rx and ry, turned clockwise as seen; the first is at the end of rx."""
+    turn = math.radians(degrees)
+    cos, sin = math.cos(turn), math.sin(turn)
+    steps = [2 * math.pi * k / ELLIPSE_SIDES for k in range(ELLIPSE_SIDES)]
+    ring = [(rx * math.cos(step), ry * math.sin(step)) for step in steps]
+    return Polygon(((tuple((cx + x * cos - y * sin, cy + x * sin + y * cos) for x, y in ring),),))
 
 
 def minimum_rotated_box(shape: Shape) -> RotatedBox:
@@ -173,6 +184,10 @@ def bounding_box(shape: Shape) -> Box:
     """The smallest upright box around a shape. Raises UserError: an empty mask."""
     if isinstance(shape, Box):
         return shape
+    if isinstance(shape, Mask):
+        need(len(shape.runs) > 1, "an empty mask", "at least one pixel of the object")
+        crop, x, y = crop_from_mask(shape)
+        return Box(x, y, crop.shape[1], crop.shape[0])
     points = _points(shape)
     (left, top), (right, bottom) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
     return Box(left, top, right - left, bottom - top)

@@ -16,8 +16,8 @@ from ..errors import UserError
 from .shapes import MAX_PIXELS, Mask, finite
 
 __all__ = [
-    "array_from_mask", "coco_from_mask", "cvat_from_mask", "label_studio_from_mask", "mask_from_array",
-    "mask_from_coco", "mask_from_cvat", "mask_from_label_studio",
+    "array_from_mask", "coco_from_mask", "crop_from_mask", "cvat_from_mask", "label_studio_from_mask",
+    "mask_from_array", "mask_from_coco", "mask_from_crop", "mask_from_cvat", "mask_from_label_studio",
 ]  # fmt: skip
 
 MAX_PACKED = 16 * 2**20  # bytes of a compressed mask: 16 MB of runs are a noise image of 100 MP
@@ -35,6 +35,36 @@ def mask_from_array(array: NDArray[np.bool_]) -> Mask:
     """The mask of (height, width) booleans, True on the object."""
     height, width = array.shape
     return Mask(_runs(array.T.reshape(-1)), height, width)
+
+
+def crop_from_mask(mask: Mask) -> tuple[NDArray[np.bool_], int, int]:
+    """(crop, left, top): the smallest crop with the whole object, made of its own columns alone; of an empty mask
+    one pixel."""
+    edges = np.cumsum(mask.runs)
+    starts, ends = edges[:-1:2], edges[1::2]  # of the runs on the object
+    if not len(ends):
+        return np.zeros((1, 1), dtype=np.bool_), 0, 0
+    left, right = int(starts[0]) // mask.height, (int(ends[-1]) - 1) // mask.height + 1
+    changes = np.clip(edges, left * mask.height, right * mask.height) - left * mask.height
+    runs = np.diff(changes, prepend=0)
+    columns = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(right - left, mask.height)
+    rows = np.flatnonzero(columns.any(axis=0))
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    return columns[:, top:bottom].T, left, top
+
+
+def mask_from_crop(crop: NDArray[np.bool_], left: int, top: int, width: int, height: int) -> Mask:
+    """The mask of width x height whose object is in a crop; what of it lies outside is cut off."""
+    right, bottom = left + crop.shape[1], top + crop.shape[0]
+    crop = crop[max(0, -top) : max(0, height - top), max(0, -left) : max(0, width - left)]
+    left, top, right, bottom = max(0, left), max(0, top), min(width, right), min(height, bottom)
+    if left >= right or top >= bottom:
+        return Mask((height * width,), height, width)
+    columns = np.zeros((right - left, height), dtype=np.bool_)
+    columns[:, top:bottom] = crop.T
+    runs = list(_runs(columns.reshape(-1)))
+    runs[0] += left * height
+    return Mask((*runs, *([0] if len(runs) % 2 else []), (width - right) * height), height, width)
 
 
 def _runs(flat: NDArray[np.bool_]) -> tuple[int, ...]:
@@ -116,19 +146,13 @@ def mask_from_cvat(
     inside = all(type(start) is int and start >= 0 for start in (left, top))
     inside = inside and left + width <= image_width and top + height <= image_height
     need(inside, f"a crop at {left}, {top} of {width} x {height}", f"one inside {image_width} x {image_height}")
-    array = np.zeros((image_height, image_width), dtype=np.bool_)
-    array[top : top + height, left : left + width] = array_from_mask(crop).T
-    return mask_from_array(array)
+    return mask_from_crop(array_from_mask(crop).T, left, top, image_width, image_height)
 
 
 def cvat_from_mask(mask: Mask) -> tuple[tuple[int, ...], int, int, int, int]:
     """(runs, left, top, width, height) as CVAT writes a mask: the smallest crop; of an empty mask one pixel."""
-    array = array_from_mask(mask)
-    rows, columns = np.flatnonzero(array.any(axis=1)), np.flatnonzero(array.any(axis=0))
-    top, left = (int(rows[0]), int(columns[0])) if len(rows) else (0, 0)
-    bottom, right = (int(rows[-1]) + 1, int(columns[-1]) + 1) if len(rows) else (1, 1)
-    crop = array[top:bottom, left:right]
-    return _runs(crop.reshape(-1)), left, top, right - left, bottom - top
+    crop, left, top = crop_from_mask(mask)
+    return _runs(crop.reshape(-1)), left, top, crop.shape[1], crop.shape[0]
 
 
 def mask_from_label_studio(packed: Sequence[int] | bytes, height: int, width: int) -> Mask:
