@@ -1,8 +1,9 @@
 """labelme, and X-AnyLabeling's dialect of it: a JSON file beside every photograph, pixels of the upright frame.
 
 Unknown keys of shapes and files stay. `imageData` is never decoded: it is kept only while it is small, and the
-photograph beside the file counts. A shape that is no region (line, circle, ...) stays in its file; a circle is taken
-as a polygon of 64 corners.
+photograph beside the file counts. A shape that is no region (line, ...) stays in its file; a circle is taken as a
+polygon of 64 corners, and stays one as long as nobody moves it. Each tool refuses files with shapes that only the
+other one draws.
 """
 
 from __future__ import annotations
@@ -23,12 +24,24 @@ from ...data.images import decode_image
 from ...data.paths import shown
 from ...data.schema import need
 from ...errors import UserError
-from ..geometry import polygon_from_rotated_box
-from ..rle import array_from_mask, mask_from_array
-from ..shapes import AnnotatedImage, Annotation, AnnotationSet, Box, Label, Mask, Point, Polygon, RotatedBox, Shape
+from ..geometry import polygon_from_ellipse, polygon_from_mask, polygon_from_rotated_box
+from ..rle import crop_from_mask, mask_from_crop
+from ..shapes import (
+    MAX_PIXELS,
+    AnnotatedImage,
+    Annotation,
+    AnnotationSet,
+    Box,
+    Label,
+    Mask,
+    Point,
+    Polygon,
+    RotatedBox,
+    Shape,
+)
 from .choices import Choices, Reading
-from .fields import box_of_corners, image_raw, joined, listing, number, own_fields, row_of, take_own, whole
-from .leftovers import leftover, restored
+from .fields import box_of_corners, image_raw, joined, listing, number, own_fields, placed, row_of, take_own, whole
+from .leftovers import kept_whole, leftover, own_whole, restored
 from .photographs import FrameOf, key_of, safe_name, unique_names
 from .report import Losses
 
@@ -38,7 +51,11 @@ NAME = "labelme"
 NATIVE = frozenset(("label", "text", "attributes", "score"))
 HOLDS = NATIVE | {"scene", "author", "created", "updated", "source", "state", "model_version"}
 MAX_IMAGE_DATA = 64_000  # characters of imageData that are kept; larger ones are the photograph itself
-SIDES = 64
+SHAPE = ("shape_type", "points", "mask", "direction")  # keys that mean something together alone
+REFUSED = {  # dialect -> shapes that its tool does not know
+    NAME: ("rotation", "quadrilateral", "cuboid"),
+    "x-anylabeling": ("oriented_rectangle", "points", "mask"),
+}
 
 
 def is_labelme(top: Any) -> bool:
@@ -72,7 +89,11 @@ def read_labelme(reading: Reading) -> AnnotationSet:
                 labels.setdefault(annotation.label, Label(annotation.label))
         key = photograph.name if photograph else keys[file]
         raw |= {"file": file, "stored": frame.stored}
-        images.append(reading.photographs.image(key, photograph, frame, annotations, {NAME: raw}))
+        with placed(where):
+            images.append(reading.photographs.image(key, photograph, frame, annotations, {NAME: raw}))
+    circles = sum("drawn" in image_raw(item, NAME) for image in images for item in image.annotations)
+    if circles:
+        reading.remarks.append(f"{circles} circles were taken as polygons of 64 corners")
     return AnnotationSet(tuple(images), tuple(labels.values()))
 
 
@@ -86,17 +107,13 @@ def _image(
     annotations, others = [], {}
     for index, item in enumerate(listing(top["shapes"], where)):
         place = f"{where}: shape {index + 1}"
-        try:
+        with placed(place):
             annotation = _annotation(row_of(item, place), str(index + 1), frame)
-        except UserError as error:
-            raise UserError(f"{place}: {error}") from error
         if annotation is None:
             others[str(index)] = item
             reading.remarks.append(f"{place}: a {shown(item.get('shape_type'), 40)}, no region; it stays in its file")
         else:
-            annotations.append(
-                replace(annotation, raw={NAME: {"left": leftover(item, _made(annotation, frame, None))}})
-            )
+            annotations.append(replace(annotation, raw={NAME: _kept(item, annotation, frame)}))
     flags = row.get("flags")
     if isinstance(flags, dict) and flags:
         annotations.append(Annotation("flags", attributes=flags, source=NAME))
@@ -104,6 +121,16 @@ def _image(
         annotations.append(Annotation("description", text=row["description"], source=NAME))
     raw: dict[str, Any] = {"left": leftover(row, _top(annotations, frame, ""))}
     return annotations, raw | ({"others": others} if others else {})
+
+
+def _kept(row: dict[str, Any], annotation: Annotation, frame: FrameOf) -> dict[str, Any]:
+    """What is kept of a shape's row: its other keys one by one, those of the shape as a whole."""
+    shape = {key: row[key] for key in SHAPE if key in row}
+    rest = {key: value for key, value in row.items() if key not in SHAPE}
+    kept: dict[str, Any] = {"left": leftover(rest, _made(annotation))}
+    if whole_shape := kept_whole(shape, _drawn(frame.of_file(annotation.shape), NAME)):
+        kept["shape"] = whole_shape
+    return kept | ({"drawn": "a circle"} if row.get("shape_type") == "circle" else {})
 
 
 def _annotation(row: dict[str, Any], id: str, frame: FrameOf) -> Annotation | None:
@@ -134,13 +161,15 @@ def _shape(row: dict[str, Any], frame: FrameOf) -> Shape | None:
         return Point(*points[0])
     if kind == "rectangle" and len(points) in (2, 4):
         xs, ys = sorted(x for x, _ in points), sorted(y for _, y in points)
+        corners = all(min(x - xs[0], xs[-1] - x) < 1e-3 and min(y - ys[0], ys[-1] - y) < 1e-3 for x, y in points)
+        if not corners:
+            return box_of_corners(tuple(points))
         return Box(xs[0], ys[0], xs[-1] - xs[0], ys[-1] - ys[0])
     if kind in ("rotation", "oriented_rectangle") and len(points) == 4:
         return box_of_corners(tuple(points))
     if kind == "circle" and len(points) == 2:
-        (x, y), radius = points[0], math.dist(*points)
-        turns = [2 * math.pi * k / SIDES for k in range(SIDES)]
-        return Polygon(((tuple((x + radius * math.cos(t), y + radius * math.sin(t)) for t in turns),),))
+        radius = math.dist(*points)
+        return polygon_from_ellipse(*points[0], radius, radius)
     if kind == "mask" and len(points) == 2 and isinstance(row.get("mask"), str):
         return _mask(row["mask"], points, frame)
     return None
@@ -155,14 +184,11 @@ def _mask(text: str, points: list[tuple[float, float]], frame: FrameOf) -> Mask:
     # A PNG is decoded in the time that its size says; other formats need not be.
     need(data.startswith(b"\x89PNG"), "mask is another file", "a PNG in base64")
     width, height = frame.size
-    crop = np.asarray(decode_image(data, "mask", 2 * width * height + 10_000).convert("L")) > 0
+    need(width * height <= MAX_PIXELS, f"a mask in an image of {width} x {height}", f"at most {MAX_PIXELS} pixels")
+    limit = min(2 * width * height + 10_000, MAX_PIXELS)
+    crop = np.asarray(decode_image(data, "mask", limit).convert("L")) > 0
     left, top = math.floor(min(x for x, _ in points)), math.floor(min(y for _, y in points))
-    full = np.zeros((height, width), dtype=np.bool_)
-    y0, x0 = max(0, top), max(0, left)
-    y1, x1 = min(height, top + crop.shape[0]), min(width, left + crop.shape[1])
-    if y1 > y0 and x1 > x0:
-        full[y0:y1, x0:x1] = crop[y0 - top : y1 - top, x0 - left : x1 - left]
-    return mask_from_array(full)
+    return mask_from_crop(crop, left, top, width, height)
 
 
 def _top(annotations: list[Annotation], frame: FrameOf, path: str) -> dict[str, Any]:
@@ -179,36 +205,40 @@ def _top(annotations: list[Annotation], frame: FrameOf, path: str) -> dict[str, 
     return {"version": "5.0.1", "flags": flags, "imagePath": path, "imageData": None, **size, **description}
 
 
-def _made(annotation: Annotation, frame: FrameOf, dialect: str | None) -> dict[str, Any]:
-    """The row of a shape."""
-    shape = frame.of_file(annotation.shape)
+def _made(annotation: Annotation) -> dict[str, Any]:
+    """The row of a shape but for the shape."""
     flags = {key: value for key, value in annotation.attributes.items() if isinstance(value, bool)}
     attributes = {key: value for key, value in annotation.attributes.items() if key not in flags}
     row: dict[str, Any] = {"label": annotation.label or "", "group_id": None, "description": annotation.text}
     row |= {"flags": flags, **({"attributes": attributes} if attributes else {})}
     if annotation.score is not None:
         row["score"] = annotation.score
-    if isinstance(shape, Mask):
-        array = array_from_mask(shape)
-        rows, columns = np.flatnonzero(array.any(axis=1)), np.flatnonzero(array.any(axis=0))
-        y0, y1, x0, x1 = (int(rows[0]), int(rows[-1]), int(columns[0]), int(columns[-1])) if len(rows) else (0,) * 4
-        file = io.BytesIO()
-        Image.fromarray(array[y0 : y1 + 1, x0 : x1 + 1].astype(np.uint8)).save(file, format="PNG")
-        mask = base64.b64encode(file.getvalue()).decode()
-        row |= {"shape_type": "mask", "points": [[x0, y0], [x1, y1]], "mask": mask}
-    elif isinstance(shape, Box):
-        row |= {"shape_type": "rectangle"}
-        row["points"] = [[shape.x, shape.y], [shape.x + shape.width, shape.y + shape.height]]
-    elif isinstance(shape, Point):
-        row |= {"shape_type": "point", "points": [[shape.x, shape.y]]}
-    elif isinstance(shape, RotatedBox):
-        kind = "rotation" if dialect == "x-anylabeling" else "oriented_rectangle"
-        turn = {"direction": math.radians(shape.angle) % (2 * math.pi)} if dialect == "x-anylabeling" else {}
-        corners = polygon_from_rotated_box(shape).parts[0][0]
-        row |= {"shape_type": kind, "points": [list(pair) for pair in corners], **turn}
-    elif isinstance(shape, Polygon):
-        row |= {"shape_type": "polygon", "points": [list(pair) for pair in joined(shape)]}
     return row | own_fields(annotation, NAME, NATIVE)
+
+
+def _drawn(shape: Shape | None, dialect: str) -> dict[str, Any]:
+    """The keys of a shape; none of what the dialect's tool refuses."""
+    if isinstance(shape, Mask) and dialect != NAME:
+        shape = polygon_from_mask(shape)
+    if isinstance(shape, Mask):
+        crop, x, y = crop_from_mask(shape)
+        file = io.BytesIO()
+        Image.fromarray(crop.astype(np.uint8)).save(file, format="PNG")
+        corners = [[x, y], [x + crop.shape[1] - 1, y + crop.shape[0] - 1]]
+        return {"shape_type": "mask", "points": corners, "mask": base64.b64encode(file.getvalue()).decode()}
+    if isinstance(shape, Box):
+        corners = [[shape.x, shape.y], [shape.x + shape.width, shape.y + shape.height]]
+        return {"shape_type": "rectangle", "points": corners}
+    if isinstance(shape, Point):
+        return {"shape_type": "point", "points": [[shape.x, shape.y]]}
+    if isinstance(shape, RotatedBox):
+        points = [list(pair) for pair in polygon_from_rotated_box(shape).parts[0][0]]
+        if dialect == NAME:
+            return {"shape_type": "oriented_rectangle", "points": points}
+        return {"shape_type": "rotation", "points": points, "direction": math.radians(shape.angle) % (2 * math.pi)}
+    if isinstance(shape, Polygon):
+        return {"shape_type": "polygon", "points": [list(pair) for pair in joined(shape)]}
+    return {}
 
 
 def write_labelme(
@@ -224,16 +254,18 @@ def write_labelme(
         name = safe_name(file.removesuffix(".json"), ".json", taken)
         shapes = []
         for annotation in image.annotations:
-            _note(image, annotation, losses)
-            if annotation.shape is not None:
-                own = annotation.raw.get(NAME)
-                left = own.get("left") if isinstance(own, dict) else None
-                # What was read does not know the dialect: it is compared as it was made then, and the type follows.
-                row = restored(_made(annotation, frame, None if left else dialect), left)
-                shapes.append(row)
+            with placed(f"{shown(image.name)}: {shown(annotation.id, 40)}"):
+                if _note(image, annotation, losses, dialect):
+                    own = image_raw(annotation, NAME)
+                    shape = _shape_row(image, annotation, frame, losses, dialect)
+                    shapes.append({**restored(_made(annotation), own.get("left")), **shape})
         others = raw.get("others")
         for index, row in sorted((int(key), row) for key, row in others.items()) if isinstance(others, dict) else ():
-            shapes.insert(index, row)
+            kind = row.get("shape_type") if isinstance(row, dict) else None
+            if kind in REFUSED[dialect]:
+                losses.add("shape", image, None, f"a {kind}, which {dialect} does not know")
+            else:
+                shapes.insert(index, row)
         path = "../" * name.count("/") + key_of(image.name)
         top = restored(_top(list(image.annotations), frame, ""), raw.get("left"))
         top["imagePath"] = top["imagePath"] or path
@@ -242,16 +274,34 @@ def write_labelme(
         yield name, {**top, "shapes": shapes}
 
 
-def _note(image: AnnotatedImage, annotation: Annotation, losses: Losses) -> None:
+def _shape_row(
+    image: AnnotatedImage, annotation: Annotation, frame: FrameOf, losses: Losses, dialect: str
+) -> dict[str, Any]:
+    """The keys of a shape to write: as its file has them, unless it was changed or the dialect has others for it."""
+    shape, own = frame.of_file(annotation.shape), image_raw(annotation, NAME)
+    row = own_whole(_drawn(shape, NAME), own["shape"]) if "shape" in own else None
+    if "drawn" in own and row is None:
+        losses.add("kind", image, annotation, "a circle that was moved, written by its corners")
+    return row if row is not None and row.get("shape_type") not in REFUSED[dialect] else _drawn(shape, dialect)
+
+
+def _note(image: AnnotatedImage, annotation: Annotation, losses: Losses, dialect: str) -> bool:
+    """Whether it is written as a shape."""
     shape = annotation.shape
-    if isinstance(shape, Polygon) and (len(shape.parts) > 1 or len(shape.parts[0]) > 1):
-        losses.add("parts", image, annotation, "parts or holes, joined to one ring by cuts of no width")
+    if isinstance(shape, Mask) and dialect != NAME:
+        if len(shape.runs) < 2:
+            losses.add("shape", image, annotation, "an empty mask: it is not written")
+            return False
+        losses.add("kind", image, annotation, "a mask, written by its outline")
+        shape = polygon_from_mask(shape)
     if shape is not None:
+        losses.parts(image, replace(annotation, shape=shape))
         losses.fields(image, annotation, HOLDS)
-        return
+        return True
     first = next(item for item in image.annotations if item.shape is None and item.text) if annotation.text else None
     held = {"raw"} if NAME in annotation.raw else set()
     held |= {"text"} if first is annotation else set()
     if all(isinstance(value, bool) for value in annotation.attributes.values()):
         held.add("attributes")
     losses.fields(image, annotation, frozenset(held))
+    return False

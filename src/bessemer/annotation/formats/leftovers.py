@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["leftover", "restored", "same"]
+__all__ = ["kept_whole", "leftover", "own_whole", "restored", "same"]
 
 
 def same(one: Any, other: Any) -> bool:
@@ -63,6 +63,17 @@ def restored(made: dict[str, Any], left: Any) -> dict[str, Any]:
         if key not in made and key not in was:
             out[key] = value
     return out
+
+
+def kept_whole(row: dict[str, Any], made: dict[str, Any]) -> dict[str, Any]:
+    """`leftover` for keys that mean something together alone, as those of a shape do; {} where they are the same."""
+    return {} if same(row, made) else {"row": row, "was": made}
+
+
+def own_whole(made: dict[str, Any], kept: Any) -> dict[str, Any] | None:
+    """The file's own words as they all were, if `made` is what was made of them; None where there are no others."""
+    row, was = (kept.get("row"), kept.get("was")) if isinstance(kept, dict) else (None, None)
+    return row if isinstance(row, dict) and same(was, made) else None
 
 
 def _part(left: Any, name: str) -> dict[str, Any]:

@@ -103,7 +103,8 @@ class Losses:
             self.add("parts", image, annotation, "parts or holes, joined to one ring by cuts of no width")
 
     def fields(self, image: AnnotatedImage, annotation: Annotation, holds: Mapping[str, str] | frozenset[str]) -> None:
-        """Note every field of an annotation that says something and is not in `holds`."""
+        """Note every field of an annotation that says something and is not in `holds`, and a shape that was "drawn"
+        as a circle or ellipse in another format."""
         for name in FIELDS:
             value = getattr(annotation, name)
             if name == "raw":
@@ -112,6 +113,10 @@ class Losses:
                 continue
             if name not in holds and value not in (None, "", {}, []):
                 self.add(name, image, annotation, f"{shown(value, 60)} has no place in {self.format}")
+        for name, raw in annotation.raw.items():
+            drawn = raw.get("drawn") if isinstance(raw, dict) and name != self.format else None
+            if drawn and isinstance(annotation.shape, Polygon):
+                self.add("kind", image, annotation, f"{shown(drawn)} of {name}, written by its corners")
 
     def of_set(self, annotations: AnnotationSet, holds: frozenset[str]) -> None:
         """Note what a set says beside its annotations: colours and attributes of labels, other formats' keys."""
