@@ -59,7 +59,7 @@ def test_a_circle_is_one_until_it_is_moved(tmp_path: Path) -> None:
     circle = {"shape_type": "circle", "points": [[20, 20], [30, 20]]}
     labelme(tmp_path / "in" / "a.json", circle)
     found, notes = read(tmp_path / "in", "labelme")
-    assert "1 circles were taken as polygons of 64 corners" in notes.remarks
+    assert "circles taken as polygons of 64 corners: 1" in notes.remarks
     assert write(found, tmp_path / "same", "labelme").losses == ()
     assert rows(tmp_path / "same")[0].items() >= circle.items()
     report = write(changed(found, moved), tmp_path / "moved", "labelme")

@@ -1,7 +1,7 @@
 """CVAT for images 1.1: one XML file, pixels with two decimals where that is exact, attributes as text.
 
 Video tracks are refused: their frames have no names. Shapes that are no region (polyline, cuboid, skeleton, several
-points) stay in the file; an ellipse is taken as a polygon of 64 corners.
+points) stay in the file; an ellipse is taken as a polygon of 64 corners, and stays one as long as nobody moves it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from ...data.paths import shown
 from ...data.schema import need
-from ...errors import UserError
+from ..geometry import polygon_from_ellipse
 from ..rle import cvat_from_mask, mask_from_cvat
 from ..shapes import (
     AnnotatedImage,
@@ -32,8 +32,8 @@ from ..shapes import (
 )
 from .choices import Choices, Reading
 from .cvat_labels import attribute_kinds, read_labels, write_labels
-from .fields import image_raw, joined, number, whole
-from .leftovers import leftover, restored
+from .fields import image_raw, joined, number, placed, whole
+from .leftovers import kept_whole, leftover, own_whole, restored
 from .photographs import FrameOf, key_of, unique_names
 from .report import Losses
 from .xml import Element, element_of, parse_xml, to_tree, to_xml
@@ -42,7 +42,10 @@ __all__ = ["is_cvat", "read_cvat", "write_cvat"]
 
 NAME = "cvat"
 HOLDS = frozenset(("label", "attributes", "source"))
-SIDES = 64
+SHAPE = frozenset(
+    ("@xtl", "@ytl", "@xbr", "@ybr", "@rotation", "@points", "@rle", "@left", "@top", "@width", "@height")
+    + ("@cx", "@cy", "@rx", "@ry")
+)  # what means something together with the name of the element alone
 
 
 def is_cvat(root: Element) -> bool:
@@ -82,7 +85,11 @@ def read_cvat(reading: Reading) -> AnnotationSet:
         raw: dict[str, Any] = {"left": leftover(own, _image(stated[len(images)], frame)), "stored": frame.stored}
         raw |= {"name": stated[len(images)]} | ({"others": others} if others else {})
         key = photograph.name if photograph else key
-        images.append(reading.photographs.image(key, photograph, frame, annotations, {NAME: raw}))
+        with placed(place):
+            images.append(reading.photographs.image(key, photograph, frame, annotations, {NAME: raw}))
+    ellipses = sum("drawn" in image_raw(item, NAME) for image in images for item in image.annotations)
+    if ellipses:
+        reading.remarks.append(f"ellipses taken as polygons of 64 corners: {ellipses}")
     used = {annotation.label for image in images for annotation in image.annotations if annotation.label is not None}
     labels += [Label(name) for name in sorted(used - {label.name for label in labels})]
     rest = Element("annotations", root.attributes, "", [c for c in root.children if c.tag not in ("image", "meta")])
@@ -98,7 +105,7 @@ def _annotations(
     others = []
     for number_, child in enumerate(element.children, 1):
         where = f"{file}:{child.line}: {child.tag}"
-        try:
+        with placed(where):
             shape = frame.upright(_shape(child, where, frame))
             if shape is None and child.tag != "tag":
                 others.append({"tag": child.tag, "tree": to_tree(child)})
@@ -110,13 +117,20 @@ def _annotations(
                 item.attributes.get("name", ""): _value(item.text, known.get(item.attributes.get("name", "")))
                 for item in child.children if item.tag == "attribute"
             }  # fmt: skip
-            annotation = Annotation(str(number_), label or None, shape, attributes=attributes, source=NAME)
-        except UserError as error:
-            raise UserError(str(error) if str(error).startswith(file) else f"{where}: {error}") from error
-        tag, made = _made(annotation, frame)
-        raw = {"tag": child.tag, "made": tag, "left": leftover(to_tree(child), made)}
-        annotations.append(replace(annotation, raw={NAME: raw}))
+            by = "prediction" if child.attributes.get("source") == "auto" else NAME
+            annotation = Annotation(str(number_), label or None, shape, attributes=attributes, source=by)
+        annotations.append(replace(annotation, raw={NAME: _kept(child, annotation, frame)}))
     return annotations, others
+
+
+def _kept(element: Element, annotation: Annotation, frame: FrameOf) -> dict[str, Any]:
+    """What is kept of an element: what it says of the shape as a whole, the rest one by one."""
+    tree = to_tree(element)
+    shape = {key: tree.pop(key) for key in SHAPE & tree.keys()}
+    kept: dict[str, Any] = {"left": leftover(tree, _made(annotation))}
+    if whole_shape := kept_whole({"tag": element.tag, **shape}, _drawn(frame.of_file(annotation.shape))):
+        kept["shape"] = whole_shape
+    return kept | ({"drawn": "an ellipse"} if element.tag == "ellipse" else {})
 
 
 def _value(text: str, definition: AttributeDefinition | None) -> Any:
@@ -161,11 +175,7 @@ def _shape(element: Element, where: str, frame: FrameOf) -> Shape | None:
         return mask_from_cvat(runs, x, y, w, h, *frame.size)
     if element.tag == "ellipse":
         cx, cy, rx, ry = (of(name) for name in ("cx", "cy", "rx", "ry"))
-        turn = math.radians(of("rotation")) if "rotation" in at else 0.0
-        steps = [2 * math.pi * k / SIDES for k in range(SIDES)]
-        ring = [(rx * math.cos(t), ry * math.sin(t)) for t in steps]
-        cos, sin = math.cos(turn), math.sin(turn)
-        return Polygon(((tuple((cx + x * cos - y * sin, cy + x * sin + y * cos) for x, y in ring),),))
+        return polygon_from_ellipse(cx, cy, rx, ry, of("rotation") if "rotation" in at else 0.0)
     return None
 
 
@@ -180,38 +190,39 @@ def digits(value: float) -> str:
     return short if float(short) == value else repr(value)
 
 
-def _made(annotation: Annotation, frame: FrameOf) -> tuple[str, dict[str, Any]]:
-    """The name of the element and its tree."""
-    shape = frame.of_file(annotation.shape)
+def _made(annotation: Annotation) -> dict[str, Any]:
+    """The tree of an element but for its shape."""
     tree: dict[str, Any] = {"@label": annotation.label or ""}
     tree["@source"] = "auto" if annotation.source == "prediction" else "manual"
-    tag = "tag"
-    if isinstance(shape, Box | RotatedBox):
-        tag = "box"
-        left, top = (shape.x, shape.y) if isinstance(shape, Box) else (shape.cx, shape.cy)
-        if isinstance(shape, RotatedBox):
-            left, top = left - shape.width / 2, top - shape.height / 2
-        edges = (left, top, left + shape.width, top + shape.height)
-        tree |= {f"@{name}": digits(v) for name, v in zip(("xtl", "ytl", "xbr", "ybr"), edges, strict=True)}
-        if isinstance(shape, RotatedBox) and shape.angle:
-            tree["@rotation"] = digits(shape.angle % 360)
-    elif isinstance(shape, Point):
-        tag, tree["@points"] = "points", f"{digits(shape.x)},{digits(shape.y)}"
-    elif isinstance(shape, Polygon):
-        tag, tree["@points"] = "polygon", ";".join(f"{digits(x)},{digits(y)}" for x, y in joined(shape))
-    elif isinstance(shape, Mask):
-        tag = "mask"
-        runs, *crop = cvat_from_mask(shape)
-        tree["@rle"] = ", ".join(map(str, runs))
-        tree |= {f"@{name}": str(v) for name, v in zip(("left", "top", "width", "height"), crop, strict=True)}
-    if shape is not None:
+    if annotation.shape is not None:
         tree |= {"@occluded": "0", "@z_order": "0"}
     if annotation.attributes:
         tree["attribute"] = [
             {"@name": name, "#": text} if (text := _words(value)).strip() else {"@name": name}
             for name, value in annotation.attributes.items()
         ]
-    return tag, tree
+    return tree
+
+
+def _drawn(shape: Shape | None) -> dict[str, Any]:
+    """The name of the element under "tag", and what it says of the shape."""
+    if isinstance(shape, Box | RotatedBox):
+        left, top = (shape.x, shape.y) if isinstance(shape, Box) else (shape.cx, shape.cy)
+        if isinstance(shape, RotatedBox):
+            left, top = left - shape.width / 2, top - shape.height / 2
+        edges = (left, top, left + shape.width, top + shape.height)
+        box = {f"@{name}": digits(v) for name, v in zip(("xtl", "ytl", "xbr", "ybr"), edges, strict=True)}
+        turned = isinstance(shape, RotatedBox) and shape.angle
+        return {"tag": "box", **box, **({"@rotation": digits(turned % 360)} if turned else {})}
+    if isinstance(shape, Point):
+        return {"tag": "points", "@points": f"{digits(shape.x)},{digits(shape.y)}"}
+    if isinstance(shape, Polygon):
+        return {"tag": "polygon", "@points": ";".join(f"{digits(x)},{digits(y)}" for x, y in joined(shape))}
+    if isinstance(shape, Mask):
+        runs, *crop = cvat_from_mask(shape)
+        sizes = {f"@{name}": str(v) for name, v in zip(("left", "top", "width", "height"), crop, strict=True)}
+        return {"tag": "mask", "@rle": ", ".join(map(str, runs)), **sizes}
+    return {"tag": "tag"}
 
 
 def _words(value: Any) -> str:
@@ -222,8 +233,7 @@ def _words(value: Any) -> str:
 
 def write_cvat(annotations: AnnotationSet, choices: Choices, losses: Losses) -> Iterator[tuple[str, Any]]:
     """annotations.xml, or the file that the set was read from (name, XML bytes)."""
-    raw_set = annotations.raw.get(NAME)
-    raw_set = raw_set if isinstance(raw_set, dict) else {}
+    raw_set = image_raw(annotations, NAME)
     root = element_of("annotations", raw_set.get("rest") or {"version": [{"#": "1.1"}]})
     root.children.insert(1, write_labels(annotations, raw_set.get("meta")))
     kinds = attribute_kinds(annotations)
@@ -244,14 +254,13 @@ def write_cvat(annotations: AnnotationSet, choices: Choices, losses: Losses) -> 
         for annotation in image.annotations:
             if not _note(image, annotation, kinds, losses):
                 continue
-            tag, made = _made(annotation, frame)
-            own = annotation.raw.get(NAME)
-            own = own if isinstance(own, dict) and own.get("made") == tag else {}
-            merged = restored(made, own.get("left"))
-            # An ellipse is read as a polygon; it stays one as long as nobody moved its points.
-            read_as = own.get("tag", tag)
-            moved = read_as != tag and "@points" in merged
-            element.children.append(element_of(tag, made) if moved else element_of(str(read_as), merged))
+            own = image_raw(annotation, NAME)
+            made = _drawn(frame.of_file(annotation.shape))
+            shape = (own_whole(made, own["shape"]) if "shape" in own else None) or made
+            if "drawn" in own and shape is made:
+                losses.add("kind", image, annotation, "an ellipse that was moved, written by its corners")
+            tag, tree = str(shape.get("tag")), restored(_made(annotation), own.get("left"))
+            element.children.append(element_of(tag, {**tree, **shape}))
         others = raw.get("others")
         for other in others if isinstance(others, list) else ():
             element.children.append(element_of(str(other.get("tag")), other.get("tree")))
@@ -271,8 +280,7 @@ def _note(
         losses.add("shape", image, annotation, "without a label: it is not written")
         return False
     losses.fields(image, annotation, HOLDS if annotation.source == "prediction" else HOLDS - {"source"})
-    if isinstance(shape, Polygon) and (len(shape.parts) > 1 or len(shape.parts[0]) > 1):
-        losses.add("parts", image, annotation, "parts or holes, joined to one ring by cuts of no width")
+    losses.parts(image, annotation)
     if isinstance(shape, RotatedBox) and not shape.angle % 360:
         losses.add("kind", image, annotation, "a rotated box of angle 0, written as a box")
     own = kinds.get(annotation.label or "", {})

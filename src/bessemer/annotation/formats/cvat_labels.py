@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..shapes import AnnotationSet, AttributeDefinition, AttributeKind, Label
+from .fields import image_raw, placed
 from .leftovers import leftover, restored
 from .xml import Element, element_of, to_tree
 
@@ -18,20 +19,25 @@ _KINDS: dict[str, AttributeKind] = {
 
 
 def read_labels(meta: Element | None, where: str) -> tuple[list[Label], dict[str, Any]]:
-    """The labels of a file's `meta`, and the tree of `meta` without them."""
+    """The labels of a file's `meta`, and the tree of `meta` without them; the second of a name, as parts of skeletons
+    have it, stays in the tree."""
     labels: dict[str, Label] = {}
     if meta is None:
         return [], {}
     for part in meta.children:
         listed = part.first("labels")
+        rest = []
         for element in listed.children if listed is not None else ():
             name = element.value("name")
-            if element.tag == "label" and name:
+            if element.tag != "label" or not name or name in labels:
+                rest.append(element)
+                continue
+            with placed(f"{where}:{element.line}"):
                 label = _label(element, name)
-                raw = {NAME: {"left": leftover(to_tree(element), _made(label))}}
-                labels.setdefault(name, Label(name, label.color, label.attributes, raw))
+            raw = {NAME: {"left": leftover(to_tree(element), _made(label))}}
+            labels[name] = Label(name, label.color, label.attributes, raw)
         if listed is not None:
-            listed.children = []
+            listed.children = rest
     return list(labels.values()), to_tree(meta)
 
 
@@ -83,14 +89,15 @@ def write_labels(annotations: AnnotationSet, kept: Any) -> Element:
         meta.children.append(part)
     home = part.first("labels")
     assert home is not None
+    rest, home.children = home.children, []
     known = {label.name: label for label in annotations.labels}
     for name, kinds in attribute_kinds(annotations).items():
         label = known.get(name, Label(name))
         have = {item.name for item in label.attributes}
         more = tuple(AttributeDefinition(key, kind) for key, kind in kinds.items() if key not in have and key.strip())
-        raw = label.raw.get(NAME)
         made = _made(replace(label, attributes=(*label.attributes, *more)))
-        home.children.append(element_of("label", restored(made, raw.get("left") if isinstance(raw, dict) else None)))
+        home.children.append(element_of("label", restored(made, image_raw(label, NAME).get("left"))))
+    home.children += rest
     return meta
 
 

@@ -93,7 +93,7 @@ def read_labelme(reading: Reading) -> AnnotationSet:
             images.append(reading.photographs.image(key, photograph, frame, annotations, {NAME: raw}))
     circles = sum("drawn" in image_raw(item, NAME) for image in images for item in image.annotations)
     if circles:
-        reading.remarks.append(f"{circles} circles were taken as polygons of 64 corners")
+        reading.remarks.append(f"circles taken as polygons of 64 corners: {circles}")
     return AnnotationSet(tuple(images), tuple(labels.values()))
 
 

@@ -116,7 +116,7 @@ class Losses:
         for name, raw in annotation.raw.items():
             drawn = raw.get("drawn") if isinstance(raw, dict) and name != self.format else None
             if drawn and isinstance(annotation.shape, Polygon):
-                self.add("kind", image, annotation, f"{shown(drawn)} of {name}, written by its corners")
+                self.add("kind", image, annotation, f"{shown(drawn)} of {name}, taken as a polygon of 64 corners")
 
     def of_set(self, annotations: AnnotationSet, holds: frozenset[str]) -> None:
         """Note what a set says beside its annotations: colours and attributes of labels, other formats' keys."""
