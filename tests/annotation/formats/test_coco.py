@@ -123,15 +123,12 @@ def test_ten_thousand_labels_take_no_time_each(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"categories": [{"id": 1, "name": " "}]}, r"a\.json: category 1: the name of a label is empty"),
-        ({"info": [[[[[[[[1] * 2]]]]]]] * 2}, ""),
-        ({"info": {"deep": json.loads("[" * 40 + "]" * 40)}}, r"a\.json is nested more than 32 levels"),
+        ({"annotations": {}}, r"a\.json: annotations is '\{\}', expected a list"),
+        ({"info": {"deep": json.loads("[" * 40 + "]" * 40)}}, r"a\.json.* nested more than \d+ levels"),
     ],
 )
 def test_messages_name_the_file(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     top = {**coco(tmp_path / "in" / "a.json"), **change}
     (tmp_path / "in" / "a.json").write_text(json.dumps(top))
-    if not message:
-        assert read(tmp_path / "in", "coco")[0].images
-        return
     with pytest.raises(UserError, match=message):
         read(tmp_path / "in", "coco")

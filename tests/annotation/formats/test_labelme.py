@@ -156,5 +156,5 @@ def test_a_mask_of_a_huge_image_is_refused(tmp_path: Path) -> None:
 
 def test_messages_name_the_file(tmp_path: Path) -> None:
     labelme(tmp_path / "a.json", mine=json.loads("[" * 40 + "]" * 40))
-    with pytest.raises(UserError, match=r"a\.json: raw is nested more than 32 levels"):
+    with pytest.raises(UserError, match=r"a\.json.* nested more than \d+ levels"):
         read(tmp_path, "labelme")

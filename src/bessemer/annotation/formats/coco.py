@@ -35,7 +35,7 @@ def is_coco(top: Any) -> bool:
     return isinstance(top, dict) and {"images", "annotations"} <= top.keys() and isinstance(top["images"], list)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Image:
     """An image while it is read: its name as the first file has it, what each file says of it, what belongs to it."""
 
@@ -65,8 +65,8 @@ def read_coco(reading: Reading) -> AnnotationSet:
     tops = {name: top for name, top in tops.items() if is_coco(top)}
     need(tops, f"{source.shown('')}: no COCO file", "a JSON file with images and annotations")
     ids = _images(reading, tops)
-    images = list({id(image): image for some in ids.values() for image in some.values()}.values())
-    frames = {id(image): image.frame(reading) for image in images}
+    images = list(dict.fromkeys(image for some in ids.values() for image in some.values()))
+    frames = {image: image.frame(reading) for image in images}
     labels: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for file, top in tops.items():
         categories = _categories(file, top, reading, labels)
@@ -74,7 +74,7 @@ def read_coco(reading: Reading) -> AnnotationSet:
     names = unique_names(image.photograph.name if image.photograph else image.key for image in images)
     made = []
     for image, name in zip(images, names, strict=True):
-        frame = frames[id(image)]
+        frame = frames[image]
         left = {file: leftover(row, image_row(image.name, frame)) for file, row in image.rows.items()}
         raw = {NAME: {"files": left, "name": image.name, "stored": frame.stored}}
         with placed(source.shown(next(iter(left)))):
@@ -98,7 +98,8 @@ def _images(reading: Reading, tops: dict[str, Any]) -> dict[str, dict[Any, _Imag
     stated: dict[str, tuple[int, int]] = {}
     for file, top in tops.items():
         where = reading.source.shown(file)
-        own = [row_of(row, f"{where}: image {n}") for n, row in enumerate(listing(top["images"], where), 1)]
+        told = listing(top["images"], f"{where}: images")
+        own = [row_of(row, f"{where}: image {n}") for n, row in enumerate(told, 1)]
         keys = unique_names(_key(file, str(row.get("file_name") or f"image {row.get('id')}"), listed) for row in own)
         for row, key in zip(own, keys, strict=True):
             both = [row[side] for side in ("width", "height") if row.get(side) is not None]
@@ -160,16 +161,17 @@ def _categories(
 
 def _annotations(
     file: str, top: dict[str, Any], reading: Reading, categories: dict[Any, str], ids: dict[Any, _Image],
-    frames: dict[int, FrameOf],
+    frames: dict[_Image, FrameOf],
 ) -> None:  # fmt: skip
-    for number_, row in enumerate(listing(top["annotations"], file), 1):
-        where = f"{reading.source.shown(file)}: annotation {number_}"
+    shown_file = reading.source.shown(file)
+    for number_, row in enumerate(listing(top["annotations"], f"{shown_file}: annotations"), 1):
+        where = f"{shown_file}: annotation {number_}"
         row = row_of(row, where)
         image_id, category = row.get("image_id"), row.get("category_id")
         ok = isinstance(image_id, int | float | str) and image_id in ids
         need(ok, f"{where}: image_id {image_id!r}", "the id of an image of the file")
         image = ids[image_id]
-        frame = frames[id(image)]
+        frame = frames[image]
         label = None
         if category is not None:
             ok = isinstance(category, int | float | str) and category in categories
