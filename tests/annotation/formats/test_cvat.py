@@ -73,3 +73,6 @@ def test_messages_name_the_line(tmp_path: Path) -> None:
     cvat(tmp_path / "in", meta=META.replace("hand", "h" * 1_001))
     with pytest.raises(UserError, match=r"a\.xml:3: .* has 1001 characters"):
         read(tmp_path / "in", "cvat")
+    (tmp_path / "in" / "a.xml").write_text('<annotations><image name="a.jpg" width="x" height="2"/></annotations>')
+    with pytest.raises(UserError, match=r"a\.xml:1: width is 'x', expected a number"):
+        read(tmp_path / "in", "cvat")

@@ -158,3 +158,6 @@ def test_messages_name_the_file(tmp_path: Path) -> None:
     labelme(tmp_path / "a.json", mine=json.loads("[" * 40 + "]" * 40))
     with pytest.raises(UserError, match=r"a\.json.* nested more than \d+ levels"):
         read(tmp_path, "labelme")
+    labelme(tmp_path / "a.json", imageHeight=0)
+    with pytest.raises(UserError, match=r"a\.json: imageHeight is 0\.0, expected a whole number >= 1"):
+        read(tmp_path, "labelme")

@@ -76,8 +76,9 @@ def read_cvat(reading: Reading) -> AnnotationSet:
     images: list[AnnotatedImage] = []
     for element, key in zip(elements, keys, strict=True):
         place = f"{where}:{element.line}"
-        values = [element.attributes.get(side) for side in ("width", "height")]
-        size = None if None in values else (whole(values[0], place, 1), whole(values[1], place, 1))
+        sides = [side for side in ("width", "height") if side in element.attributes]
+        lengths = [whole(element.attributes[side], f"{place}: {side}", 1) for side in sides]
+        size = (lengths[0], lengths[1]) if len(lengths) == 2 else None
         photograph = found.get(key)
         frame = reading.photographs.frame_of(photograph, size, place)
         annotations, others = _annotations(element, where, frame, definitions, reading)

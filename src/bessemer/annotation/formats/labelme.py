@@ -79,8 +79,9 @@ def read_labelme(reading: Reading) -> AnnotationSet:
     images, labels = [], dict[str, Label]()
     for file, top in tops.items():
         where = source.shown(file)
-        stated = [top.get("imageWidth"), top.get("imageHeight")]
-        size = None if None in stated else (whole(stated[0], where, 1), whole(stated[1], where, 1))
+        sides = [key for key in ("imageWidth", "imageHeight") if top.get(key) is not None]
+        stated = [whole(top[key], f"{where}: {key}", 1) for key in sides]
+        size = (stated[0], stated[1]) if len(stated) == 2 else None
         photograph = found.get(keys[file])
         frame = reading.photographs.frame_of(photograph, size, where)
         annotations, raw = _image(top, where, frame, reading)
