@@ -294,9 +294,9 @@ def _note(image: AnnotatedImage, annotation: Annotation, losses: Losses, dialect
             losses.add("shape", image, annotation, "an empty mask: it is not written")
             return False
         losses.add("kind", image, annotation, "a mask, written by its outline")
-        shape = polygon_from_mask(shape)
+        losses.parts(image, replace(annotation, shape=polygon_from_mask(shape)))
     if shape is not None:
-        losses.parts(image, replace(annotation, shape=shape))
+        losses.parts(image, annotation)
         losses.fields(image, annotation, HOLDS)
         return True
     first = next(item for item in image.annotations if item.shape is None and item.text) if annotation.text else None
