@@ -34,7 +34,7 @@ def test_text_has_the_tokens_and_targets_of_images(tmp_path: Path) -> None:
     for seen, told in zip(images, text, strict=True):
         assert seen.packed.lengths == told.packed.lengths
         assert torch.equal(seen.rows, told.rows) and torch.equal(seen.targets, told.targets)
-        assert len(seen.packed.image_rows) == 2 * 4 and not len(told.packed.image_rows)
+        assert len(seen.packed.image_rows) == 2 * 5 and not len(told.packed.image_rows)
         assert "features" in seen.packed.model_inputs and not told.packed.model_inputs  # no pixels: the cache
         changed = (seen.packed.ids != told.packed.ids).nonzero()[:, 0].tolist()
         assert set(changed) <= set(seen.packed.image_rows.tolist())
