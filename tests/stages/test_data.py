@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bessemer.annotation.documents import document, documents, label_set
+from bessemer.annotation.documents import documents, label_set
 from bessemer.annotation.formats.exchange import bring_in
 from bessemer.annotation.formats.ranked import read_rankings, write_rankings
 from bessemer.annotation.intake import add_folder
@@ -69,7 +69,7 @@ def test_from_label_studio_into_a_project_and_out(
         assert by["4"].state == "submitted" and by["4"].annotations[0].shape == Box(8, 3, 20, 6)
         (proposed,) = predictions(project, ids["photos/a.jpg"], "4")
         assert (proposed.model_version, proposed.score, proposed.annotation.shape) == ("m1", 0.5, Box(12, 3, 20, 6))
-        assert document(project, ids["photos/b.jpg"], "label-studio").annotations == ()
+        assert documents(project, ids["photos/b.jpg"]) == []
         assert label_set(project).labels == (Label("裂纹"), Label("dirt"))
         ranked = {item.id: item for item in rankings(project)}
         assert ranked["label-studio-3"].ranks == {"clarity": (2, 1, None)} and ranked["label-studio-3"].annotator == "4"

@@ -22,6 +22,7 @@ from ..rankings import RankingTask, add_ranking_tasks, ranking_tasks, save_ranki
 from ..shapes import AnnotatedImage, Annotation, AnnotationSet, Mask, State
 from ..snapshot import Snapshot, SnapshotEntry, read_snapshot
 from ..store import Project
+from .label_studio import answered
 from .sources import open_source
 
 __all__ = [
@@ -51,7 +52,8 @@ def bring_in(
 ) -> Brought:
     """Save a set in a project: people's work under `annotator`, else under the authors that it names, else under the
     format's name; predictions apart, under their model's version. Images are matched as by `import_annotations`,
-    before anything is saved.
+    before anything is saved. An image with nothing on it is a document of its own, but for tasks of Label Studio, which
+    say who answered.
 
     Raises:
         UserError: another size than the project's image.
@@ -69,8 +71,11 @@ def bring_in(
                 models.setdefault(annotation.model_version or format, []).append(annotation)
             else:
                 people.setdefault(annotator or annotation.author or format, []).append(annotation)
-        if not image.annotations:
-            people[annotator or format] = []
+        authors = answered(image)
+        if authors is None:
+            authors = [] if image.annotations else [""]
+        for author in authors:
+            people.setdefault(annotator or author or format, [])
         for name, some in people.items():
             by.setdefault(name, []).append(replace(image, annotations=tuple(some)))
         for name, some in models.items():

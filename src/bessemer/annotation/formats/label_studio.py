@@ -3,7 +3,7 @@
 A region is all results of one id: its geometry, its text, its choices. x and y are where the first corner is drawn,
 and `rotation` turns the box about it. `image_rotation` is how the page showed the photograph; coordinates do not
 depend on it. `data.image` is a key to look up, never a path. What is no region and no caption or choice (rankings,
-relations, ratings) stays in its task; `ranked` reads rankings.
+relations, ratings) stays in its task, and so does work that was cancelled; `ranked` reads rankings.
 """
 
 from __future__ import annotations
@@ -26,10 +26,9 @@ from .leftovers import leftover, restored
 from .photographs import FrameOf, key_of, unique_names
 from .report import Losses
 
-__all__ = ["is_label_studio", "read_label_studio", "tasks_of", "write_label_studio"]
+__all__ = ["answered", "author_of", "is_label_studio", "read_label_studio", "tasks_of", "write_label_studio"]
 
 NAME = "label_studio"
-NATIVE = frozenset(("label", "text"))
 HOLDS = frozenset((
     "label", "text", "attributes", "scene", "author", "created", "updated", "source", "state", "score",
     "model_version",
@@ -133,11 +132,12 @@ def _groups(
                 reading.remarks.append(f"{place}: its number alone, no contents; it stays in its task")
                 continue
             group = row_of(item, place)
+            cancelled = kind != "predictions" and bool(group.get("was_cancelled"))
             regions: dict[str, list[dict[str, Any]]] = {}
             others: list[dict[str, Any]] = []
             for index, row in enumerate(listing(group.get("result") or [], f"{place}: result")):
                 row = row_of(row, f"{place}: result {index + 1}")
-                known = row.get("type") in CONTROLS and isinstance(row.get("value"), dict)
+                known = row.get("type") in CONTROLS and isinstance(row.get("value"), dict) and not cancelled
                 id = row.get("id") if isinstance(row.get("id"), str) and row["id"].strip() else f"#{index}"
                 regions.setdefault(str(id), []).append(row) if known else others.append(row)
             for id, rows in regions.items():
@@ -152,9 +152,10 @@ def _groups(
                     annotations.append(replace(made, raw={NAME: raw}))
             rest = {name: value for name, value in group.items() if name != "result"}
             kept.append({"kind": kind, "row": rest} | ({"others": others} if others else {}))
-            if others:
-                types = sorted({str(row.get("type")) for row in others})
-                reading.remarks.append(f"{place}: {shown(', '.join(types))} stays in its task")
+            types = sorted({str(row.get("type")) for row in others})
+            if cancelled or others:
+                what = "was cancelled; it" if cancelled else shown(", ".join(types))
+                reading.remarks.append(f"{place}: {what} stays in its task")
     return annotations, kept
 
 
@@ -200,13 +201,31 @@ def _region(
     return replace(annotation, raw={NAME: {"left": left, "kind": kind}})
 
 
-def _group_fields(group: dict[str, Any], kind: str) -> dict[str, Any]:
-    """What a group of results says of each of them."""
+def author_of(group: dict[str, Any]) -> str:
+    """Who made a group of results, "" where it does not say."""
     by = group.get("completed_by")
     by = by.get("email") or by.get("id") if isinstance(by, dict) else by
+    return str(by) if isinstance(by, str | int) and not isinstance(by, bool) else ""
+
+
+def answered(image: AnnotatedImage) -> list[str] | None:
+    """The authors ("" for one without a name) whose annotations the task of an image has, also those that say that
+    there is nothing to see; none for a task that nobody began. None: the image is not of Label Studio.
+
+    What was cancelled is no answer, and a rating or ranking alone says nothing of what there is to see.
+    """
+    groups = image_raw(image, NAME).get("groups")
+    if not isinstance(groups, list):
+        return None
+    rows = [item["row"] for item in groups if item["kind"] != "predictions" and "row" in item and "others" not in item]
+    return [author_of(row) for row in rows if not row.get("was_cancelled")]
+
+
+def _group_fields(group: dict[str, Any], kind: str) -> dict[str, Any]:
+    """What a group of results says of each of them."""
     fields: dict[str, Any] = {"source": "prediction" if kind == "predictions" else NAME}
-    if isinstance(by, str | int) and not isinstance(by, bool):
-        fields["author"] = str(by)
+    if author_of(group):
+        fields["author"] = author_of(group)
     for key, name in (("created_at", "created"), ("updated_at", "updated"), ("model_version", "model_version")):
         if isinstance(group.get(key), str):
             fields[name] = group[key]
@@ -288,6 +307,8 @@ def _write_groups(image: AnnotatedImage, raw: dict[str, Any], frame: FrameOf, lo
         if "bare" in item:
             continue
         group["result"] += others if isinstance(others, list) else []
+    if not groups and "groups" not in raw:  # nothing to see is an answer; a task without one is to be done
+        groups.append(("annotations", {"result": []}))
     return groups
 
 

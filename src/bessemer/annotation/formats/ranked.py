@@ -15,7 +15,7 @@ from ...data.records import Message, Prompt, Ranking
 from ...errors import UserError
 from .choices import Choices, Reading
 from .fields import row_of
-from .label_studio import tasks_of
+from .label_studio import author_of, tasks_of
 from .photographs import Photographs
 from .report import Loss
 from .sources import open_source
@@ -38,10 +38,8 @@ def read_rankings(path: Path) -> tuple[list[Ranking], list[str]]:
             group = row_of(group, where)
             rows = [row for row in group.get("result") or [] if isinstance(row, dict)]
             rows = [row for row in rows if row.get("type") in ("ranker", "pairwise")]
-            by = group.get("completed_by")
-            by = by.get("email") or by.get("id") if isinstance(by, dict) else by
             try:
-                rankings += _ranking(task, rows, str(by or "label-studio"), str(task.get("id", number)))
+                rankings += _ranking(task, rows, author_of(group) or "label-studio", str(task.get("id", number)))
             except UserError as error:
                 remarks.append(f"{where}: {error}; it was passed over")
     return rankings, remarks
