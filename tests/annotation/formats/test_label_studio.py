@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from bessemer.annotation.documents import documents
 from bessemer.annotation.formats.exchange import bring_in
 from bessemer.annotation.formats.table import read, write
+from bessemer.annotation.geometry import iou
 from bessemer.annotation.intake import add_folder
-from bessemer.annotation.shapes import AnnotatedImage, AnnotationSet
+from bessemer.annotation.shapes import AnnotatedImage, AnnotationSet, Box, Polygon
 from bessemer.annotation.store import create_project
 from photographing import photograph
 
@@ -66,3 +70,36 @@ def test_an_image_with_nothing_on_it_is_written_as_an_answer(tmp_path: Path) -> 
     write(AnnotationSet((AnnotatedImage("a.jpg", 40, 30),)), tmp_path / "out", "label-studio")
     (task,) = json.loads((tmp_path / "out" / "tasks.json").read_text())
     assert task["annotations"] == [{"result": []}]
+
+
+def changed(folder: Path, out: Path, shape: Any) -> dict[str, Any]:
+    """The row that is written once the only annotation of a folder has another shape."""
+    found, _ = read(folder, "label-studio")
+    (image,) = found.images
+    (one,) = image.annotations
+    new = shape(one.shape) if callable(shape) else shape
+    write(replace(found, images=(replace(image, annotations=(replace(one, shape=new),)),)), out, "label-studio")
+    (row,) = json.loads((out / "tasks.json").read_text())[0]["annotations"][0]["result"]
+    back = read(out, "label-studio")[0].images[0].annotations[0].shape
+    assert back is not None and iou(back, new) > 1 - 1e-6
+    return dict(row)
+
+
+def test_an_ellipse_that_was_moved_is_a_polygon(tmp_path: Path) -> None:
+    row = result("r", "ellipselabels", x=50, y=50, radiusX=10, radiusY=10, rotation=0, ellipselabels=["c"])
+    folder = tasks(tmp_path / "in", {"data": {"image": "a.jpg"}, "annotations": [{"result": [{**row, "mine": 7}]}]})
+    assert changed(folder, tmp_path / "same", lambda shape: shape) == {**row, "mine": 7}
+
+    def moved(shape: Polygon) -> Polygon:
+        return Polygon(((tuple((x + 5, y) for x, y in shape.parts[0][0]),),))
+
+    found = changed(folder, tmp_path / "moved", moved)
+    assert (found["type"], found["from_name"], found["mine"]) == ("polygonlabels", "polygon", 7)
+    assert set(found["value"]) == {"points", "closed", "polygonlabels"}
+
+
+def test_another_kind_of_shape_takes_nothing_of_the_old_one(tmp_path: Path) -> None:
+    row = result("r", "keypointlabels", x=50, y=50, width=0.3, keypointlabels=["c"])
+    folder = tasks(tmp_path / "in", {"data": {"image": "a.jpg"}, "annotations": [{"result": [row]}]})
+    found = changed(folder, tmp_path / "box", Box(1, 2, 0.2, 3))
+    assert found["value"]["width"] == pytest.approx(0.5) and found["from_name"] == "rectangle"

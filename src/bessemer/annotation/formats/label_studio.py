@@ -198,7 +198,8 @@ def _region(
     label = label if label is not None and label.strip() else None
     annotation = Annotation(unique_id(wanted, taken), label, **{**fields, **own, "attributes": attributes})
     left = leftover(by_key, _made(annotation, frame, kind))
-    return replace(annotation, raw={NAME: {"left": left, "kind": kind}})
+    drawn = {"drawn": geometry["type"].removesuffix("labels")} if geometry is not None else {}
+    return replace(annotation, raw={NAME: {"left": left, **drawn}})
 
 
 def author_of(group: dict[str, Any]) -> str:
@@ -300,8 +301,8 @@ def _write_groups(image: AnnotatedImage, raw: dict[str, Any], frame: FrameOf, lo
                 groups.append((kind, {**row, "result": []}))
             index = new[key]
         kind, group = groups[index]
-        made = restored(_made(annotation, frame, kind, group), own.get("left"))
-        group["result"] += [row for row in made.values() if isinstance(row, dict)]
+        written = _written(_made(annotation, frame, kind, group), own)
+        group["result"] += [row for row in written.values() if isinstance(row, dict)]
     for (_, group), item in zip(groups, kept, strict=False):
         others = item.get("others")
         if "bare" in item:
@@ -310,6 +311,22 @@ def _write_groups(image: AnnotatedImage, raw: dict[str, Any], frame: FrameOf, lo
     if not groups and "groups" not in raw:  # nothing to see is an answer; a task without one is to be done
         groups.append(("annotations", {"result": []}))
     return groups
+
+
+def _written(made: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """The rows of a region with the file's own words, but for those that speak of a shape which it no longer has.
+
+    Where the file drew the kind that is written now, every key means the same in both. An ellipse is a polygon with
+    us: its centre and radii stand for the points that were made of them, and for no others.
+    """
+    written = restored(made, own.get("left"))
+    if "shape" in made:
+        row = made["shape"]
+        control = row["type"].removesuffix("labels")
+        stands = control == "polygon" and "points" not in written["shape"]["value"]
+        if own.get("drawn", control) != control and not stands:
+            written["shape"] |= {key: row[key] for key in ("type", "from_name", "value")}
+    return written
 
 
 def _note(image: AnnotatedImage, annotation: Annotation, losses: Losses) -> None:
