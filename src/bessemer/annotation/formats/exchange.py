@@ -14,11 +14,11 @@ from ...data.records import Ranking
 from ...data.schema import need
 from ...disk import file_hash
 from ..codec import decode_annotations
-from ..documents import label_set
+from ..documents import check_annotator, label_set
 from ..geometry import bounding_box
 from ..intake import import_annotations, match_images
 from ..predictions import import_predictions
-from ..rankings import RankingTask, add_ranking_tasks, ranking_tasks, save_ranking
+from ..rankings import RankingTask, add_ranking_tasks, ranking_tasks, ranking_turn, save_ranking
 from ..shapes import AnnotatedImage, Annotation, AnnotationSet, Mask, State
 from ..snapshot import Snapshot, SnapshotEntry, read_snapshot
 from ..store import Project
@@ -91,16 +91,28 @@ def bring_in(
 
 
 def bring_in_rankings(project: Project, rankings: Sequence[Ranking]) -> int:
-    """Add the tasks of rankings and each annotator's ranks; how many were saved."""
+    """Add the tasks of rankings and each annotator's ranks; how many were saved.
+
+    Raises:
+        UserError: an id that stands for other texts, or principles that its task does not have; nothing is saved then.
+    """
     tasks: dict[str, list[Ranking]] = {}
     for ranking in rankings:
         tasks.setdefault(ranking.id, []).append(ranking)
     known = {id for id, _ in ranking_tasks(project, "nobody")}
     new = []
     for id, some in tasks.items():
-        first = some[0]
         principles = tuple(dict.fromkeys(name for ranking in some for name in ranking.ranks))
-        if id not in known and principles:
+        task = ranking_turn(project, id, "nobody").task if id in known else None
+        first = some[0] if task is None else task
+        for ranking in some:
+            check_annotator(ranking.annotator)
+            same = (ranking.prompt, ranking.responses) == (first.prompt, first.responses)
+            need(same, f"ranking task {shown(id)} with other texts", "the prompt and answers that have this id")
+        if task is not None:
+            more = sorted(set(principles) - set(task.principles))
+            need(not more, f"ranks of {shown(id)} by {shown(more)}", f"its principles {shown(task.principles)}")
+        elif principles:
             new.append(RankingTask(id, first.prompt, first.responses, first.ended, principles))
     if new:
         add_ranking_tasks(project, new)

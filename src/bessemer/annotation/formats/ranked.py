@@ -6,15 +6,18 @@ has them, the task is written and its ranking is not, and the report says so.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ...data.paths import shown
 from ...data.records import Message, Prompt, Ranking
+from ...data.schema import need
 from ...errors import UserError
 from .choices import Choices, Reading
-from .fields import row_of
+from .fields import listing, row_of
 from .label_studio import author_of, tasks_of
 from .photographs import Photographs
 from .report import Loss
@@ -34,10 +37,10 @@ def read_rankings(path: Path) -> tuple[list[Ranking], list[str]]:
     with open_source(path) as source:
         tasks = tasks_of(Reading(source, Photographs([source]), Choices()))
     for number, (where, task) in enumerate(tasks, 1):
-        for group in task.get("annotations") or task.get("completions") or []:
+        for group in listing(task.get("annotations") or task.get("completions") or [], f"{where}: annotations"):
             group = row_of(group, where)
-            rows = [row for row in group.get("result") or [] if isinstance(row, dict)]
-            rows = [row for row in rows if row.get("type") in ("ranker", "pairwise")]
+            rows = [row for row in listing(group.get("result") or [], f"{where}: result") if isinstance(row, dict)]
+            rows = [row for row in rows if row.get("type") in ("ranker", "pairwise")] * (not group.get("was_cancelled"))
             try:
                 rankings += _ranking(task, rows, author_of(group) or "label-studio", str(task.get("id", number)))
             except UserError as error:
@@ -55,10 +58,13 @@ def _ranking(task: dict[str, Any], rows: list[dict[str, Any]], annotator: str, i
         if row["type"] == "ranker":
             ids, answers = _items(data, str(row.get("to_name")))
             orders = row_of(value.get("ranker"), "ranker")
-            order = next((ids_ for key, ids_ in orders.items() if key == name), None)
-            if order is None:
-                raise UserError(f"buckets {shown(sorted(orders))} of {shown(name)}, expected one order")
-            ranks = tuple(order.index(item) + 1 if item in order else None for item in ids)
+            need(name in orders, f"buckets {shown(sorted(orders))} of {shown(name)}", "one order")
+            order = [str(item) for item in listing(orders[name], f"the order of {shown(name)}")]
+            places = {item: place for place, item in enumerate(order, 1)}
+            need(len(places) == len(order), f"an id twice in the order of {shown(name)}", "every one once")
+            unknown = sorted(set(places) - set(ids))
+            need(not unknown, f"{shown(unknown[:1])} in the order of {shown(name)}", "ids of the items")
+            ranks = tuple(places.get(item) for item in ids)
         else:
             answers = _pair(data, str(row.get("to_name")))
             selected = value.get("selected")
@@ -66,12 +72,16 @@ def _ranking(task: dict[str, Any], rows: list[dict[str, Any]], annotator: str, i
                 raise UserError(f"selected {shown(selected, 40)!r}, expected left or right")
             ranks = (1, 2) if selected == "left" else (2, 1)
         by_answers.setdefault(answers, {})[name] = ranks
-    asked = Prompt(f"label-studio-{id}", (Message("user", prompt or "Which answer is better?"),))
-    return [
-        Ranking(asked.id + (f"-{n}" if n else ""), asked, answers, (True,) * len(answers), ranks, annotator,
-                tuple(range(len(answers))), {"source": "label_studio", "prompt_stated": prompt is not None})
-        for n, (answers, ranks) in enumerate(by_answers.items())
-    ]  # fmt: skip
+    text = prompt or "Which answer is better?"
+    found = []
+    for answers, judged in by_answers.items():
+        # Every project of Label Studio has a task 1: the texts are part of the id.
+        name = f"label-studio-{id}-{hashlib.sha256(json.dumps([text, answers]).encode()).hexdigest()[:12]}"
+        asked = Prompt(name, (Message("user", text),))
+        said = {"source": "label_studio", "prompt_stated": prompt is not None}
+        shown_order = tuple(range(len(answers)))
+        found.append(Ranking(name, asked, answers, (True,) * len(answers), judged, annotator, shown_order, said))
+    return found
 
 
 def _items(data: dict[str, Any], to_name: str) -> tuple[list[str], tuple[str, ...]]:
@@ -81,7 +91,9 @@ def _items(data: dict[str, Any], to_name: str) -> tuple[list[str], tuple[str, ..
         raise UserError(f"{len(lists)} lists in data, expected the items to rank")
     rows = [row_of(item, "an item") for item in lists[0]]
     texts = tuple(str(row.get("body") or row.get("title") or row.get("html") or "") for row in rows)
-    return [str(row.get("id")) for row in rows], texts
+    ids = [str(row.get("id")) for row in rows]
+    need(len(set(ids)) == len(ids), "an id that two items have", "every one once")
+    return ids, texts
 
 
 def _pair(data: dict[str, Any], to_name: str) -> tuple[str, str]:
