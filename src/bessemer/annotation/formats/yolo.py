@@ -8,6 +8,7 @@ photograph without a text file is one with nothing on it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any, get_args
 
@@ -21,7 +22,7 @@ from ..shapes import AnnotatedImage, Annotation, AnnotationSet, Box, Label, Mask
 from .choices import Choices, Reading, Task
 from .fields import box_of_corners, image_raw, joined, number, pairs_of, row_of
 from .leftovers import leftover, restored
-from .photographs import FrameOf, Photograph, safe_name
+from .photographs import FrameOf, safe_name
 from .report import Losses
 
 __all__ = ["is_yolo", "read_yolo", "write_yolo"]
@@ -75,16 +76,10 @@ def read_yolo(reading: Reading) -> AnnotationSet:
             if row:
                 annotations.append(_annotation(row, where, number_, names, task, frame))
         raw = {"file": label, "stored": frame.stored}
-        images.append(_image(reading, photograph, frame, annotations, raw))
+        images.append(photographs.image(name, photograph, frame, annotations, {NAME: raw}))
     left = leftover(top, _numbered(names)) if top else {}
     known = tuple(Label(name) for name in names)
     return AnnotationSet(tuple(images), known, {NAME: {"yaml": left, "file": file, "task": task}})
-
-
-def _image(
-    reading: Reading, photograph: Photograph, frame: FrameOf, annotations: list[Annotation], raw: dict[str, Any]
-) -> AnnotatedImage:
-    return reading.photographs.image(photograph.name, photograph, frame, annotations, {NAME: raw})
 
 
 def _label_of(name: str) -> str:
@@ -191,29 +186,85 @@ def _annotation(row: list[str], where: str, line: int, names: list[str], task: T
         need(task != "obb" or len(points) == 4, f"{where}: {len(row)} numbers", "9, class and four corners")
         shape = box_of_corners(points) if task == "obb" else Polygon(((points,),))
     found = Annotation(str(line), label, frame.upright(shape), source=NAME, score=score)
-    made = {"line": _line(found, index, task, frame)}
-    return Annotation(
-        str(line), label, found.shape, source=NAME, score=score,
-        raw={NAME: {"left": leftover({"line": " ".join(row)}, made), "task": task}},
-    )  # fmt: skip
+    made = {"line": _line(found, index, _inside(_shares(found, task, frame), task), score is not None)}
+    left = leftover({"line": " ".join(row)}, made)
+    return replace(found, raw={NAME: {"left": left, "task": task, "scored": score is not None}})
 
 
-def _line(annotation: Annotation, index: int, task: Task, frame: FrameOf) -> str:
-    """The row of a labelled shape; a box is four numbers in detect, four corners elsewhere."""
+def _shares(annotation: Annotation, task: Task, frame: FrameOf) -> list[float]:
+    """A shape in shares of the image; a box is four numbers in detect, four corners elsewhere."""
     shape = frame.of_file(annotation.shape)
     assert shape is not None
     width, height = frame.size
     if task == "detect":
         box = bounding_box(shape)
-        values = [(box.x + box.width / 2) / width, (box.y + box.height / 2) / height, box.width / width]
-        values.append(box.height / height)
-    else:
-        if task == "obb" and not isinstance(shape, Box):
-            shape = minimum_rotated_box(shape)
-        outline = polygon_from_shape(shape)
-        values = [share for x, y in joined(outline) for share in (x / width, y / height)]
-    score = [annotation.score] if annotation.score is not None and task != "segment" else []
+        x, y = (box.x + box.width / 2) / width, (box.y + box.height / 2) / height
+        return [x, y, box.width / width, box.height / height]
+    if task == "obb" and not isinstance(shape, Box):
+        shape = minimum_rotated_box(shape)
+    return [share for x, y in joined(polygon_from_shape(shape)) for share in (x / width, y / height)]
+
+
+def _inside(values: list[float], task: Task) -> list[float]:
+    """Shares from 0 to 1: Ultralytics passes over a photograph with any other. Of a box the numbers count, so one
+    that only reaches over a border stays as it is."""
+    if all(0 <= value <= 1 for value in values):
+        return values
+    if task != "detect":
+        return [_share(value) for value in values]
+    x, y, width, height = values
+    left, right, top, bottom = (
+        _share(value) for value in (x - width / 2, x + width / 2, y - height / 2, y + height / 2)
+    )
+    return [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
+
+
+def _share(value: float) -> float:
+    return min(max(value, 0.0), 1.0)
+
+
+def _line(annotation: Annotation, index: int, values: list[float], scored: bool) -> str:
+    """The row of a labelled shape. Only detectors write scores: a column more in one row makes Ultralytics pass over
+    the photograph, so a row has one if it had one when it was read."""
+    score = [annotation.score] if annotation.score is not None and scored else []
     return " ".join([str(index), *(repr(value).removesuffix(".0") for value in [*values, *score])])
+
+
+def _lines(
+    image: AnnotatedImage, frame: FrameOf, numbers: dict[str, int], task: Task, losses: Losses
+) -> Iterator[str]:  # fmt: skip
+    """The rows of an image; what they do not hold is noted."""
+    for annotation in image.annotations:
+        kept = annotation.raw.get(NAME)
+        kept = kept if isinstance(kept, dict) and kept.get("task") == task else {}
+        scored = kept.get("scored") is True and task != "segment"
+        shape, what = annotation.shape, _unwritable(annotation)
+        if shape is None or annotation.label is None or what:
+            losses.add("shape", image, annotation, f"{what} is not written")
+            continue
+        losses.fields(image, annotation, HOLDS if scored else HOLDS - {"score"})
+        values = _shares(annotation, task, frame)
+        inside = _inside(values, task)
+        made = {"line": _line(annotation, numbers[annotation.label], inside, scored)}
+        line = restored(made, kept.get("left"))["line"]
+        if line == made["line"]:  # else the file's own words, which hold what was read
+            fits = {"detect": Box, "segment": Polygon, "obb": RotatedBox}[task]
+            if not isinstance(shape, fits):
+                losses.add("kind", image, annotation, f"{type(shape).__name__} in {task}: written as {fits.__name__}")
+            elif isinstance(shape, Polygon) and (len(shape.parts) > 1 or len(shape.parts[0]) > 1):
+                losses.add("parts", image, annotation, "parts or holes, joined to one ring by cuts of no width")
+            if any(abs(one - other) > 1e-9 for one, other in zip(values, inside, strict=True)):
+                losses.add("clipped", image, annotation, "what reaches out of the image is cut off")
+        yield line
+
+
+def _unwritable(annotation: Annotation) -> str:
+    """What YOLO has no row for; "" where it has one."""
+    shape = annotation.shape
+    if isinstance(shape, Mask) and len(shape.runs) < 2:
+        return "an empty mask"
+    what = "a point" if isinstance(shape, Point) else "an annotation without a shape" if shape is None else ""
+    return what or ("a shape without a label" if annotation.label is None else "")
 
 
 def write_yolo(annotations: AnnotationSet, choices: Choices, losses: Losses) -> Iterator[tuple[str, Any]]:
@@ -224,21 +275,14 @@ def write_yolo(annotations: AnnotationSet, choices: Choices, losses: Losses) -> 
     losses.choices["task"] = task
     names = [label.name for label in annotations.labels]
     used = (annotation.label for image in annotations.images for annotation in image.annotations)
-    names += [name for name in dict.fromkeys(used) if name is not None and name not in set(names)]
+    names = list(dict.fromkeys([*names, *(name for name in used if name is not None)]))
     numbers = {name: index for index, name in enumerate(names)}
     taken: set[str] = set()
     for image in annotations.images:
         own = image_raw(image, NAME)
         stored = choices.frame == "stored" or (choices.frame == "auto" and own.get("stored") is True)
         frame = FrameOf(image.width, image.height, image.exif_orientation, stored and image.exif_orientation != 1)
-        lines = []
-        for annotation in image.annotations:
-            if _note(image, annotation, task, losses):
-                assert annotation.label is not None
-                kept = annotation.raw.get(NAME)
-                kept = kept if isinstance(kept, dict) and kept.get("task") == task else {}
-                made = {"line": _line(annotation, numbers[annotation.label], task, frame)}
-                lines.append(restored(made, kept.get("left"))["line"])
+        lines = list(_lines(image, frame, numbers, task, losses))
         if "file" in own and own["file"] is None and not lines:
             continue  # a negative without a text file
         file = own["file"] if isinstance(own.get("file"), str) else _label_of(_under_images(image.name))
@@ -246,7 +290,8 @@ def write_yolo(annotations: AnnotationSet, choices: Choices, losses: Losses) -> 
         if name.rsplit("/", 1)[-1] != PurePosixPath(file).name:
             losses.add("name", image, None, f"its text file is {name}, since another image has that name")
         yield name, "".join(line + "\n" for line in lines)
-    body: dict[str, Any] = {"path": ".", "train": "images", "val": "images", "task": task}
+    # Without a path Ultralytics begins where the file is; "." would be where it is run.
+    body: dict[str, Any] = {"train": "images", "val": "images", "task": task}
     if "yaml" in raw:
         body = {} if task == raw.get("task") else {"task": task}
     top = restored(body | _numbered(names), raw.get("yaml"))
@@ -273,23 +318,3 @@ def _write_task(annotations: AnnotationSet, choices: Choices, raw: dict[str, Any
         return task
     shapes = {type(annotation.shape) for image in annotations.images for annotation in image.annotations}
     return "segment" if shapes & {Polygon, Mask} else "obb" if RotatedBox in shapes else "detect"
-
-
-def _note(image: AnnotatedImage, annotation: Annotation, task: Task, losses: Losses) -> bool:
-    """Whether the annotation is written; what it loses is noted."""
-    shape = annotation.shape
-    what = "a point" if isinstance(shape, Point) else "an annotation without a shape" if shape is None else ""
-    what = what or ("a shape without a label" if annotation.label is None else "")
-    if isinstance(shape, Mask) and len(shape.runs) < 2:
-        what = "an empty mask"
-    if what:
-        losses.add("shape", image, annotation, f"{what} is not written")
-        return False
-    losses.fields(image, annotation, HOLDS if task != "segment" else HOLDS - {"score"})
-    fits = {"detect": Box, "segment": Polygon, "obb": RotatedBox}[task]
-    if not isinstance(shape, fits):
-        assert shape is not None
-        losses.add("kind", image, annotation, f"{type(shape).__name__} in {task}: written as {fits.__name__}")
-    elif isinstance(shape, Polygon) and (len(shape.parts) > 1 or len(shape.parts[0]) > 1):
-        losses.add("parts", image, annotation, "parts or holes, joined to one ring by cuts of no width")
-    return True

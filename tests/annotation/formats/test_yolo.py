@@ -1,0 +1,60 @@
+"""YOLO: what Ultralytics takes, and where the text files and photographs are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bessemer.annotation.formats.choices import Choices
+from bessemer.annotation.formats.table import read, write
+from bessemer.annotation.shapes import AnnotatedImage, Annotation, AnnotationSet, Box, Label, Polygon, Shape
+from photographing import photograph
+
+
+def one(*shapes: Shape, name: str = "a.jpg", score: float | None = None) -> AnnotationSet:
+    said = tuple(Annotation(str(n), "x", shape, score=score) for n, shape in enumerate(shapes, 1))
+    return AnnotationSet((AnnotatedImage(name, 64, 48, annotations=said),), (Label("x"),))
+
+
+def rows(path: Path) -> list[list[float]]:
+    return [[float(word) for word in line.split()] for line in path.read_text().splitlines()]
+
+
+def test_a_row_has_a_score_if_it_had_one(tmp_path: Path) -> None:
+    report = write(one(Box(1, 1, 5, 5), score=0.9), tmp_path / "new", "yolo")
+    assert [len(row) for row in rows(tmp_path / "new" / "labels" / "a.txt")] == [5]
+    assert report.counts() == {"score": 1}
+    photograph(tmp_path / "in" / "images" / "a.jpg", 64, 48)
+    (tmp_path / "in" / "labels").mkdir()
+    text = "0 0.5 0.5 0.1 0.1 0.75\n0 0.5 0.5 0.2 0.2\n"
+    (tmp_path / "in" / "labels" / "a.txt").write_text(text)
+    report = write(read(tmp_path / "in", "yolo")[0], tmp_path / "out", "yolo")
+    assert (tmp_path / "out" / "labels" / "a.txt").read_text() == text and report.losses == ()
+
+
+@pytest.mark.parametrize(
+    ("task", "shape", "expected"),
+    [
+        ("segment", Polygon(((((-1.0, 0.0), (65.0, 0.0), (65.0, 12.0)),),)), [0, 0, 0, 1, 0, 1, 0.25]),
+        ("detect", Box(-64, 12, 96, 12), [0, 0.25, 0.375, 0.5, 0.25]),
+    ],
+)
+def test_what_reaches_out_is_cut_off(tmp_path: Path, task: str, shape: Shape, expected: list[float]) -> None:
+    report = write(one(shape), tmp_path / "out", "yolo", Choices(task=task))  # type: ignore[arg-type]
+    assert rows(tmp_path / "out" / "labels" / "a.txt") == [expected] and report.counts() == {"clipped": 1}
+
+
+def test_a_box_over_a_border_and_rows_of_a_file_stay(tmp_path: Path) -> None:
+    photograph(tmp_path / "in" / "images" / "a.jpg", 64, 48)
+    (tmp_path / "in" / "labels").mkdir()
+    text = "0 0.9 0.5 0.4 0.1\n0 1.25 0.5 1.0 0.1\n"
+    (tmp_path / "in" / "labels" / "a.txt").write_text(text)
+    report = write(read(tmp_path / "in", "yolo")[0], tmp_path / "out", "yolo")
+    assert (tmp_path / "out" / "labels" / "a.txt").read_text() == text and report.losses == ()
+
+
+def test_paths_begin_where_the_file_is(tmp_path: Path) -> None:
+    write(one(Box(1, 1, 5, 5)), tmp_path / "out", "yolo")
+    assert "path" not in yaml.safe_load((tmp_path / "out" / "data.yaml").read_text())
