@@ -186,3 +186,14 @@ def test_rankings_to_label_studio_and_back(tmp_path: Path, tasks: Path) -> None:
     assert {loss.kind for loss in losses} == {"author"}
     _, losses = write_rankings([replace(before[0], ranks={"clarity": (1, 1, None)})])
     assert any(loss.kind == "ties" for loss in losses)
+
+
+def test_photographs_of_the_source_are_copied_too(tmp_path: Path) -> None:
+    """With a folder of images named, one of them may still lie in the source."""
+    photograph(tmp_path / "in" / "a.jpg", 40, 30)
+    photograph(tmp_path / "photos" / "b.jpg", 40, 30)
+    rows = [{"id": n, "file_name": f"{name}.jpg", "width": 40, "height": 30} for n, name in enumerate("ab", 1)]
+    (tmp_path / "in" / "a.json").write_text(json.dumps({"images": rows, "annotations": [], "categories": []}))
+    config = Config("convert", str(tmp_path / "in"), str(tmp_path / "out"), to="voc", copy_images=True)
+    run(replace(config, images=str(tmp_path / "photos")))
+    assert sorted(path.name for path in (tmp_path / "out" / "JPEGImages").iterdir()) == ["a.jpg", "b.jpg"]

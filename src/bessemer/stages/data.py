@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -185,12 +186,15 @@ def _export(config: Config, choices: Choices) -> Path:
 
 def _convert(config: Config, choices: Choices) -> Path:
     annotations, notes = _read(config, choices)
-    with open_source(Path(config.images or config.source)) as photographs:
+    with ExitStack() as stack:
+        places = [Path(config.images), Path(config.source)] if config.images else [Path(config.source)]
+        sources = [stack.enter_context(open_source(place)) for place in places]
 
         def photograph(image: AnnotatedImage) -> bytes:
-            if image.name not in photographs.listed:
-                raise UserError(f"{shown(image.name)}: no such photograph at hand, expected it in images or the source")
-            return photographs.read(image.name, MAX_BYTES)
+            for source in sources:
+                if image.name in source.listed:
+                    return source.read(image.name, MAX_BYTES)
+            raise UserError(f"{shown(image.name)}: no such photograph at hand, expected it in images or the source")
 
         return _write(config, choices, annotations, notes, photograph)
 

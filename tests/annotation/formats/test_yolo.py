@@ -58,3 +58,49 @@ def test_a_box_over_a_border_and_rows_of_a_file_stay(tmp_path: Path) -> None:
 def test_paths_begin_where_the_file_is(tmp_path: Path) -> None:
     write(one(Box(1, 1, 5, 5)), tmp_path / "out", "yolo")
     assert "path" not in yaml.safe_load((tmp_path / "out" / "data.yaml").read_text())
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix != ".yaml")[::-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "losses"),
+    [
+        ("el_images/a.jpg", "images/el_images/a.jpg labels/el_images/a.txt", {}),
+        ("images/x/a.jpg", "images/x/a.jpg labels/x/a.txt", {}),
+        ("train/images/a.jpg", "images/train/images/a.jpg images/train/labels/a.txt", {}),
+        ("a.png.jpg", "images/a.png.jpg labels/a.png.txt", {}),
+        ("12:30/a..jpg", "images/12_30/a.jpg labels/12_30/a.txt", {"name": 1}),
+    ],
+)
+def test_text_files_stay_with_their_photographs(
+    tmp_path: Path, name: str, expected: str, losses: dict[str, int]
+) -> None:
+    """Under images/, as data.yaml says, and found again by the reader."""
+    report = write(one(Box(1, 1, 5, 5), name=name), tmp_path / "out", "yolo", photograph=lambda _: b"jpg")
+    found = [path for path in files(tmp_path / "out") if (tmp_path / "out" / path).is_file()]
+    assert sorted(found) == expected.split() and report.counts() == losses
+    photo, text = expected.split()
+    photograph(tmp_path / "out" / photo, 64, 48)
+    (image,) = read(tmp_path / "out", "yolo")[0].images
+    assert (image.name, len(image.annotations), image.raw["yolo"]["file"]) == (photo, 1, text)
+
+
+def test_twins_stay_with_their_photographs(tmp_path: Path) -> None:
+    images = tuple(one(Box(1, 1, n, 5), name=name).images[0] for n, name in ((1, "a.jpg"), (2, "a.png"), (3, "A.bmp")))
+    report = write(AnnotationSet(images, (Label("x"),)), tmp_path / "out", "yolo", photograph=lambda _: b"jpg")
+    names = {path.name for path in (tmp_path / "out" / "images").iterdir()}
+    assert names == {"a.jpg", "a~2.png", "A~3.bmp"} and report.counts() == {"name": 2}
+    assert rows(tmp_path / "out" / "labels" / "a~2.txt")[0][3] == 2 / 64
+
+
+def test_a_split_is_written_as_it_was(tmp_path: Path) -> None:
+    photograph(tmp_path / "in" / "train" / "images" / "a.jpg", 64, 48)
+    photograph(tmp_path / "in" / "valid" / "images" / "b.jpg", 64, 48)
+    (tmp_path / "in" / "train" / "labels").mkdir()
+    (tmp_path / "in" / "train" / "labels" / "a.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    (tmp_path / "in" / "data.yaml").write_text("train: train/images\nnames: {0: x}\n")
+    found, _ = read(tmp_path / "in", "yolo")
+    write(found, tmp_path / "out", "yolo", photograph=lambda _: b"jpg")
+    assert files(tmp_path / "out") == files(tmp_path / "in")

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain, count
 from pathlib import PurePosixPath
 from typing import Any, Literal, TypeAlias
 from urllib.parse import unquote
@@ -26,10 +27,12 @@ from ..shapes import AnnotatedImage, Annotation, Shape
 from .sources import Source
 
 __all__ = [
-    "Frame", "FrameOf", "Photograph", "Photographs", "key_of", "safe_name", "unique_names",
+    "Frame", "FrameOf", "Photograph", "Photographs", "free_name", "key_of", "photograph_names", "safe_name",
+    "split_suffix", "unique_names",
 ]  # fmt: skip
 
 Frame: TypeAlias = Literal["auto", "upright", "stored"]
+MAX_BYTES_OF_PART = 200  # of the 255 that a name may have; a suffix and a number need some
 _TURNED = (5, 6, 7, 8)
 _UPLOAD = re.compile(r"[0-9a-f]{8}-")
 
@@ -199,15 +202,37 @@ def unique_names(names: Iterable[str]) -> list[str]:
     return out
 
 
+def split_suffix(name: str) -> tuple[str, str]:
+    """A name without the suffix of a photograph, and that suffix; "" for any other."""
+    suffix = PurePosixPath(name).suffix
+    return (name.removesuffix(suffix), suffix) if suffix.lower() in SUFFIXES else (name, "")
+
+
+def photograph_names(images: Iterable[AnnotatedImage], under: str = "images/") -> list[str]:
+    """Where photographs are written: below a folder, unless their names begin with it already."""
+    return [image.name if image.name.startswith(under) else under + image.name for image in images]
+
+
 def safe_name(name: str, suffix: str, taken: set[str]) -> str:
-    """A relative file name for what belongs to an image, its own suffix replaced: inside the directory whatever the
-    name says, on every file system, and free (case does not tell names apart); it is added to `taken`."""
-    parts = [re.sub(r'[\x00-\x1f\x7f-\x9f<>:"|?*\u2028-\u202e]', "_", part) for part in key_of(name).split("/")]
-    parts = [part.strip(". ")[:100] or "_" for part in parts][-20:]
-    stem = PurePosixPath(parts[-1]).stem if PurePosixPath(parts[-1]).suffix.lower() in SUFFIXES else parts[-1]
-    number, new = 1, "/".join([*parts[:-1], stem + suffix])
-    while new.casefold() in taken:
-        number += 1
-        new = "/".join([*parts[:-1], f"{stem}~{number}{suffix}"])
-    taken.add(new.casefold())
-    return new
+    """`free_name` of what belongs to an image: the suffix of a photograph is replaced."""
+    return free_name(split_suffix(name)[0], suffix, taken)
+
+
+def free_name(stem: str, suffix: str, taken: set[str]) -> str:
+    """A relative file name: inside the directory whatever the stem says, on every file system, and free (case does not
+    tell names apart); it is added to `taken`."""
+    parts = [re.sub(r'[\x00-\x1f\x7f-\x9f<>:"|?*\u2028-\u202e]', "_", part) for part in key_of(stem).split("/")]
+    parts = [_short(part, MAX_BYTES_OF_PART) or "_" for part in parts][-20:]
+    folder = "".join(part + "/" for part in parts[:-1])
+    # A few small numbers for people, then one that is free at once, however many share the name.
+    numbers = chain(range(2, 10), count(len(taken) + 1))
+    tries = (f"{_short(parts[-1], MAX_BYTES_OF_PART - 12)}~{number}" for number in numbers)
+    names = (folder + file + suffix for file in chain(parts[-1:], tries))
+    name = next(name for name in names if name.casefold() not in taken)
+    taken.add(name.casefold())
+    return name
+
+
+def _short(part: str, limit: int) -> str:
+    """The beginning of a name of a file or folder; file systems count bytes."""
+    return part.strip(". ").encode("utf-8", "ignore")[:limit].decode("utf-8", "ignore").strip(". ")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -27,12 +27,12 @@ from .coco import is_coco, read_coco, write_coco
 from .cvat import is_cvat, read_cvat, write_cvat
 from .label_studio import is_label_studio, read_label_studio, write_label_studio
 from .labelme import is_labelme, read_labelme, write_labelme
-from .photographs import Photographs, safe_name
+from .photographs import Photographs, free_name, photograph_names, split_suffix
 from .report import Losses, LossReport, Notes
 from .sources import Source, open_source
 from .voc import is_voc, read_voc, write_voc
 from .xml import parse_xml
-from .yolo import is_yolo, read_yolo, write_yolo
+from .yolo import is_yolo, read_yolo, write_yolo, yolo_photographs
 
 __all__ = ["FORMATS", "Format", "detect", "read", "write"]
 
@@ -43,28 +43,36 @@ MAX_LOOKED = 50  # files of a suffix that `detect` opens
 @dataclass(frozen=True)
 class Format:
     """One format. key: of its leftovers in `raw`. holds: beyond annotations, "color" and "definitions" of labels.
-    write: yields (name, JSON value, text or bytes) of each file. photographs: where they go if they are copied."""
+    write: yields (name, JSON value, text or bytes) of each file. photographs: the names that they have if they are
+    copied, image by image."""
 
     name: str
     summary: str
     key: str
     read: Callable[[Reading], AnnotationSet]
     write: Writer
-    photographs: str = "images/"
+    photographs: Callable[[Sequence[AnnotatedImage]], list[str]] = photograph_names
     holds: frozenset[str] = frozenset()
 
 
+_beside = partial(photograph_names, under="")
 FORMATS = {
     format.name: format
     for format in (
         Format("coco", "one JSON file: boxes, polygons, masks, captions", "coco", read_coco, write_coco),
-        Format("labelme", "a JSON file an image", "labelme", read_labelme, write_labelme, ""),
+        Format("labelme", "a JSON file an image", "labelme", read_labelme, write_labelme, _beside),
         Format(
             "x-anylabeling", "labelme's files with rotated boxes", "labelme", read_labelme,
-            partial(write_labelme, dialect="x-anylabeling"), "",
+            partial(write_labelme, dialect="x-anylabeling"), _beside,
         ),
-        Format("yolo", "a text file an image and data.yaml: detect, segment or obb", "yolo", read_yolo, write_yolo),
-        Format("voc", "Pascal VOC: an XML file an image, boxes alone", "voc", read_voc, write_voc, "JPEGImages/"),
+        Format(
+            "yolo", "a text file an image and data.yaml: detect, segment or obb", "yolo", read_yolo, write_yolo,
+            yolo_photographs,
+        ),
+        Format(
+            "voc", "Pascal VOC: an XML file an image, boxes alone", "voc", read_voc, write_voc,
+            partial(photograph_names, under="JPEGImages/"),
+        ),
         Format(
             "label-studio", "one JSON file of tasks", "label_studio", read_label_studio, write_label_studio,
             holds=frozenset(("color",)),
@@ -157,12 +165,13 @@ def write(
         made.mkdir()
         for name, content in entry.write(annotations, choices or Choices(), losses):
             suffix = PurePosixPath(name).suffix
-            _put(made / safe_name(name.removesuffix(suffix), suffix, taken), _bytes(content))
-        for image in annotations.images if photograph is not None else ():
-            under = "" if entry.name == "yolo" and "images/" in image.name else entry.photographs
-            assert photograph is not None
-            name = safe_name(under + image.name, PurePosixPath(image.name).suffix, taken)
-            _put(made / name, photograph(image))
+            _put(made / free_name(name.removesuffix(suffix), suffix, taken), _bytes(content))
+        if photograph is not None:
+            for image, place in zip(annotations.images, entry.photographs(annotations.images), strict=True):
+                name = free_name(*split_suffix(place), taken)
+                if name != place:
+                    losses.add("name", image, None, f"its photograph is {name}")
+                _put(made / name, photograph(image))
         publish(made, directory)
     except OSError as error:
         raise unwritable(directory, error) from error

@@ -7,7 +7,7 @@ photograph without a text file is one with nothing on it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any, get_args
@@ -22,10 +22,10 @@ from ..shapes import AnnotatedImage, Annotation, AnnotationSet, Box, Label, Mask
 from .choices import Choices, Reading, Task
 from .fields import box_of_corners, image_raw, joined, number, pairs_of, row_of
 from .leftovers import leftover, restored
-from .photographs import FrameOf, safe_name
+from .photographs import FrameOf, free_name, photograph_names, split_suffix
 from .report import Losses
 
-__all__ = ["is_yolo", "read_yolo", "write_yolo"]
+__all__ = ["is_yolo", "read_yolo", "write_yolo", "yolo_photographs"]
 
 NAME = "yolo"
 HOLDS = frozenset(("label", "score"))
@@ -277,18 +277,16 @@ def write_yolo(annotations: AnnotationSet, choices: Choices, losses: Losses) -> 
     used = (annotation.label for image in annotations.images for annotation in image.annotations)
     names = list(dict.fromkeys([*names, *(name for name in used if name is not None)]))
     numbers = {name: index for index, name in enumerate(names)}
-    taken: set[str] = set()
-    for image in annotations.images:
+    for image, stem, wanted in _stems(annotations.images):
         own = image_raw(image, NAME)
         stored = choices.frame == "stored" or (choices.frame == "auto" and own.get("stored") is True)
         frame = FrameOf(image.width, image.height, image.exif_orientation, stored and image.exif_orientation != 1)
         lines = list(_lines(image, frame, numbers, task, losses))
         if "file" in own and own["file"] is None and not lines:
             continue  # a negative without a text file
-        file = own["file"] if isinstance(own.get("file"), str) else _label_of(_under_images(image.name))
-        name = safe_name(file.removesuffix(".txt"), ".txt", taken)
-        if name.rsplit("/", 1)[-1] != PurePosixPath(file).name:
-            losses.add("name", image, None, f"its text file is {name}, since another image has that name")
+        name = _label_of(stem + ".jpg")
+        if stem != wanted:
+            losses.add("name", image, None, f"its text file is {name}, as its own name is taken or no name for files")
         yield name, "".join(line + "\n" for line in lines)
     # Without a path Ultralytics begins where the file is; "." would be where it is run.
     body: dict[str, Any] = {"train": "images", "val": "images", "task": task}
@@ -299,15 +297,31 @@ def write_yolo(annotations: AnnotationSet, choices: Choices, losses: Losses) -> 
         top["names"] = {int(key): value for key, value in top["names"].items()}
     file = raw["file"] if isinstance(raw.get("file"), str) else "data.yaml"
     text = yaml.safe_dump(top, allow_unicode=True, sort_keys=False, width=10_000)
-    yield safe_name(file.removesuffix(PurePosixPath(file).suffix), ".yaml", set()), str(text)
+    yield free_name(file.removesuffix(PurePosixPath(file).suffix), ".yaml", set()), str(text)
 
 
 def _numbered(names: list[str]) -> dict[str, Any]:
     return {"names": {str(index): name for index, name in enumerate(names)}}
 
 
-def _under_images(name: str) -> str:
-    return name if "images" in PurePosixPath(name).parts[:-1] else f"images/{name}"
+def yolo_photographs(images: Sequence[AnnotatedImage]) -> list[str]:
+    """Where photographs are written: where their text files say, so that Ultralytics finds the two together."""
+    return [stem + split_suffix(image.name)[1] for image, stem, _ in _stems(images)]
+
+
+def _stems(images: Sequence[AnnotatedImage]) -> Iterator[tuple[AnnotatedImage, str, str]]:
+    """(image, name of its photograph without the suffix, the name it would have if it were free)."""
+    taken: set[str] = set()
+    for image, under in zip(images, photograph_names(images), strict=True):
+        own = image_raw(image, NAME)
+        file = own.get("file")
+        if isinstance(file, str):  # where its text file was read: last folder `labels`, or beside it
+            head, labels, tail = f"/{file.removesuffix('.txt')}".rpartition("/labels/")
+            wanted = (f"{head}/images/" if labels else "").removeprefix("/") + tail.removeprefix("/")
+        else:
+            known = "file" in own and "images" in PurePosixPath(image.name).parts[:-1]
+            wanted = split_suffix(image.name if known else under)[0]
+        yield image, free_name(wanted, "", taken), wanted
 
 
 def _write_task(annotations: AnnotationSet, choices: Choices, raw: dict[str, Any]) -> Task:
