@@ -81,7 +81,7 @@ def test_from_label_studio_into_a_project_and_out(
     assert [row["bbox"] for row in top["annotations"]] == [[8, 3, 20, 6]]
     assert (out / "images" / "photos" / "a.jpg").read_bytes() == (tasks / "photos" / "a.jpg").read_bytes()
     report = json.loads((tmp_path / "coco.report.json").read_text(encoding="utf-8"))
-    assert report["written"]["format"] == "coco" and report["written"]["counts"].get("raw") == 1
+    assert report["written"]["format"] == "coco" and report["written"]["counts"].get("raw") == 2
     assert "what was lost" in capsys.readouterr().out
 
 
@@ -197,3 +197,47 @@ def test_photographs_of_the_source_are_copied_too(tmp_path: Path) -> None:
     config = Config("convert", str(tmp_path / "in"), str(tmp_path / "out"), to="voc", copy_images=True)
     run(replace(config, images=str(tmp_path / "photos")))
     assert sorted(path.name for path in (tmp_path / "out" / "JPEGImages").iterdir()) == ["a.jpg", "b.jpg"]
+
+
+def test_what_a_file_says_of_images_goes_through_a_project(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And what it says as a whole is reported, when it comes in and when it goes out."""
+    photograph(tmp_path / "in" / "a.jpg", 40, 30)
+    picture = {"id": 77, "file_name": "a.jpg", "width": 40, "height": 30, "license": 1, "coco_url": "u"}
+    row = {"id": 9, "image_id": 77, "category_id": 4, "bbox": [1, 2, 3, 4], "area": 12, "iscrowd": 0, "mine": 1}
+    top = {"info": {"v": 1}, "images": [picture], "categories": [{"id": 4, "name": "x", "supercategory": "s"}]}
+    (tmp_path / "in" / "a.json").write_text(json.dumps({**top, "annotations": [{**row, "segmentation": []}]}))
+    run(Config("import", str(tmp_path / "in"), str(tmp_path / "project"), report=str(tmp_path / "in.json")))
+    brought = json.loads((tmp_path / "in.json").read_text())["brought"]
+    assert brought["unkept"] == ["keys of coco of the whole set"]
+    out = run(Config("export", str(tmp_path / "project"), str(tmp_path / "out"), to="coco"))
+    (file,) = out.glob("*.json")
+    assert json.loads(file.read_text())["images"] == [picture]
+    report = json.loads((tmp_path / "out.report.json").read_text())["written"]
+    assert [loss["kind"] for loss in report["losses"]] == ["raw"] and "nothing was lost" not in capsys.readouterr().out
+    picture["license"] = 2  # the image is there already with what was said of it
+    (tmp_path / "in" / "a.json").write_text(json.dumps({**top, "annotations": []}))
+    run(Config("import", str(tmp_path / "in"), str(tmp_path / "project"), report=str(tmp_path / "in.json")))
+    assert len(json.loads((tmp_path / "in.json").read_text())["brought"]["unkept"]) == 2
+
+
+def test_one_annotators_work_does_not_become_anothers_nothing(tmp_path: Path, tasks: Path) -> None:
+    """The groups of Label Studio do not come out of a project empty."""
+    run(Config("import", str(tasks), str(tmp_path / "project")))
+    out = run(Config("export", str(tmp_path / "project"), str(tmp_path / "out"), to="label-studio", annotator="4"))
+    (task,) = json.loads((out / "tasks.json").read_text(encoding="utf-8"))
+    assert [len(group["result"]) for group in task["annotations"]] == [1]
+    assert task["data"]["image"] == "/data/upload/1/0a1b2c3d-a.jpg"
+
+
+def test_a_split_of_yolo_goes_through_a_project(tmp_path: Path) -> None:
+    """Without its data.yaml the text files are where a new one says."""
+    photograph(tmp_path / "in" / "train" / "images" / "a.jpg", 40, 30)
+    (tmp_path / "in" / "train" / "labels").mkdir()
+    (tmp_path / "in" / "train" / "labels" / "a.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    (tmp_path / "in" / "data.yaml").write_text("train: train/images\nnames: {0: x}\n")
+    run(Config("import", str(tmp_path / "in"), str(tmp_path / "project")))
+    out = run(Config("export", str(tmp_path / "project"), str(tmp_path / "out"), to="yolo", copy_images=True))
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob("a.*")) == [
+        "images/train/images/a.jpg",
+        "images/train/labels/a.txt",
+    ]

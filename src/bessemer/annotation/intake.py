@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from ..data.decoding import inspect_apart
 from ..data.discovery import FORMAT_OF
@@ -44,9 +45,15 @@ class Imported:
     conflicts: tuple[str, ...]
 
 
-def add_folder(project: Project, folder: Path, max_pixels: int = MAX_PIXELS) -> Added:
+def add_folder(
+    project: Project, folder: Path, max_pixels: int = MAX_PIXELS, raws: Mapping[str, dict[str, Any]] | None = None
+) -> Added:
     """Register every readable photograph under a folder by its relative name; nothing is copied or changed, links are
     not followed.
+
+    Args:
+        raws: name -> what other tools said of the image, kept with it; of an image that is there already what it has
+            stays.
 
     Raises:
         UserError: no such folder; no readable photograph in it; see `listing.add_images`.
@@ -58,7 +65,8 @@ def add_folder(project: Project, folder: Path, max_pixels: int = MAX_PIXELS) -> 
         try:
             facts = inspect_apart(folder / name, max_pixels)
             size = (facts.width, facts.height)
-            images.append(AnnotatedImage(name, *size, sha256=facts.sha256, exif_orientation=facts.orientation))
+            raw = raws.get(name, {}) if raws is not None else {}
+            images.append(AnnotatedImage(name, *size, facts.sha256, facts.orientation, raw=raw))
         except UserError as error:
             refused[shown(name, 1_000)] = str(error)
     first = next(iter(refused.values()), "the folder has none")

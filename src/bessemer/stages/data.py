@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 from zipfile import is_zipfile
@@ -16,12 +16,13 @@ from bessemer.annotation.formats.exchange import (
     bring_in,
     bring_in_rankings,
     findings,
+    project_raws,
     set_of_project,
     set_of_snapshot,
     unpack_photographs,
 )
 from bessemer.annotation.formats.ranked import read_rankings
-from bessemer.annotation.formats.report import LossReport, Notes
+from bessemer.annotation.formats.report import Loss, Notes
 from bessemer.annotation.formats.sources import open_source
 from bessemer.annotation.formats.table import FORMATS, read, write
 from bessemer.annotation.intake import SUFFIXES, add_folder
@@ -138,7 +139,7 @@ def _into_project(config: Config, annotations: AnnotationSet, notes: Notes, fold
     with create_project(target, target.resolve().name or "project") if made else open_project(target) as project:
         if not config.images and source.is_file() and is_zipfile(source):
             folder = _photographs(source, target)
-        added = add_folder(project, folder)
+        added = add_folder(project, folder, raws=project_raws(annotations))
         for name, why in list(added.refused.items())[:MAX_REMARKS]:
             print(f"  left out: {name}: {why}", file=sys.stderr)
         brought = bring_in(project, annotations, notes.format, config.annotator, config.state)
@@ -150,7 +151,11 @@ def _into_project(config: Config, annotations: AnnotationSet, notes: Notes, fold
     print(f"{len(added.ids)} photographs; documents: {documents or 'none'}; {saved} rankings")
     for model, count in brought.predictions.items():
         print(f"  predictions of {shown(model, 40)}: {count}")
-    for what, names in (("not in the project", brought.absent), ("newer work stays", brought.conflicts)):
+    for what, names in (
+        ("not in the project", brought.absent),
+        ("newer work stays", brought.conflicts),
+        ("not kept", brought.unkept),
+    ):
         if names:
             print(f"  {what}: {len(names)}, first {shown(names[0])}")
     if config.report:
@@ -181,7 +186,10 @@ def _export(config: Config, choices: Choices) -> Path:
             annotations, photograph = set_of_project(project, config.annotator, states)
     else:
         annotations, photograph = set_of_snapshot(source, config.annotator)
-    return _write(config, choices, annotations, None, photograph)
+    key = FORMATS[config.to].key if config.to in FORMATS and FORMATS[config.to].whole else ""
+    what = f"keys of {key} of the whole set, if there were any: a project does not keep them"
+    lost = (Loss("raw", "", "", what),) if any(key in image.raw for image in annotations.images) else ()
+    return _write(config, choices, annotations, None, photograph, lost)
 
 
 def _convert(config: Config, choices: Choices) -> Path:
@@ -205,11 +213,13 @@ def _write(
     annotations: AnnotationSet,
     notes: Notes | None,
     photograph: Callable[[AnnotatedImage], bytes],
+    lost: tuple[Loss, ...] = (),
 ) -> Path:
     if config.to not in FORMATS:
         raise UserError(f"to {shown(config.to)!r}, expected a format: to={', to='.join(FORMATS)}")
     target = Path(config.target)
-    losses: LossReport = write(annotations, target, config.to, choices, photograph if config.copy_images else None)
+    losses = write(annotations, target, config.to, choices, photograph if config.copy_images else None)
+    losses = replace(losses, losses=(*lost, *losses.losses))
     print(losses.text())
     report: dict[str, Any] = {"read": vars(notes) if notes is not None else None, "written": losses.to_json()}
     path = Path(config.report) if config.report else target.with_name(target.name + ".report.json")

@@ -22,6 +22,7 @@ from ..rankings import RankingTask, add_ranking_tasks, ranking_tasks, ranking_tu
 from ..shapes import AnnotatedImage, Annotation, AnnotationSet, Mask, State
 from ..snapshot import Snapshot, SnapshotEntry, read_snapshot
 from ..store import Project
+from .fields import image_raw
 from .label_studio import answered
 from .sources import open_source
 
@@ -30,6 +31,7 @@ __all__ = [
     "bring_in",
     "bring_in_rankings",
     "findings",
+    "project_raws",
     "set_of_project",
     "set_of_snapshot",
     "unpack_photographs",
@@ -39,12 +41,26 @@ __all__ = [
 @dataclass
 class Brought:
     """documents: annotator -> how many images. absent: names that no image of the project matches; conflicts: that
-    have newer work, which was left as it is. predictions: model version -> how many."""
+    have newer work, which was left as it is. predictions: model version -> how many. unkept: what the source
+    says beside its annotations and the project has no place for."""
 
     documents: dict[str, int] = field(default_factory=dict)
     absent: list[str] = field(default_factory=list)
     conflicts: list[str] = field(default_factory=list)
     predictions: dict[str, int] = field(default_factory=dict)
+    unkept: list[str] = field(default_factory=list)
+
+
+def project_raws(annotations: AnnotationSet) -> dict[str, dict[str, Any]]:
+    """Image name -> what a project keeps of its raw: all but the groups of Label Studio, which are people's work, and
+    each person's is a document of its own there."""
+    return {
+        image.name: {
+            format: {key: value for key, value in said.items() if format != "label_studio" or key != "groups"}
+            for format, said in image.raw.items()
+        }
+        for image in annotations.images
+    }
 
 
 def bring_in(
@@ -61,6 +77,12 @@ def bring_in(
     found = Brought()
     ids = match_images(project, annotations)
     found.absent += [image.name for image in annotations.images if image.name not in ids]
+    found.unkept += [f"keys of {format} of the whole set" for format in sorted(annotations.raw)]
+    with project.read() as db:
+        held = {id: json.loads(raw) for id, raw in db.execute("SELECT id, raw FROM images")}
+    for name, raw in project_raws(annotations).items():
+        if name in ids and any(raw[format] != held[ids[name]].get(format) for format in raw):
+            found.unkept.append(f"keys of {', '.join(sorted(raw))} of {shown(name)}, which was in the project")
     by: dict[str, list[AnnotatedImage]] = {}
     proposed: dict[str, list[tuple[str, list[Annotation]]]] = {}
     for image in annotations.images:
@@ -145,13 +167,20 @@ def set_of_project(
         entries.append(SnapshotEntry(who, version, state, image))
     labels = label_set(project).labels
     whole = Snapshot(project.directory, "", "", tuple(entries), labels, (), {"folders": folders})
-    return whole.annotation_set(annotator), _reader(folders)
+    return _in_files(whole.annotation_set(annotator)), _reader(folders)
 
 
 def set_of_snapshot(directory: Path, annotator: str = "") -> tuple[AnnotationSet, Callable[[AnnotatedImage], bytes]]:
     """A snapshot as a set, and how to read its photographs."""
     snapshot = read_snapshot(directory)
-    return snapshot.annotation_set(annotator), _reader(snapshot.manifest["folders"])
+    return _in_files(snapshot.annotation_set(annotator)), _reader(snapshot.manifest["folders"])
+
+
+def _in_files(annotations: AnnotationSet) -> AnnotationSet:
+    """With the files of COCO that its images speak of, so that these go back into them with what was said of them."""
+    said = [image_raw(image, "coco").get("files") for image in annotations.images]
+    files: dict[str, dict[str, Any]] = {file: {} for some in said if isinstance(some, dict) for file in some}
+    return replace(annotations, raw={"coco": {"files": files}}) if files else annotations
 
 
 def _reader(folders: dict[str, str]) -> Callable[[AnnotatedImage], bytes]:

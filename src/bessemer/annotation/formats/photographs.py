@@ -23,7 +23,7 @@ from ...data.schema import need
 from ...errors import UserError
 from ..geometry import to_stored, to_upright
 from ..intake import SUFFIXES
-from ..shapes import AnnotatedImage, Annotation, Shape
+from ..shapes import AnnotatedImage, Annotation, AnnotationSet, Shape
 from .sources import Source
 
 __all__ = [
@@ -208,9 +208,10 @@ def split_suffix(name: str) -> tuple[str, str]:
     return (name.removesuffix(suffix), suffix) if suffix.lower() in SUFFIXES else (name, "")
 
 
-def photograph_names(images: Iterable[AnnotatedImage], under: str = "images/") -> list[str]:
+def photograph_names(annotations: AnnotationSet, under: str = "images/") -> list[str]:
     """Where photographs are written: below a folder, unless their names begin with it already."""
-    return [image.name if image.name.startswith(under) else under + image.name for image in images]
+    names = [image.name for image in annotations.images]
+    return [name if name.startswith(under) else under + name for name in names]
 
 
 def safe_name(name: str, suffix: str, taken: set[str]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -44,15 +44,16 @@ MAX_LOOKED = 50  # files of a suffix that `detect` opens
 class Format:
     """One format. key: of its leftovers in `raw`. holds: beyond annotations, "color" and "definitions" of labels.
     write: yields (name, JSON value, text or bytes) of each file. photographs: the names that they have if they are
-    copied, image by image."""
+    copied, image by image. whole: whether it says something beside its images, which no project keeps."""
 
     name: str
     summary: str
     key: str
     read: Callable[[Reading], AnnotationSet]
     write: Writer
-    photographs: Callable[[Sequence[AnnotatedImage]], list[str]] = photograph_names
+    photographs: Callable[[AnnotationSet], list[str]] = photograph_names
     holds: frozenset[str] = frozenset()
+    whole: bool = True
 
 
 _beside = partial(photograph_names, under="")
@@ -60,10 +61,10 @@ FORMATS = {
     format.name: format
     for format in (
         Format("coco", "one JSON file: boxes, polygons, masks, captions", "coco", read_coco, write_coco),
-        Format("labelme", "a JSON file an image", "labelme", read_labelme, write_labelme, _beside),
+        Format("labelme", "a JSON file an image", "labelme", read_labelme, write_labelme, _beside, whole=False),
         Format(
             "x-anylabeling", "labelme's files with rotated boxes", "labelme", read_labelme,
-            partial(write_labelme, dialect="x-anylabeling"), _beside,
+            partial(write_labelme, dialect="x-anylabeling"), _beside, whole=False,
         ),
         Format(
             "yolo", "a text file an image and data.yaml: detect, segment or obb", "yolo", read_yolo, write_yolo,
@@ -71,7 +72,7 @@ FORMATS = {
         ),
         Format(
             "voc", "Pascal VOC: an XML file an image, boxes alone", "voc", read_voc, write_voc,
-            partial(photograph_names, under="JPEGImages/"),
+            partial(photograph_names, under="JPEGImages/"), whole=False,
         ),
         Format(
             "label-studio", "one JSON file of tasks", "label_studio", read_label_studio, write_label_studio,
@@ -167,7 +168,7 @@ def write(
             suffix = PurePosixPath(name).suffix
             _put(made / free_name(name.removesuffix(suffix), suffix, taken), _bytes(content))
         if photograph is not None:
-            for image, place in zip(annotations.images, entry.photographs(annotations.images), strict=True):
+            for image, place in zip(annotations.images, entry.photographs(annotations), strict=True):
                 name = free_name(*split_suffix(place), taken)
                 if name != place:
                     losses.add("name", image, None, f"its photograph is {name}")

@@ -7,7 +7,7 @@ photograph without a text file is one with nothing on it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any, get_args
@@ -277,7 +277,7 @@ def write_yolo(annotations: AnnotationSet, choices: Choices, losses: Losses) -> 
     used = (annotation.label for image in annotations.images for annotation in image.annotations)
     names = list(dict.fromkeys([*names, *(name for name in used if name is not None)]))
     numbers = {name: index for index, name in enumerate(names)}
-    for image, stem, wanted in _stems(annotations.images):
+    for image, stem, wanted in _stems(annotations):
         own = image_raw(image, NAME)
         stored = choices.frame == "stored" or (choices.frame == "auto" and own.get("stored") is True)
         frame = FrameOf(image.width, image.height, image.exif_orientation, stored and image.exif_orientation != 1)
@@ -304,16 +304,16 @@ def _numbered(names: list[str]) -> dict[str, Any]:
     return {"names": {str(index): name for index, name in enumerate(names)}}
 
 
-def yolo_photographs(images: Sequence[AnnotatedImage]) -> list[str]:
+def yolo_photographs(annotations: AnnotationSet) -> list[str]:
     """Where photographs are written: where their text files say, so that Ultralytics finds the two together."""
-    return [stem + split_suffix(image.name)[1] for image, stem, _ in _stems(images)]
+    return [stem + split_suffix(image.name)[1] for image, stem, _ in _stems(annotations)]
 
 
-def _stems(images: Sequence[AnnotatedImage]) -> Iterator[tuple[AnnotatedImage, str, str]]:
+def _stems(annotations: AnnotationSet) -> Iterator[tuple[AnnotatedImage, str, str]]:
     """(image, name of its photograph without the suffix, the name it would have if it were free)."""
     taken: set[str] = set()
-    for image, under in zip(images, photograph_names(images), strict=True):
-        own = image_raw(image, NAME)
+    for image, under in zip(annotations.images, photograph_names(annotations), strict=True):
+        own = image_raw(image, NAME) if NAME in annotations.raw else {}  # the folders that its data.yaml names
         file = own.get("file")
         if isinstance(file, str):  # where its text file was read: last folder `labels`, or beside it
             head, labels, tail = f"/{file.removesuffix('.txt')}".rpartition("/labels/")
