@@ -232,6 +232,10 @@ def test_yaml_that_means_harm(tmp_path: Path) -> None:
         "names: [",
         "[1]",
         "names: {0: a, 7: b}",
+        'a: !!int ""',
+        "a: !!bool x",
+        "a: !!timestamp x",
+        "a: !!set {x}",
     ):
         (tmp_path / "data.yaml").write_text(text)
         with pytest.raises(UserError, match="expected"):

@@ -12,10 +12,12 @@ import pytest
 from bessemer.annotation.documents import documents
 from bessemer.annotation.formats.exchange import bring_in
 from bessemer.annotation.formats.table import read, write
+from bessemer.annotation.formats.xml import parse_xml
 from bessemer.annotation.geometry import iou
 from bessemer.annotation.intake import add_folder
-from bessemer.annotation.shapes import AnnotatedImage, AnnotationSet, Box, Polygon
+from bessemer.annotation.shapes import AnnotatedImage, Annotation, AnnotationSet, Box, Polygon
 from bessemer.annotation.store import create_project
+from bessemer.errors import UserError
 from photographing import photograph
 
 SIZE = {"original_width": 40, "original_height": 30, "image_rotation": 0}
@@ -103,3 +105,81 @@ def test_another_kind_of_shape_takes_nothing_of_the_old_one(tmp_path: Path) -> N
     folder = tasks(tmp_path / "in", {"data": {"image": "a.jpg"}, "annotations": [{"result": [row]}]})
     found = changed(folder, tmp_path / "box", Box(1, 2, 0.2, 3))
     assert found["value"]["width"] == pytest.approx(0.5) and found["from_name"] == "rectangle"
+
+
+def again(folder: Path, out: Path) -> Any:
+    write(read(folder, "label-studio")[0], out, "label-studio")
+    return json.loads((out / "tasks.json").read_text())
+
+
+def test_a_label_beside_its_shape(tmp_path: Path) -> None:
+    """`<Labels>` with `<Rectangle>`, as the template for reading texts has it."""
+    place = {"x": 10, "y": 10, "width": 10, "height": 10, "rotation": 0}
+    rows = [
+        result("r", "rectangle", **place),
+        result("r", "labels", **place, labels=["Text"]),
+        result("r", "textarea", **place, text=["hello"]),
+    ]
+    task = {"data": {"image": "a.jpg"}, "annotations": [{"result": rows}]}
+    folder = tasks(tmp_path / "in", task)
+    found, notes = read(folder, "label-studio")
+    (image,) = found.images
+    (one,) = image.annotations
+    assert (one.label, one.text, notes.remarks) == ("Text", "hello", ())
+    assert again(folder, tmp_path / "same") == [task]
+    new = replace(one, label="Title", shape=Box(8, 3, 4, 3))
+    write(replace(found, images=(replace(image, annotations=(new,)),)), tmp_path / "new", "label-studio")
+    (back,) = read(tmp_path / "new", "label-studio")[0].images[0].annotations
+    assert (back.label, back.shape) == ("Title", Box(8, 3, 4, 3))
+    box, label, _ = json.loads((tmp_path / "new" / "tasks.json").read_text())[0]["annotations"][0]["result"]
+    assert "rectanglelabels" not in box["value"] and label["value"]["labels"] == ["Title"]
+    assert label["value"]["x"] == box["value"]["x"] == 20
+
+
+def test_what_is_read_as_less_is_said(tmp_path: Path) -> None:
+    ellipse = result("e", "ellipselabels", x=50, y=50, radiusX=10, radiusY=10, rotation=0, ellipselabels=["c"])
+    two = rectangle("two")
+    two["value"]["rectanglelabels"] = ["c", "d"]
+    task = {"data": {"image": "a.jpg"}, "annotations": [{"result": [ellipse, two]}]}
+    folder = tasks(tmp_path / "in", task)
+    _, notes = read(folder, "label-studio")
+    assert "region e is an ellipse, read as a polygon of 64" in notes.remarks[0]
+    assert "region two has 2 labels; c is read" in notes.remarks[1]
+    assert again(folder, tmp_path / "out") == [task]
+
+
+def test_a_label_of_nothing_stays_in_its_task(tmp_path: Path) -> None:
+    row = result("r", "labels", start=0, end=3, labels=["Text"])
+    task = {"data": {"image": "a.jpg", "width": 40, "height": 30}, "annotations": [{"result": [row]}]}
+    assert again(tasks(tmp_path / "in", task), tmp_path / "out") == [task]
+
+
+@pytest.mark.parametrize("groups", [{"predictions": []}, {"completions": [{"result": []}]}, {"annotations": None}, {}])
+def test_empty_groups_stay_as_they_are(tmp_path: Path, groups: dict[str, Any]) -> None:
+    task = {"data": {"image": "a.jpg", "width": 40, "height": 30}, **groups}
+    assert again(tasks(tmp_path / "in", task), tmp_path / "out") == [task]
+
+
+def test_attributes_do_not_take_the_names_of_controls(tmp_path: Path) -> None:
+    said = (
+        Annotation("1", "x", attributes={"label": "y"}),
+        Annotation("2", "x", Box(1, 1, 2, 2), text="t", attributes={"text": "y", "rectangle": "q", "label": "z"}),
+    )
+    write(AnnotationSet((AnnotatedImage("a.jpg", 40, 30, annotations=said),)), tmp_path / "out", "label-studio")
+    config = parse_xml((tmp_path / "out" / "label_config.xml").read_bytes(), "config")
+    names = [child.attributes["name"] for child in config.children]
+    assert len(set(names)) == len(names)
+    first, second = read(tmp_path / "out", "label-studio")[0].images[0].annotations
+    assert first.attributes == {"label": "y"} and second.attributes == said[1].attributes
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"type": ["x"], "value": {}}, {"type": "choices", "value": {}, "bessemer": {"attributes": 5}}]
+)
+def test_results_of_another_form_are_no_fault_of_ours(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    task = {"data": {"image": "a.jpg", "width": 40, "height": 30}, "annotations": [{"result": [wrong]}]}
+    if "bessemer" in wrong:
+        with pytest.raises(UserError, match="attributes in 'bessemer' is '5', expected an object"):
+            read(tasks(tmp_path / "in", task), "label-studio")
+    else:
+        assert again(tasks(tmp_path / "in", task), tmp_path / "out") == [task]

@@ -21,7 +21,7 @@ from ..intake import SUFFIXES
 from ..shapes import AnnotatedImage, Annotation, AnnotationSet, Label, Mask, Polygon
 from .choices import Choices, Reading
 from .fields import OWN, image_raw, listing, row_of, take_own, unique_id, whole
-from .label_studio_rows import CONTROLS, LABELS, geometry_rows, label_config, shape_of
+from .label_studio_rows import CONTROLS, LABELS, SIDES, geometry_rows, label_config, shape_of
 from .leftovers import leftover, restored
 from .photographs import FrameOf, key_of, unique_names
 from .report import Losses
@@ -33,6 +33,7 @@ HOLDS = frozenset((
     "label", "text", "attributes", "scene", "author", "created", "updated", "source", "state", "score",
     "model_version",
 ))  # fmt: skip
+KEYS = {"textarea": "text", "labels": "labels"}
 GROUPS = ("annotations", "completions", "predictions")
 
 
@@ -78,7 +79,8 @@ def read_label_studio(reading: Reading) -> AnnotationSet:
         frame = reading.photographs.frame_of(photograph, size, where)
         annotations, groups = _groups(task, where, frame, reading)
         rest = {name: value for name, value in task.items() if name not in GROUPS}
-        raw = {"task": rest, "key": image_key, "groups": groups, "stored": frame.stored}
+        empty = {kind: task[kind] for kind in GROUPS if kind in task and not task[kind]}
+        raw = {"task": rest, "key": image_key, "groups": groups, "empty": empty, "stored": frame.stored}
         name = photograph.name if photograph else key
         images.append(reading.photographs.image(name, photograph, frame, annotations, {NAME: raw}))
         for annotation in annotations:
@@ -137,14 +139,22 @@ def _groups(
             others: list[dict[str, Any]] = []
             for index, row in enumerate(listing(group.get("result") or [], f"{place}: result")):
                 row = row_of(row, f"{place}: result {index + 1}")
-                known = row.get("type") in CONTROLS and isinstance(row.get("value"), dict) and not cancelled
+                type_ = row.get("type")
+                known = (
+                    isinstance(type_, str)
+                    and type_ in CONTROLS
+                    and isinstance(row.get("value"), dict)
+                    and not cancelled
+                )
                 id = row.get("id") if isinstance(row.get("id"), str) and row["id"].strip() else f"#{index}"
                 regions.setdefault(str(id), []).append(row) if known else others.append(row)
             for id, rows in regions.items():
+                said: list[str] = []
                 try:
-                    made = _region(id, rows, group, kind, frame, taken)
+                    made = _region(id, rows, group, kind, frame, taken, said)
                 except UserError as error:
                     raise UserError(f"{place}: region {shown(id, 40)}: {error}") from error
+                reading.remarks += [f"{place}: region {shown(id, 40)} {remark}" for remark in said]
                 if made is None:
                     others += rows
                 else:
@@ -160,21 +170,30 @@ def _groups(
 
 
 def _region(
-    id: str, rows: list[dict[str, Any]], group: dict[str, Any], kind: str, frame: FrameOf, taken: set[str]
-) -> Annotation | None:
+    id: str, rows: list[dict[str, Any]], group: dict[str, Any], kind: str, frame: FrameOf, taken: set[str],
+    remarks: list[str],
+) -> Annotation | None:  # fmt: skip
     by_key: dict[str, dict[str, Any]] = {}
     for row in rows:
         type_ = row["type"]
-        key = f"choices:{row.get('from_name')}" if type_ == "choices" else "text" if type_ == "textarea" else "shape"
+        key = f"choices:{row.get('from_name')}" if type_ == "choices" else KEYS.get(type_, "shape")
         if key in by_key:
             return None  # two geometries of one id, or a region twice
         by_key[key] = row
     fields = _group_fields(group, kind)
     geometry = by_key.get("shape")
-    label = None
+    label, apart = None, "labels" in by_key
+    if geometry is None and apart:
+        return None  # a label of nothing that we know
     if geometry is not None:
-        names = geometry["value"].get(LABELS.get(geometry["type"], ""))
+        names = (
+            by_key["labels"]["value"].get("labels") if apart else geometry["value"].get(LABELS.get(geometry["type"]))
+        )
         label = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else None
+        if isinstance(names, list) and len(names) > 1:
+            remarks.append(f"has {len(names)} labels; {shown(names[0], 40)} is read, all stay in its task")
+        if geometry["type"].startswith("ellipse"):
+            remarks.append(f"is an ellipse, read as a polygon of {SIDES} corners")
         fields["shape"] = frame.upright(shape_of(geometry, frame))
         if fields["shape"] is None:
             return None
@@ -193,12 +212,13 @@ def _region(
     for row in rows:
         own |= take_own(row, "result")
     if OWN in rows[0] or own:
-        attributes |= own.pop("attributes", {})
+        attributes |= row_of(own.pop("attributes", {}), f"attributes in {OWN!r}")
     wanted = "" if id.startswith("#") else id
     label = label if label is not None and label.strip() else None
     annotation = Annotation(unique_id(wanted, taken), label, **{**fields, **own, "attributes": attributes})
-    left = leftover(by_key, _made(annotation, frame, kind))
+    left = leftover(by_key, _made(annotation, frame, kind, apart=apart))
     drawn = {"drawn": geometry["type"].removesuffix("labels")} if geometry is not None else {}
+    drawn |= {"apart": True} if apart else {}
     return replace(annotation, raw={NAME: {"left": left, **drawn}})
 
 
@@ -236,7 +256,9 @@ def _group_fields(group: dict[str, Any], kind: str) -> dict[str, Any]:
     return fields
 
 
-def _made(annotation: Annotation, frame: FrameOf, kind: str, group: dict[str, Any] | None = None) -> dict[str, Any]:
+def _made(
+    annotation: Annotation, frame: FrameOf, kind: str, group: dict[str, Any] | None = None, apart: bool = False
+) -> dict[str, Any]:
     """Key of the row within its region -> row. What the group says already is not said again."""
     said = (
         _group_fields(group, kind)
@@ -246,7 +268,7 @@ def _made(annotation: Annotation, frame: FrameOf, kind: str, group: dict[str, An
             for name in ("author", "created", "updated", "source", "model_version", "score")
         }
     )
-    return geometry_rows(annotation, frame, said)
+    return geometry_rows(annotation, frame, said, apart)
 
 
 def write_label_studio(annotations: AnnotationSet, choices: Choices, losses: Losses) -> Iterator[tuple[str, Any]]:
@@ -257,12 +279,14 @@ def write_label_studio(annotations: AnnotationSet, choices: Choices, losses: Los
         stored = choices.frame == "stored" or (choices.frame == "auto" and raw.get("stored") is True)
         frame = FrameOf(image.width, image.height, image.exif_orientation, stored and image.exif_orientation != 1)
         groups = _write_groups(image, raw, frame, losses)
-        task = raw.get("task")
+        task, empty = raw.get("task"), raw.get("empty")
         task = dict(task) if isinstance(task, dict) else _task(image, frame, choices.image_prefix)
         for kind in GROUPS:
             own = [group for found, group in groups if found == kind]
-            if own or kind == "annotations":
+            if own:
                 task[kind] = own
+            elif isinstance(empty, dict) and kind in empty:
+                task[kind] = empty[kind]
         tasks.append(task)
     known = annotations.raw.get(NAME)
     others = known.get("tasks") if isinstance(known, dict) else None
@@ -301,7 +325,7 @@ def _write_groups(image: AnnotatedImage, raw: dict[str, Any], frame: FrameOf, lo
                 groups.append((kind, {**row, "result": []}))
             index = new[key]
         kind, group = groups[index]
-        written = _written(_made(annotation, frame, kind, group), own)
+        written = _written(_made(annotation, frame, kind, group, own.get("apart") is True), own)
         group["result"] += [row for row in written.values() if isinstance(row, dict)]
     for (_, group), item in zip(groups, kept, strict=False):
         others = item.get("others")
@@ -326,6 +350,8 @@ def _written(made: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
         stands = control == "polygon" and "points" not in written["shape"]["value"]
         if own.get("drawn", control) != control and not stands:
             written["shape"] |= {key: row[key] for key in ("type", "from_name", "value")}
+            if "labels" in made:
+                written["labels"]["value"] = made["labels"]["value"]
     return written
 
 

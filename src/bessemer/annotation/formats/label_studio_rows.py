@@ -12,13 +12,18 @@ from .fields import OWN, joined, listing, number, own_fields, whole
 from .photographs import FrameOf
 from .xml import Element, to_xml
 
-__all__ = ["CONTROLS", "LABELS", "geometry_rows", "label_config", "shape_of"]
+__all__ = ["CONTROLS", "LABELS", "SIDES", "geometry_rows", "label_config", "shape_of"]
 
 # type of a result -> key of its labels
 LABELS = {
     f"{kind}labels": f"{kind}labels" for kind in ("rectangle", "polygon", "brush", "keypoint", "ellipse")
 }  # fmt: skip
-CONTROLS = frozenset((*LABELS, "rectangle", "polygon", "brush", "keypoint", "ellipse", "choices", "textarea"))
+CONTROLS = frozenset((
+    *LABELS, "labels", "rectangle", "polygon", "brush", "keypoint", "ellipse", "choices", "textarea",
+))  # fmt: skip
+SHAPES = {"rectangle": "Rectangle", "polygon": "Polygon", "brush": "Brush", "keypoint": "KeyPoint"}
+# Names of the controls that new results have, so attributes do not get controls of these names.
+RESERVED = frozenset(("image", "text", "region-text", "labels", *SHAPES, *(f"{name}-bare" for name in SHAPES)))
 NAME = "label_studio"
 SIDES = 64
 
@@ -59,26 +64,35 @@ def shape_of(row: dict[str, Any], frame: FrameOf) -> Shape | None:
     return None
 
 
-def geometry_rows(annotation: Annotation, frame: FrameOf, said: dict[str, Any]) -> dict[str, Any]:
-    """Key within the region -> result row: "shape", "text", "choices:NAME". Fields that the group says (`said`) are
-    not repeated; those without a place of their own are in the first row's own object."""
+def geometry_rows(annotation: Annotation, frame: FrameOf, said: dict[str, Any], apart: bool) -> dict[str, Any]:
+    """Key within the region -> result row: "shape", "labels", "text", "choices:NAME". Fields that the group says
+    (`said`) are not repeated; those without a place of their own are in the first row's own object.
+
+    apart: the label is a row beside the shape, as a config with `<Rectangle>` and `<Labels>` has it.
+    """
     shape = frame.of_file(annotation.shape)
     base: dict[str, Any] = {"id": annotation.id, "to_name": "image"}
     size = {"original_width": frame.size[0], "original_height": frame.size[1], "image_rotation": 0}
     rows: dict[str, Any] = {}
     if shape is not None:
         control, value = _value(shape, frame)
-        type_ = control + "labels" if annotation.label is not None else control
-        value |= {f"{control}labels": [annotation.label]} if annotation.label is not None else {}
-        name = control if annotation.label is not None else f"{control}-bare"
-        rows["shape"] = {**base, "type": type_, "from_name": name, **size, "value": value}
+        bare = apart or annotation.label is None
+        labels = {} if bare else {f"{control}labels": [annotation.label]}
+        kind = {"type": control, "from_name": f"{control}-bare"} if bare else {"type": control + "labels"}
+        rows["shape"] = {**base, "from_name": control, **kind, **size, "value": value | labels}
+        if apart and annotation.label is not None:
+            value = {**value, "labels": [annotation.label]}
+            rows["labels"] = {**base, "from_name": "labels", "type": "labels", **size, "value": value}
         if annotation.score is not None and annotation.score != said.get("score"):
             rows["shape"]["score"] = annotation.score
     if annotation.text:
         value = {"text": annotation.text.split("\n")}
         name = "region-text" if shape is not None else "text"
         rows["text"] = {**base, "type": "textarea", "from_name": name, "value": value}
-    chosen = {name: value for name, value in annotation.attributes.items() if name and _is_choice(value)}
+    chosen = {name: value for name, value in annotation.attributes.items() if _is_choice(name, value)}
+    if shape is None and annotation.label is not None:
+        chosen.pop("label", None)
+    rest = {name: value for name, value in annotation.attributes.items() if name not in chosen}
     if shape is None and annotation.label is not None:
         chosen["label"] = annotation.label
     for name, picked in chosen.items():
@@ -88,7 +102,6 @@ def geometry_rows(annotation: Annotation, frame: FrameOf, said: dict[str, Any]) 
     own = {name: value for name, value in own.items() if value != said.get(name)}
     if shape is not None:
         own.pop("score", None)
-    rest = {name: value for name, value in annotation.attributes.items() if name not in chosen}
     own |= {"attributes": rest} if rest else {}
     if own or not rows:
         key = next(iter(rows), "text")
@@ -97,8 +110,10 @@ def geometry_rows(annotation: Annotation, frame: FrameOf, said: dict[str, Any]) 
     return rows
 
 
-def _is_choice(value: Any) -> bool:
-    """A text, or a list of several texts (a list of one would come back as a text)."""
+def _is_choice(name: str, value: Any) -> bool:
+    """A text, or a list of several texts (a list of one would come back as a text), of a name that is free."""
+    if not name or name in RESERVED:
+        return False
     texts = [value] if isinstance(value, str) else value
     ok = isinstance(texts, list) and all(isinstance(text, str) and text.strip() for text in texts)
     return ok and (isinstance(value, str) or len(value) > 1)
@@ -129,18 +144,17 @@ def label_config(annotations: AnnotationSet) -> bytes:
     root = Element("View", children=[Element("Image", {"name": "image", "value": "$image"})])
     names = {label.name: label.color for label in annotations.labels}
     chosen: dict[str, dict[str, None]] = {}
-    kinds = {"rectangle": "Rectangle", "polygon": "Polygon", "brush": "Brush", "keypoint": "KeyPoint"}
     for image in annotations.images:
         for annotation in image.annotations:
             if annotation.label is not None:
                 names.setdefault(annotation.label, "")
             for name, value in annotation.attributes.items():
-                if name and _is_choice(value):
+                if _is_choice(name, value):
                     texts = value if isinstance(value, list) else [value]
                     chosen.setdefault(name, {}).update(dict.fromkeys(texts))
     if any(a.shape is None and a.label is not None for image in annotations.images for a in image.annotations):
         chosen.setdefault("label", {}).update(dict.fromkeys(names))
-    for name, tag in kinds.items():
+    for name, tag in SHAPES.items():
         labels = [Element("Label", {"value": n} | ({"background": c} if c else {})) for n, c in names.items()]
         if labels:
             root.children.append(Element(f"{tag}Labels", {"name": name, "toName": "image"}, children=labels))

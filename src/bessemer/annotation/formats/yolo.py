@@ -112,7 +112,9 @@ def _read_yaml(reading: Reading) -> tuple[dict[str, Any], str]:
     data = source.read(found[0], MAX_YAML)
     try:
         for event in yaml.parse(data, Loader=yaml.SafeLoader):
-            need(not isinstance(event, yaml.AliasEvent), f"{where}: an alias", "plain YAML without them")
+            # A tag makes of a value what it is not: a number of "", a set of a list.
+            plain = not isinstance(event, yaml.AliasEvent) and getattr(event, "tag", None) is None
+            need(plain, f"{where}: an alias or a tag", "plain YAML without them")
         top = yaml.safe_load(data)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{where}: broken YAML ({shown(error, 120)}), expected a sound data.yaml") from error
