@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -341,5 +342,5 @@ def _size(height: object, width: object) -> None:
 
 def _once(names: list[str], what: str) -> None:
     if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = next(name for name, count in Counter(names).items() if count > 1)
         raise UserError(f"{what} {shown(twice)!r} stands twice, expected every one once")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from bessemer.annotation.formats.photographs import free_name, safe_name
+from bessemer.annotation.formats.photographs import Photograph, Photographs, free_name, key_of, safe_name, unique_names
+from bessemer.annotation.formats.sources import Source, parse_json
 from bessemer.annotation.formats.table import read, write
-from bessemer.annotation.shapes import AnnotatedImage, Annotation, AnnotationSet, Box
+from bessemer.annotation.shapes import AnnotatedImage, Annotation, AnnotationSet, Box, Label
+from bessemer.errors import UserError
 from photographing import photograph
 
 
@@ -48,3 +52,53 @@ def test_names_are_short_for_file_systems(tmp_path: Path) -> None:
     assert len(set(names)) == 20 and all(len(name.encode()) <= 204 for name in names)
     assert [free_name(name.removesuffix(".txt"), ".txt", set()) for name in names] == names
     write(AnnotationSet((AnnotatedImage("漢" * 90 + ".jpg", 64, 48),)), tmp_path / "out", "voc")
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def test_time_grows_with_the_names(tmp_path: Path) -> None:
+    """Each took minutes for so many while it grew with their square."""
+    count = 20_000
+    taken: set[str] = set()
+    pairs = ",".join(f'"k{n}":1' for n in range(count)) + ',"z":1,"z":2'
+
+    def twice(work: Callable[[], object]) -> Callable[[], None]:
+        def refused() -> None:
+            with pytest.raises(UserError, match="twice"):
+                work()
+
+        return refused
+
+    labels = tuple(Label(f"label {n}") for n in [*range(count), 0])
+    for work in (
+        lambda: [key_of("?" * count) for _ in range(100)],
+        lambda: unique_names(["a.jpg"] * count),
+        lambda: [free_name("x" * 300, ".txt", taken) for _ in range(count)],
+        twice(lambda: parse_json("{" + pairs + "}", "file")),
+        twice(lambda: AnnotationSet(labels=labels)),
+    ):
+        assert seconds(work) < 5
+
+
+def test_many_photographs_of_one_name_are_matched_fast() -> None:
+    names = tuple(f"photos/{n:05d}/img.png" for n in range(5_000))
+    known = Photographs([Source(Path("nowhere"), names)])
+    known.facts = lambda name: Photograph(name, 1, 1, 1, "")  # type: ignore[assignment]
+    found: dict[str, Photograph] = {}
+    keys = [f"images/{n:05d}/img.png" for n in range(5_000)]
+    assert seconds(lambda: found.update(known.match(keys))) < 5
+    assert [found[key].name for key in keys] == list(names)
+
+
+def test_the_longest_common_end_decides() -> None:
+    known = Photographs([Source(Path("nowhere"), ("x/a/1.jpg", "x/b/1.jpg", "y/b/1.jpg", "2.jpg"))])
+    known.facts = lambda name: Photograph(name, 1, 1, 1, "")  # type: ignore[assignment]
+    found = known.match(["old/a/1.jpg", "old/b/1.jpg", "upload/0a1b2c3d-2.jpg", "3.jpg"])
+    assert {key: item.name for key, item in found.items()} == {
+        "old/a/1.jpg": "x/a/1.jpg",
+        "upload/0a1b2c3d-2.jpg": "2.jpg",
+    }

@@ -33,6 +33,8 @@ __all__ = [
 
 Frame: TypeAlias = Literal["auto", "upright", "stored"]
 MAX_BYTES_OF_PART = 200  # of the 255 that a name may have; a suffix and a number need some
+MAX_NAME = 2_000  # characters of a name that are looked at, the last ones
+MAX_FOLDERS = 32  # that two names are compared by
 _TURNED = (5, 6, 7, 8)
 _UPLOAD = re.compile(r"[0-9a-f]{8}-")
 
@@ -84,9 +86,6 @@ class Photographs:
             for name in source.names:
                 if name.lower().endswith(SUFFIXES):
                     self._files.setdefault(name, source)
-        self._by_file: dict[str, list[str]] = {}
-        for name in self._files:
-            self._by_file.setdefault(PurePosixPath(name).name, []).append(name)
         self.frame = frame
         self.remarks: list[str] = []
         self.facts = cache(self._facts)
@@ -109,22 +108,14 @@ class Photographs:
         more = {"": ""}
         while more:  # what is found leaves fewer for the others
             taken = set(found.values())
-            ends: dict[str, list[str]] = {}
+            ends = _Ends(name for name in self._files if name not in taken)
+            claims: dict[str, list[str]] = {}
             for key in wanted:
-                if key not in found and (end := self._end(key, taken)) is not None:
-                    ends.setdefault(end, []).append(key)
-            more = {claims[0]: name for name, claims in ends.items() if len(claims) == 1}
+                if key not in found and (end := ends.of(key)) is not None:
+                    claims.setdefault(end, []).append(key)
+            more = {claimed[0]: name for name, claimed in claims.items() if len(claimed) == 1}
             found |= more
         return {key: self.facts(name) for key, name in found.items()}
-
-    def _end(self, key: str, taken: set[str]) -> str | None:
-        file = PurePosixPath(key).name
-        free = [name for name in self._by_file.get(file, []) if name not in taken]
-        if not free:
-            free = [name for name in self._by_file.get(_UPLOAD.sub("", file, count=1), []) if name not in taken]
-        lengths = {name: _common(PurePosixPath(key).parts, PurePosixPath(name).parts) for name in free}
-        best = [name for name in free if lengths[name] == max(lengths.values())]
-        return best[0] if len(best) == 1 else None
 
     def frame_of(self, photograph: Photograph | None, size: tuple[int, int] | None, what: str) -> FrameOf:
         """The frame of an image whose file states `size`, if it does.
@@ -158,13 +149,24 @@ class Photographs:
         return AnnotatedImage(name, *size, sha256, frame.orientation, tuple(annotations), raw)
 
 
-def _common(one: tuple[str, ...], other: tuple[str, ...]) -> int:
-    count = 0
-    for a, b in zip(reversed(one), reversed(other), strict=False):
-        if a != b:
-            break
-        count += 1
-    return count
+class _Ends:
+    """Names by how they end: with the file's name, with its folder and the file's name, and so on."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names: dict[tuple[str, ...], list[str]] = {}
+        for name in names:
+            parts = PurePosixPath(name).parts
+            for count_ in range(1, min(len(parts), MAX_FOLDERS) + 1):
+                self.names.setdefault(parts[-count_:], []).append(name)
+
+    def of(self, key: str) -> str | None:
+        """The only name with the longest end that the key has too; without the mark of an upload if need be."""
+        parts = PurePosixPath(key).parts[-MAX_FOLDERS:]
+        if parts and parts[-1:] not in self.names:
+            parts = (*parts[:-1], _UPLOAD.sub("", parts[-1], count=1))
+        ends = (self.names.get(parts[start:], []) for start in range(len(parts)))
+        best = next((names for names in ends if names), [])
+        return best[0] if len(best) == 1 else None
 
 
 def key_of(text: str, folder: str = "") -> str:
@@ -172,10 +174,9 @@ def key_of(text: str, folder: str = "") -> str:
 
     folder: that of the file which names it, in its source; a relative name begins there.
     """
-    plain = text.replace("\\", "/")
-    query = re.search(r"\?(?:.*&)?d=([^&]*)", plain)  # Label Studio's local files
-    if query:
-        plain = unquote(query[1])
+    plain = text[-MAX_NAME:].replace("\\", "/")
+    asked = (part[2:] for part in plain.partition("?")[2].split("&") if part.startswith("d="))
+    plain = next((unquote(part) for part in asked), plain)  # Label Studio's local files
     address = re.match(r"(?:[A-Za-z]:|file:|[A-Za-z][A-Za-z0-9+.-]*://)/*", plain)
     absolute = bool(address) or plain.startswith("/")
     plain = plain[address.end() :] if address else plain
@@ -185,18 +186,19 @@ def key_of(text: str, folder: str = "") -> str:
             del parts[-1:]
         elif part.strip() not in ("", "."):
             parts.append(part)
-    return "/".join(parts)[-2_000:].lstrip("/") or "unnamed"
+    return "/".join(parts)[-MAX_NAME:].lstrip("/") or "unnamed"
 
 
 def unique_names(names: Iterable[str]) -> list[str]:
     """The names, the second and later of equal ones with a number in front, so that images are kept apart."""
     taken: set[str] = set()
+    numbers: dict[str, int] = {}
     out = []
     for name in names:
-        number, new = 1, name
+        new = name
         while new in taken:
-            number += 1
-            new = f"{number}/{name}"
+            numbers[name] = numbers.get(name, 1) + 1
+            new = f"{numbers[name]}/{name}"
         taken.add(new)
         out.append(new)
     return out
