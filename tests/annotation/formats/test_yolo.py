@@ -10,6 +10,7 @@ import yaml
 from bessemer.annotation.formats.choices import Choices
 from bessemer.annotation.formats.table import read, write
 from bessemer.annotation.shapes import AnnotatedImage, Annotation, AnnotationSet, Box, Label, Polygon, Shape
+from bessemer.errors import UserError
 from photographing import photograph
 
 
@@ -104,3 +105,41 @@ def test_a_split_is_written_as_it_was(tmp_path: Path) -> None:
     found, _ = read(tmp_path / "in", "yolo")
     write(found, tmp_path / "out", "yolo", photograph=lambda _: b"jpg")
     assert files(tmp_path / "out") == files(tmp_path / "in")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    photograph(tmp_path / "in" / "images" / "a.jpg", 64, 48)
+    (tmp_path / "in" / "labels").mkdir()
+    (tmp_path / "in" / "labels" / "a.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    return tmp_path / "in"
+
+
+def test_data_yaml_comes_before_others(folder: Path) -> None:
+    (folder / "data.yaml").write_text("names: [dog]\n")
+    (folder / "args.yaml").write_text("task: detect\nepochs: 3\n")
+    assert read(folder, "yolo")[0].labels == (Label("dog"),)
+
+
+def test_lists_among_the_labels(folder: Path) -> None:
+    """Names of classes lie there too; but a text file of a photograph is one whatever its name."""
+    (folder / "labels" / "classes.txt").write_text("dog\nbig cat\n")
+    photograph(folder / "images" / "train.jpg", 64, 48)
+    (folder / "labels" / "train.txt").write_text("1 0.5 0.5 0.1 0.1\n")
+    found, _ = read(folder, "yolo")
+    assert found.labels == (Label("dog"), Label("big cat"))
+    assert [[item.label for item in image.annotations] for image in found.images] == [["dog"], ["big cat"]]
+
+
+@pytest.mark.parametrize("names", ["{0: dog, 0.5: cat}", "{0: dog, '0.0': cat}"])
+def test_keys_of_names_are_whole_and_once(folder: Path, names: str) -> None:
+    (folder / "data.yaml").write_text(f"names: {names}\n")
+    with pytest.raises(UserError, match="expected"):
+        read(folder, "yolo")
+
+
+def test_rows_in_pixels_are_remarked(folder: Path) -> None:
+    assert read(folder, "yolo")[1].remarks == ()
+    (folder / "labels" / "a.txt").write_text("0 32 24 10 10\n0 0.5 0.5 0.1 0.1\n")
+    (remark,) = read(folder, "yolo")[1].remarks
+    assert "1 of 2 rows reach far out" in remark and "pixels" in remark

@@ -20,7 +20,7 @@ from ...errors import UserError
 from ..geometry import bounding_box, minimum_rotated_box, polygon_from_shape
 from ..shapes import AnnotatedImage, Annotation, AnnotationSet, Box, Label, Mask, Point, Polygon, RotatedBox, Shape
 from .choices import Choices, Reading, Task
-from .fields import box_of_corners, image_raw, joined, number, pairs_of, row_of
+from .fields import box_of_corners, image_raw, joined, number, pairs_of, row_of, whole
 from .leftovers import leftover, restored
 from .photographs import FrameOf, free_name, photograph_names, split_suffix
 from .report import Losses
@@ -30,6 +30,7 @@ __all__ = ["is_yolo", "read_yolo", "write_yolo", "yolo_photographs"]
 NAME = "yolo"
 HOLDS = frozenset(("label", "score"))
 MAX_YAML = 2**20
+FAR = 2  # shares of the image
 LISTS = ("classes.txt", "train.txt", "val.txt", "test.txt", "obj.names", "readme.txt", "notes.txt")
 
 
@@ -43,6 +44,11 @@ def _is_yaml(name: str) -> bool:
     return path.suffix in (".yaml", ".yml") and (path.stem in ("data", "dataset") or len(path.parts) == 1)
 
 
+def _likely(name: str) -> tuple[bool, int, str]:
+    """For sorting: data.yaml before what trainers write beside it, such as args.yaml."""
+    return PurePosixPath(name).stem not in ("data", "dataset"), name.count("/"), name
+
+
 def _is_label(name: str) -> bool:
     path = PurePosixPath(name)
     return path.suffix == ".txt" and "labels" in path.parts[:-1]
@@ -53,19 +59,17 @@ def read_yolo(reading: Reading) -> AnnotationSet:
     source = reading.source
     top, file = _read_yaml(reading)
     names = _names(top, reading)
-    labels = {name: source.text(name).splitlines() for name in source.names if _is_label(name)}
-    if not labels:
-        ok = (name for name in source.names if name.endswith(".txt"))
-        labels = {n: source.text(n).splitlines() for n in ok if PurePosixPath(n).name.lower() not in LISTS}
-    rows = {name: [line.split() for line in lines] for name, lines in labels.items()}
-    task = _task(top, rows, reading)
     photographs = reading.photographs
     of_photograph = {_label_of(name): name for name in photographs.names}
+    texts = [name for name in source.names if _is_label(name)] or [n for n in source.names if n.endswith(".txt")]
+    texts = [name for name in texts if name in of_photograph or PurePosixPath(name).name.lower() not in LISTS]
+    rows = {name: [line.split() for line in source.text(name).splitlines()] for name in texts}
+    task = _task(top, rows, reading)
     need(len(of_photograph) == len(photographs.names), "photographs that differ in their suffix alone", "one of each")
     matched = _matched(rows, of_photograph)
     for name in set(rows) - set(matched.values()):
         need(not any(rows[name]), f"{source.shown(name)}: no photograph of that name", "one, for its size; name images")
-    images = []
+    images, far = [], list[Annotation]()
     for name in photographs.names:
         photograph = photographs.facts(name)
         frame = photographs.frame_of(photograph, None, f"image {name!r}")
@@ -77,6 +81,11 @@ def read_yolo(reading: Reading) -> AnnotationSet:
                 annotations.append(_annotation(row, where, number_, names, task, frame))
         raw = {"file": label, "stored": frame.stored}
         images.append(photographs.image(name, photograph, frame, annotations, {NAME: raw}))
+        far += [item for item in annotations if max(map(abs, _shares(item, task, frame)), default=0) > FAR]
+    if far:
+        total = sum(len(image.annotations) for image in images)
+        what = f"{len(far)} of {total} rows reach far out of their photographs"
+        reading.remarks.append(f"{source.shown('')}: {what}; are they in pixels? Shares of the size are expected")
     left = leftover(top, _numbered(names)) if top else {}
     known = tuple(Label(name) for name in names)
     return AnnotationSet(tuple(images), known, {NAME: {"yaml": left, "file": file, "task": task}})
@@ -105,7 +114,7 @@ def _matched(rows: dict[str, Any], of_photograph: dict[str, str]) -> dict[str, s
 
 def _read_yaml(reading: Reading) -> tuple[dict[str, Any], str]:
     source = reading.source
-    found = sorted((name for name in source.names if _is_yaml(name)), key=lambda name: (name.count("/"), name))
+    found = sorted((name for name in source.names if _is_yaml(name)), key=_likely)
     if not found:
         return {}, "data.yaml"
     where = source.shown(found[0])
@@ -134,8 +143,8 @@ def _plain(value: Any, depth: int = 0) -> Any:
 def _names(top: dict[str, Any], reading: Reading) -> list[str]:
     names = top.get("names")
     if isinstance(names, dict):
-        numbers = {int(number(key, "a key of names")): value for key, value in names.items()}
-        ok = sorted(numbers) == list(range(len(numbers)))
+        numbers = {whole(key, "a key of names"): value for key, value in names.items()}
+        ok = sorted(numbers) == list(range(len(names)))
         need(ok, f"names of classes {shown(sorted(numbers))}", f"0 to {len(numbers) - 1} without gaps")
         names = [numbers[index] for index in range(len(numbers))]
     if names is None:
