@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import struct
 import time
@@ -255,3 +256,25 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not an empty directory"):
         write(AnnotationSet(), tmp_path, "coco")
     assert tree(tmp_path) == {"mine.txt": b"mine"}
+
+
+def test_errors_say_of_which_file_they_are(tmp_path: Path) -> None:
+    rows = {"images": [], "annotations": [], "categories": [{"id": 1, "name": " "}]}
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    with pytest.raises(UserError, match=f"^{tmp_path}.*expected"):
+        read(tmp_path, "coco")
+    (tmp_path / "a.json").write_text('{"images": [')
+    with pytest.raises(UserError) as caught:
+        read(tmp_path, "coco")
+    assert str(caught.value).count(str(tmp_path)) == 1
+
+
+def test_a_name_that_is_no_text_stops_nothing(tmp_path: Path) -> None:
+    photograph(tmp_path / "images" / "b.jpg", 8, 8)
+    photograph(tmp_path / "images" / "c\u2028.jpg", 8, 8)  # no name for people, but text
+    photograph(tmp_path / "images" / "a.jpg", 8, 8)
+    (tmp_path / "images" / "a.jpg").rename(os.fsdecode(os.fsencode(tmp_path / "images") + b"/caf\xe9.jpg"))
+    found, notes = read(tmp_path, "yolo")
+    assert [image.name for image in found.images] == ["images/b.jpg", "images/c\u2028.jpg"]
+    (remark,) = notes.remarks
+    assert "1 files whose names are no UTF-8" in remark and "caf" in remark

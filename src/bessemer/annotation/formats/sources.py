@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import zipfile
 import zlib
@@ -30,15 +31,18 @@ MAX_ANNOTATION_BYTES = 512 * 2**20  # of one annotation file
 MAX_TOTAL = 16 * 2**30
 MAX_RATIO = 200  # of data to compressed data, above a megabyte; JSON of one repeated word reaches 100
 MAX_DEPTH = 64
+_SURROGATE = re.compile("[\ud800-\udfff]")  # where a byte of a name is no UTF-8
 
 
 @dataclass(frozen=True)
 class Source:
-    """What was given: a folder, one file, or a zip archive. names: its files, sorted, `/` between folders."""
+    """What was given: a folder, one file, or a zip archive. names: its files, sorted, `/` between folders. unnamed:
+    those that are left out, as their names are no UTF-8."""
 
     place: Path
     names: tuple[str, ...]
     archive: zipfile.ZipFile | None = None
+    unnamed: tuple[str, ...] = ()
     listed: frozenset[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -90,7 +94,9 @@ def open_source(path: Path) -> Iterator[Source]:
         UserError: nothing there; an archive that is damaged, or that could not be unpacked safely.
     """
     if path.is_dir():
-        yield Source(path, tuple(sorted(_walk(path))))
+        names = sorted(_walk(path))
+        good = tuple(name for name in names if not _SURROGATE.search(name))
+        yield Source(path, good, unnamed=tuple(sorted(set(names) - set(good))))
         return
     need(path.is_file(), f"{shown(path)} is not there", "a folder, a file or a zip archive")
     if not zipfile.is_zipfile(path):

@@ -131,7 +131,17 @@ def read(
         name = detect(source) if format == "auto" else format
         need(name in FORMATS, f"format {shown(name)!r}", f"one of {', '.join(FORMATS)}")
         reading = Reading(source, Photographs(sources, choices.frame), choices)
-        annotations = FORMATS[name].read(reading)
+        try:
+            annotations = FORMATS[name].read(reading)
+        except UserError as error:
+            if any(shown(item.place) in str(error) for item in sources):
+                raise
+            raise UserError(f"{shown(path)}: {error}") from error
+        unnamed = [name for item in sources for name in item.unnamed]
+        if unnamed:
+            reading.remarks.append(
+                f"{len(unnamed)} files whose names are no UTF-8, first {shown(unnamed[0])}: left out"
+            )
     remarks = (*reading.remarks, *reading.photographs.remarks)
     return annotations, Notes(name, {"frame": choices.frame, **reading.made}, remarks)
 
