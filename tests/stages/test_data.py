@@ -241,3 +241,27 @@ def test_a_split_of_yolo_goes_through_a_project(tmp_path: Path) -> None:
         "images/train/images/a.jpg",
         "images/train/labels/a.txt",
     ]
+
+
+def test_rankings_alone_need_no_photographs(tmp_path: Path, tasks: Path) -> None:
+    rows = json.loads((tasks / "tasks.json").read_text(encoding="utf-8"))[2:]
+    (tmp_path / "ranked").mkdir()
+    (tmp_path / "ranked" / "tasks.json").write_text(json.dumps(rows))
+    run(Config("import", str(tmp_path / "ranked" / "tasks.json"), str(tmp_path / "project")))
+    with open_project(tmp_path / "project") as project:
+        assert len(rankings(project)) == 2
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_a_bad_name_is_refused_before_anything_is_saved(tmp_path: Path, tasks: Path, place: int) -> None:
+    """One of an annotator of images, one of a ranker."""
+    rows = json.loads((tasks / "tasks.json").read_text(encoding="utf-8"))
+    rows[place]["annotations"][-1]["completed_by"] = "bad\u202ename"
+    (tasks / "tasks.json").write_text(json.dumps(rows))
+    with create_project(tmp_path / "project", "p"):
+        pass
+    with pytest.raises(UserError, match="expected"):
+        run(Config("import", str(tasks), str(tmp_path / "project")))
+    with open_project(tmp_path / "project") as project, project.read() as db:
+        assert db.execute("SELECT count(*) FROM documents").fetchone() == (0,)
+        assert db.execute("SELECT count(*) FROM ranking_tasks").fetchone() == (0,)

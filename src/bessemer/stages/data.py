@@ -16,6 +16,7 @@ from bessemer.annotation.formats.exchange import (
     bring_in,
     bring_in_rankings,
     findings,
+    new_ranking_tasks,
     project_raws,
     set_of_project,
     set_of_snapshot,
@@ -25,7 +26,7 @@ from bessemer.annotation.formats.ranked import read_rankings
 from bessemer.annotation.formats.report import Loss, Notes
 from bessemer.annotation.formats.sources import open_source
 from bessemer.annotation.formats.table import FORMATS, read, write
-from bessemer.annotation.intake import SUFFIXES, add_folder
+from bessemer.annotation.intake import SUFFIXES, Added, add_folder
 from bessemer.annotation.shapes import AnnotatedImage, AnnotationSet
 from bessemer.annotation.store import create_project, open_project
 from bessemer.data.images import MAX_BYTES
@@ -136,14 +137,17 @@ def _import(config: Config, choices: Choices) -> Path:
 
 def _into_project(config: Config, annotations: AnnotationSet, notes: Notes, folder: Path, made: bool) -> None:
     source, target = Path(config.source), Path(config.target)
+    ranked, remarks = read_rankings(source) if notes.format == "label-studio" else ([], [])
     with create_project(target, target.resolve().name or "project") if made else open_project(target) as project:
         if not config.images and source.is_file() and is_zipfile(source):
             folder = _photographs(source, target)
-        added = add_folder(project, folder, raws=project_raws(annotations))
+        added = Added((), {}, ())
+        if annotations.images or not ranked:  # rankings need no photographs
+            added = add_folder(project, folder, raws=project_raws(annotations))
         for name, why in list(added.refused.items())[:MAX_REMARKS]:
             print(f"  left out: {name}: {why}", file=sys.stderr)
+        new_ranking_tasks(project, ranked)  # refused before anything is saved
         brought = bring_in(project, annotations, notes.format, config.annotator, config.state)
-        ranked, remarks = read_rankings(source) if notes.format == "label-studio" else ([], [])
         saved = bring_in_rankings(project, ranked)
     for remark in remarks[:MAX_REMARKS]:
         print(f"  note: {remark}")

@@ -19,7 +19,7 @@ from ..geometry import bounding_box
 from ..intake import import_annotations, match_images
 from ..predictions import import_predictions
 from ..rankings import RankingTask, add_ranking_tasks, ranking_tasks, ranking_turn, save_ranking
-from ..shapes import AnnotatedImage, Annotation, AnnotationSet, Mask, State
+from ..shapes import AnnotatedImage, Annotation, AnnotationSet, Mask, State, check_text
 from ..snapshot import Snapshot, SnapshotEntry, read_snapshot
 from ..store import Project
 from .fields import image_raw
@@ -31,6 +31,7 @@ __all__ = [
     "bring_in",
     "bring_in_rankings",
     "findings",
+    "new_ranking_tasks",
     "project_raws",
     "set_of_project",
     "set_of_snapshot",
@@ -72,7 +73,7 @@ def bring_in(
     say who answered.
 
     Raises:
-        UserError: another size than the project's image.
+        UserError: another size than the project's image; a bad name of an annotator or model.
     """
     found = Brought()
     ids = match_images(project, annotations)
@@ -102,6 +103,10 @@ def bring_in(
             by.setdefault(name, []).append(replace(image, annotations=tuple(some)))
         for name, some in models.items():
             proposed.setdefault(name, []).append((image.name, some))
+    for name in by:
+        check_annotator(name)
+    for model in proposed:
+        check_text(model, "the version of the model", 200, empty=False)
     for name, images in by.items():
         done = import_annotations(project, replace(annotations, images=tuple(images)), name, state)
         found.documents[name] = len(done.saved)
@@ -116,7 +121,24 @@ def bring_in_rankings(project: Project, rankings: Sequence[Ranking]) -> int:
     """Add the tasks of rankings and each annotator's ranks; how many were saved.
 
     Raises:
-        UserError: an id that stands for other texts, or principles that its task does not have; nothing is saved then.
+        UserError: see `new_ranking_tasks`; nothing is saved then.
+    """
+    new = new_ranking_tasks(project, rankings)
+    if new:
+        add_ranking_tasks(project, new)
+    saved = 0
+    for ranking in rankings:
+        if ranking.ranks:
+            _, mine = save_ranking(project, ranking.id, ranking.annotator, 0, ranking.ranks, ranking.shown_order)
+            saved += mine
+    return saved
+
+
+def new_ranking_tasks(project: Project, rankings: Sequence[Ranking]) -> list[RankingTask]:
+    """The tasks of rankings that the project does not have; nothing is saved.
+
+    Raises:
+        UserError: an id that stands for other texts, principles that its task does not have, a bad annotator's name.
     """
     tasks: dict[str, list[Ranking]] = {}
     for ranking in rankings:
@@ -136,14 +158,7 @@ def bring_in_rankings(project: Project, rankings: Sequence[Ranking]) -> int:
             need(not more, f"ranks of {shown(id)} by {shown(more)}", f"its principles {shown(task.principles)}")
         elif principles:
             new.append(RankingTask(id, first.prompt, first.responses, first.ended, principles))
-    if new:
-        add_ranking_tasks(project, new)
-    saved = 0
-    for ranking in rankings:
-        if ranking.ranks:
-            _, mine = save_ranking(project, ranking.id, ranking.annotator, 0, ranking.ranks, ranking.shown_order)
-            saved += mine
-    return saved
+    return new
 
 
 def set_of_project(
