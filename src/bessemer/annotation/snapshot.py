@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import shutil
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from .rankings import rankings
 from .shapes import STATES, AnnotatedImage, AnnotationSet, Label, State
 from .store import Project, utc_now
 
-__all__ = ["Snapshot", "SnapshotEntry", "create_snapshot", "list_snapshots", "read_snapshot"]
+__all__ = ["Snapshot", "SnapshotEntry", "create_snapshot", "list_snapshots", "read_snapshot", "standing"]
 
 FORMAT = 1
 FILES = ("images.jsonl", "labels.json", "rankings.jsonl")
@@ -118,21 +119,26 @@ def _hash(value: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True).encode()).hexdigest()
 
 
+def standing(db: sqlite3.Connection, states: Sequence[State]) -> sqlite3.Cursor:
+    """(name, width, height, sha256, orientation, raw, folder, annotator, version, state, body) of every document in
+    these states, by image and annotator."""
+    marks = ", ".join("?" * len(states))
+    return db.execute(
+        "SELECT i.name, i.width, i.height, i.sha256, i.orientation, i.raw, r.path, d.annotator, d.version, "
+        "d.state, v.body FROM documents d JOIN images i ON i.id = d.image JOIN roots r ON r.id = i.root "
+        "JOIN versions v ON v.image = d.image AND v.annotator = d.annotator AND v.version = d.version "
+        f"WHERE d.state IN ({marks}) ORDER BY i.name, d.annotator",
+        tuple(states),
+    )
+
+
 def _contents(project: Project, states: Sequence[State]) -> tuple[dict[str, bytes], dict[str, int], dict[str, str]]:
     """The files, counts, and the folder of every image; all of one moment but for rankings and labels."""
-    marks = ", ".join("?" * len(states))
     lines: list[bytes] = []
     folders: dict[str, str] = {}
     shapes = annotations = 0
     with project.read() as db:
-        rows = db.execute(
-            "SELECT i.name, i.width, i.height, i.sha256, i.orientation, i.raw, r.path, d.annotator, d.version, "
-            "d.state, v.body FROM documents d JOIN images i ON i.id = d.image JOIN roots r ON r.id = i.root "
-            "JOIN versions v ON v.image = d.image AND v.annotator = d.annotator AND v.version = d.version "
-            f"WHERE d.state IN ({marks}) ORDER BY i.name, d.annotator",
-            tuple(states),
-        )
-        for *facts, raw, folder, annotator, version, state, body in rows:
+        for *facts, raw, folder, annotator, version, state, body in standing(db, states):
             row = encode_image(replace(AnnotatedImage(*facts), raw=json.loads(raw)))
             said = json.loads(body)
             entry = {"annotator": annotator, "version": version, "state": state, "image": {**row, "annotations": said}}

@@ -20,7 +20,7 @@ from ..intake import import_annotations, match_images
 from ..predictions import import_predictions
 from ..rankings import RankingTask, add_ranking_tasks, ranking_tasks, ranking_turn, save_ranking
 from ..shapes import AnnotatedImage, Annotation, AnnotationSet, Mask, State, check_text
-from ..snapshot import Snapshot, SnapshotEntry, read_snapshot
+from ..snapshot import Snapshot, SnapshotEntry, read_snapshot, standing
 from ..store import Project
 from .fields import image_raw
 from .label_studio import answered
@@ -165,15 +165,8 @@ def set_of_project(
     project: Project, annotator: str = "", states: Sequence[State] = ("doing", "submitted", "accepted")
 ) -> tuple[AnnotationSet, Callable[[AnnotatedImage], bytes]]:
     """What stands in a project, as `Snapshot.annotation_set` chooses, and how to read its photographs."""
-    marks = ", ".join("?" * len(states))
     with project.read() as db:
-        rows = db.execute(
-            "SELECT i.name, i.width, i.height, i.sha256, i.orientation, i.raw, r.path, d.annotator, d.version, "
-            "d.state, v.body FROM documents d JOIN images i ON i.id = d.image JOIN roots r ON r.id = i.root "
-            "JOIN versions v ON v.image = d.image AND v.annotator = d.annotator AND v.version = d.version "
-            f"WHERE d.state IN ({marks}) ORDER BY i.name, d.annotator",
-            tuple(states),
-        ).fetchall()
+        rows = standing(db, states).fetchall()
     entries, folders = [], {}
     for *facts, raw, folder, who, version, state, body in rows:
         folders[facts[0]] = folder
