@@ -265,3 +265,17 @@ def test_a_bad_name_is_refused_before_anything_is_saved(tmp_path: Path, tasks: P
     with open_project(tmp_path / "project") as project, project.read() as db:
         assert db.execute("SELECT count(*) FROM documents").fetchone() == (0,)
         assert db.execute("SELECT count(*) FROM ranking_tasks").fetchone() == (0,)
+
+
+def test_rankings_go_out_beside_the_tasks(tmp_path: Path, tasks: Path) -> None:
+    run(Config("import", str(tasks), str(tmp_path / "project")))
+    run(Config("export", str(tmp_path / "project"), str(tmp_path / "out"), to="label-studio", annotator="4"))
+    after, remarks = read_rankings(tmp_path / "out.rankings.json")
+    assert [(item.ranks, item.responses) for item in after] == [
+        ({"clarity": (2, 1, None)}, ("one", "two", "three")),
+        ({"better": (2, 1)}, ("A", "B")),
+    ]
+    report = json.loads((tmp_path / "out.report.json").read_text(encoding="utf-8"))["written"]
+    assert remarks == [] and report["counts"]["author"] == 2
+    run(Config("export", str(tmp_path / "project"), str(tmp_path / "voc"), to="voc", annotator="4"))
+    assert not (tmp_path / "voc.rankings.json").exists()

@@ -22,7 +22,7 @@ from bessemer.annotation.formats.exchange import (
     set_of_snapshot,
     unpack_photographs,
 )
-from bessemer.annotation.formats.ranked import read_rankings
+from bessemer.annotation.formats.ranked import read_rankings, write_rankings
 from bessemer.annotation.formats.report import Loss, Notes
 from bessemer.annotation.formats.sources import open_source
 from bessemer.annotation.formats.table import FORMATS, read, write
@@ -45,8 +45,8 @@ class Config:
 
     action: Literal["", "import", "export", "convert", "check"] = ""
     """import: SOURCE into the project TARGET, which is made if it is not there. export: the project or snapshot
-    SOURCE into the new directory TARGET. convert: SOURCE into TARGET in another format. check: say what is in SOURCE
-    and what is wrong."""
+    SOURCE into the new directory TARGET, for Label Studio with TARGET.rankings.json beside it. convert: SOURCE into
+    TARGET in another format. check: say what is in SOURCE and what is wrong."""
     source: str = ""
     """Folder, file or zip archive of annotations; for export a project or a snapshot."""
     target: str = ""
@@ -187,13 +187,19 @@ def _export(config: Config, choices: Choices) -> Path:
     if (source / "edits.log").is_file():
         with open_project(source) as project:
             states = [state for state in ("doing", "submitted", "accepted", "rejected") if state in config.states]
-            annotations, photograph = set_of_project(project, config.annotator, states)
+            annotations, photograph, ranked = set_of_project(project, config.annotator, states)
     else:
-        annotations, photograph = set_of_snapshot(source, config.annotator)
+        annotations, photograph, ranked = set_of_snapshot(source, config.annotator)
     key = FORMATS[config.to].key if config.to in FORMATS and FORMATS[config.to].whole else ""
     what = f"keys of {key} of the whole set, if there were any: a project does not keep them"
     lost = (Loss("raw", "", "", what),) if any(key in image.raw for image in annotations.images) else ()
-    return _write(config, choices, annotations, None, photograph, lost)
+    tasks, unheld = write_rankings(ranked) if config.to == "label-studio" else ([], [])
+    target = _write(config, choices, annotations, None, photograph, (*lost, *unheld))
+    if tasks:  # of another kind than photographs, so a project of Label Studio of their own
+        path = target.with_name(target.name + ".rankings.json")
+        write_json(path, tasks)
+        print(f"wrote {len(tasks)} tasks of rankings: {path}")
+    return target
 
 
 def _convert(config: Config, choices: Choices) -> Path:

@@ -18,7 +18,7 @@ from ..documents import check_annotator, label_set
 from ..geometry import bounding_box
 from ..intake import import_annotations, match_images
 from ..predictions import import_predictions
-from ..rankings import RankingTask, add_ranking_tasks, ranking_tasks, ranking_turn, save_ranking
+from ..rankings import RankingTask, add_ranking_tasks, ranking_tasks, ranking_turn, rankings, save_ranking
 from ..shapes import AnnotatedImage, Annotation, AnnotationSet, Mask, State, check_text
 from ..snapshot import Snapshot, SnapshotEntry, read_snapshot, standing
 from ..store import Project
@@ -117,31 +117,31 @@ def bring_in(
     return found
 
 
-def bring_in_rankings(project: Project, rankings: Sequence[Ranking]) -> int:
+def bring_in_rankings(project: Project, ranked: Sequence[Ranking]) -> int:
     """Add the tasks of rankings and each annotator's ranks; how many were saved.
 
     Raises:
         UserError: see `new_ranking_tasks`; nothing is saved then.
     """
-    new = new_ranking_tasks(project, rankings)
+    new = new_ranking_tasks(project, ranked)
     if new:
         add_ranking_tasks(project, new)
     saved = 0
-    for ranking in rankings:
+    for ranking in ranked:
         if ranking.ranks:
             _, mine = save_ranking(project, ranking.id, ranking.annotator, 0, ranking.ranks, ranking.shown_order)
             saved += mine
     return saved
 
 
-def new_ranking_tasks(project: Project, rankings: Sequence[Ranking]) -> list[RankingTask]:
+def new_ranking_tasks(project: Project, ranked: Sequence[Ranking]) -> list[RankingTask]:
     """The tasks of rankings that the project does not have; nothing is saved.
 
     Raises:
         UserError: an id that stands for other texts, principles that its task does not have, a bad annotator's name.
     """
     tasks: dict[str, list[Ranking]] = {}
-    for ranking in rankings:
+    for ranking in ranked:
         tasks.setdefault(ranking.id, []).append(ranking)
     known = {id for id, _ in ranking_tasks(project, "nobody")}
     new = []
@@ -163,8 +163,8 @@ def new_ranking_tasks(project: Project, rankings: Sequence[Ranking]) -> list[Ran
 
 def set_of_project(
     project: Project, annotator: str = "", states: Sequence[State] = ("doing", "submitted", "accepted")
-) -> tuple[AnnotationSet, Callable[[AnnotatedImage], bytes]]:
-    """What stands in a project, as `Snapshot.annotation_set` chooses, and how to read its photographs."""
+) -> tuple[AnnotationSet, Callable[[AnnotatedImage], bytes], tuple[Ranking, ...]]:
+    """What stands in a project, as `Snapshot.annotation_set` chooses, how to read its photographs, its rankings."""
     with project.read() as db:
         rows = standing(db, states).fetchall()
     entries, folders = [], {}
@@ -175,13 +175,21 @@ def set_of_project(
         entries.append(SnapshotEntry(who, version, state, image))
     labels = label_set(project).labels
     whole = Snapshot(project.directory, "", "", tuple(entries), labels, (), {"folders": folders})
-    return _in_files(whole.annotation_set(annotator)), _reader(folders)
+    found = _in_files(whole.annotation_set(annotator))
+    return found, _reader(folders), _ranked_by(rankings(project), annotator)
 
 
-def set_of_snapshot(directory: Path, annotator: str = "") -> tuple[AnnotationSet, Callable[[AnnotatedImage], bytes]]:
-    """A snapshot as a set, and how to read its photographs."""
+def set_of_snapshot(
+    directory: Path, annotator: str = ""
+) -> tuple[AnnotationSet, Callable[[AnnotatedImage], bytes], tuple[Ranking, ...]]:
+    """A snapshot as a set, how to read its photographs, its rankings."""
     snapshot = read_snapshot(directory)
-    return _in_files(snapshot.annotation_set(annotator)), _reader(snapshot.manifest["folders"])
+    found, folders = _in_files(snapshot.annotation_set(annotator)), snapshot.manifest["folders"]
+    return found, _reader(folders), _ranked_by(snapshot.rankings, annotator)
+
+
+def _ranked_by(some: Sequence[Ranking], annotator: str) -> tuple[Ranking, ...]:
+    return tuple(ranking for ranking in some if annotator in ("", ranking.annotator))
 
 
 def _in_files(annotations: AnnotationSet) -> AnnotationSet:
