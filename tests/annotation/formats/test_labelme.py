@@ -161,3 +161,11 @@ def test_messages_name_the_file(tmp_path: Path) -> None:
     labelme(tmp_path / "a.json", imageHeight=0)
     with pytest.raises(UserError, match=r"a\.json: imageHeight is 0\.0, expected a whole number >= 1"):
         read(tmp_path, "labelme")
+
+
+def test_files_keep_their_names(tmp_path: Path) -> None:
+    """A part that looks like the suffix of a photograph is one of them."""
+    for suffix in ("jpg", "png"):
+        labelme(tmp_path / "in" / f"a.{suffix}.json", imagePath=f"a.{suffix}")
+    write(read(tmp_path / "in", "labelme"), tmp_path / "out", "labelme")
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.json")) == ["a.jpg.json", "a.png.json"]
