@@ -167,5 +167,5 @@ def test_files_keep_their_names(tmp_path: Path) -> None:
     """A part that looks like the suffix of a photograph is one of them."""
     for suffix in ("jpg", "png"):
         labelme(tmp_path / "in" / f"a.{suffix}.json", imagePath=f"a.{suffix}")
-    write(read(tmp_path / "in", "labelme"), tmp_path / "out", "labelme")
+    write(read(tmp_path / "in", "labelme")[0], tmp_path / "out", "labelme")
     assert sorted(path.name for path in (tmp_path / "out").glob("*.json")) == ["a.jpg.json", "a.png.json"]
