@@ -71,18 +71,3 @@ def test_cells_say_what_lies_there(tmp_path: Path) -> None:
     classifier.save(tmp_path / "saved")
     _, *loaded = Classifier.load(tmp_path / "saved").judged_and_placed(pixels)
     assert torch.equal(loaded[0], there) and torch.equal(loaded[1], edges)
-
-
-@torch.no_grad()
-def test_concepts_are_the_odds_of_what_the_classifier_says(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    tower = Tower.load(tiny.vision_tower(tmp_path / "tower"))
-    classifier = Classifier(tower, ATTRIBUTES, places=["helmet"]).eval()
-    concepts = classifier.concepts()
-    assert concepts.names == ("defect", "无", "轻", "重", "helmet")
-    pixels = torch.randn(3, 3, 32, 32)  # one cell, which is the mean
-    odds = tower(pixels).mean((2, 3)) @ concepts.weight.T + concepts.bias
-    logits, there, _ = classifier.judged_and_placed(pixels)
-    assert_close(odds[:, 0].sigmoid(), logits["defect"].softmax(1)[:, 1], atol=1e-5, rtol=0)
-    assert_close(odds[:, 1:4].softmax(1), logits["严重程度"].softmax(1), atol=1e-5, rtol=0)
-    assert_close(odds[:, 4], there[:, 0, 0], atol=1e-5, rtol=0)

@@ -10,7 +10,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, ConvNextConfig, Conv
 
 import tiny
 from bessemer.errors import UserError
-from bessemer.models.projector import Concepts, Projector
+from bessemer.models.projector import Projector
 from bessemer.models.vision import Tower, pool, pooled
 
 PIXELS = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -108,22 +108,6 @@ def test_a_projector_comes_back(tmp_path: Path) -> None:
     projector.save(tmp_path)
     assert_close(Projector.load(tmp_path)(features), projector(features), atol=1e-6, rtol=0)
     assert projector(features.half()).dtype == torch.float32
-
-
-@torch.no_grad()
-def test_concepts_are_said_in_words_as_far_as_they_are_there(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    concepts = Concepts(("crack", "dark"), torch.randn(2, 12), torch.randn(2))
-    words = torch.randn(2, 8)
-    projector, plain = (Projector(12, 20, 8, 5, count) for count in (2, 0))
-    projector.begin_with(concepts, words)
-    plain.load_state_dict({n: t for n, t in projector.state_dict().items() if n not in ("words", "odds")}, strict=False)
-    features = torch.randn(2, 5, 12)
-    said = (features @ concepts.weight.T + concepts.bias).sigmoid() @ words
-    assert_close(projector(features), plain(features) + said, atol=1e-5, rtol=0)
-    assert "odds" not in dict(projector.named_parameters()) and "words" in dict(projector.named_parameters())
-    projector.save(tmp_path)
-    assert_close(Projector.load(tmp_path)(features), projector(features), atol=1e-6, rtol=0)
 
 
 def _tower(tmp_path: Path) -> Tower:

@@ -6,15 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch.testing import assert_close
 
 import tiny
 from bessemer import assets
 from bessemer.disk import tree_hash
 from bessemer.errors import UserError
 from bessemer.models import convert
-from bessemer.models.classifier import Classifier
-from bessemer.models.model import load_model
 from bessemer.stages.align import Config, run
 
 
@@ -49,23 +46,6 @@ def test_the_projector_learns_and_nothing_else(shop: Path, tmp_path: Path) -> No
     assert not (out / "model" / "adapter").exists()
     facts = json.loads((out / "model" / "bessemer.json").read_text(encoding="utf-8"))
     assert facts == {"format": 2, "kind": "composed", "image_grid": 1, "system_prompt": "请看照片。"}
-
-
-def test_it_begins_with_what_the_tower_has_learnt_to_tell(shop: Path, tmp_path: Path) -> None:
-    """In the model's own words; a tower of no tower stage has nothing to say."""
-    settled: dict[str, object] = {"max_steps": 1, "learning_rate": 0.0}
-    out = run(config(shop, tmp_path / "a", **settled))
-    state = load_file(out / "model" / "projector" / "model.safetensors")
-    concepts = Classifier.load(shop / "tower" / "model").concepts()
-    assert torch.equal(state["odds"], torch.cat([concepts.weight, concepts.bias[:, None]], 1))
-    model = load_model(str(shop / "tiny-model"), "fp32")
-    table = model.backbone.language.get_input_embeddings().weight
-    ids = model.tokenizer(f" {concepts.names[0]}", add_special_tokens=False)["input_ids"]
-    mean = table[torch.tensor(ids)].mean(0)
-    assert_close(state["words"][0], mean * table.std() / mean.std(), atol=1e-5, rtol=0)
-    for name, values in (("b", {"concepts": False}), ("c", {"vision_tower": str(shop / "tiny-tower")})):
-        other = run(config(shop, tmp_path / name, **{**settled, **values}))
-        assert not load_file(other / "model" / "projector" / "model.safetensors")["words"].numel()
 
 
 def test_what_it_is_aligned_on(shop: Path, texts: Path, tmp_path: Path) -> None:

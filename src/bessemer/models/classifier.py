@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from bessemer.models.projector import Concepts
 from bessemer.models.vision import Tower, pool
 
 __all__ = ["Classifier"]
@@ -59,23 +58,6 @@ class Classifier(nn.Module):
     def _judged(self, features: Tensor) -> dict[str, Tensor]:
         pooled = self.dropout(pool(features, 1)[:, 0])
         return {name: head(pooled) for name, head in self.heads.items()}
-
-    def concepts(self) -> Concepts:
-        """What it tells, as log-odds: an attribute of two values by its name (of the second beside the first), each of
-        more values by its own, and what lies somewhere by its label."""
-        rows: dict[str, tuple[Tensor, Tensor]] = {}
-        for name, values in self.attributes.items():
-            head = self.heads[name]
-            assert isinstance(head, nn.Linear)
-            weight, bias = head.weight.detach(), head.bias.detach()
-            if len(values) == 2:
-                rows[name] = weight[1] - weight[0], bias[1] - bias[0]
-            else:
-                rows |= {v: (weight[k] - weight.mean(0), bias[k] - bias.mean()) for k, v in enumerate(values)}
-        if self.cells is not None:
-            rows |= {v: (self.cells.weight.detach()[k], self.cells.bias.detach()[k]) for k, v in enumerate(self.places)}
-        weights, biases = zip(*rows.values(), strict=True)
-        return Concepts(tuple(rows), torch.stack(weights), torch.stack(biases))
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """uint8 pixels (B, 3, H, W) as the tower expects them."""

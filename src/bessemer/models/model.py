@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -29,7 +29,7 @@ from bessemer.models.backbone import PackedBackbone, PaddedBackbone, packs
 from bessemer.models.convert import obtain_model
 from bessemer.models.heads import RewardHead
 from bessemer.models.lora import Lora
-from bessemer.models.projector import Concepts, Projector
+from bessemer.models.projector import Projector
 from bessemer.models.safety import check_directory
 from bessemer.models.vision import Tower, pooled
 
@@ -150,31 +150,17 @@ def _load_ours(directory: Path, dtype: str, device: torch.device | str) -> Model
     return model
 
 
-def attach_vision(
-    model: Model, tower: Tower, image_grid: int, hidden: int = 0, concepts: Concepts | None = None
-) -> None:
-    """Give a text model a vision side: the tower, and a fresh projector into its embedding space, which says what the
-    tower can tell already in the model's own words."""
+def attach_vision(model: Model, tower: Tower, image_grid: int, hidden: int = 0) -> None:
+    """Give a text model a vision side: the tower, and a fresh projector into its embedding space."""
     if not isinstance(model.backbone, PackedBackbone):
         raise UserError("this language model already has a vision side, or runs padded; expected a packed text model")
-    table = model.backbone.language.get_input_embeddings().weight.detach()
-    count = len(concepts.names) if concepts else 0
-    projector = Projector(tower.channels, hidden or 2 * model.width, model.width, pooled(image_grid), count)
-    projector.match_scale(table)
-    if concepts is not None:
-        projector.begin_with(concepts, torch.stack([_word(model, table, name) for name in concepts.names]))
+    projector = Projector(tower.channels, hidden or 2 * model.width, model.width, pooled(image_grid))
+    projector.match_scale(model.backbone.language.get_input_embeddings().weight)
     model.backbone.projector = projector.to(model.backbone.device)
     model.backbone.tower = tower.to(model.backbone.device)
     model.backbone.image_grid = image_grid
     model.facts.kind, model.facts.image_grid = "composed", image_grid
     model.freeze()
-
-
-def _word(model: Model, table: Tensor, name: str) -> Tensor:
-    """A name as one embedding: the mean of its tokens', as large as any."""
-    ids = model.tokenizer(" " + name.replace("_", " "), add_special_tokens=False)["input_ids"]
-    mean = table[torch.tensor(ids, device=table.device)].float().mean(0)
-    return mean * (table.float().std() / mean.std().clamp(min=1e-6))
 
 
 def save_model(model: Model, directory: Path, *, adapter: str | None = None, merge: bool = False) -> None:

@@ -15,11 +15,9 @@ from bessemer.config import Artifact
 from bessemer.data.batches import TextBatch
 from bessemer.data.dataset import Dataset
 from bessemer.distributed import Mesh
-from bessemer.models.classifier import Classifier
 from bessemer.models.convert import obtain_model
 from bessemer.models.feed import Feed
 from bessemer.models.model import attach_vision, load_model, save_model
-from bessemer.models.projector import Concepts
 from bessemer.models.tuning import tune_projector
 from bessemer.models.vision import Tower
 from bessemer.stages.begin import begin, cache_directory
@@ -42,8 +40,6 @@ class Config:
     """Tasks to align on; empty: all that have images."""
     image_grid: int = 2
     """Features are pooled to image_grid x image_grid visual tokens, and one of the whole image before them."""
-    concepts: bool = True
-    """Let the projector begin with what a tower stage has learnt to tell, said in the language model's own words."""
     projector_width: int = 0
     """Hidden width of the projector; 0: twice the language model's."""
     system_prompt: str | None = None
@@ -79,8 +75,7 @@ def run(config: Config) -> Path:
     run = begin(config, "align")
     dataset = Dataset(Path(config.dataset))
     model = load_model(config.model_name_or_path, config.dtype, Mesh.start().device)
-    tower, concepts = _tower(config.vision_tower)
-    attach_vision(model, tower, config.image_grid, config.projector_width, concepts if config.concepts else None)
+    attach_vision(model, _tower(config.vision_tower), config.image_grid, config.projector_width)
     feed = Feed(model, dataset.root, cache_directory(), config.system_prompt)
     conversations = [
         conversation
@@ -118,11 +113,6 @@ def run(config: Config) -> Path:
     return run.finish()
 
 
-def _tower(name: str) -> tuple[Tower, Concepts | None]:
-    """A tower, and what it can tell where it is one of a tower stage."""
+def _tower(name: str) -> Tower:
     directory = obtain_model(name)
-    directory = directory / "model" if (directory / "model").is_dir() else directory
-    if not (directory / "classifier").is_dir():
-        return Tower.load(directory).eval(), None
-    classifier = Classifier.load(directory)
-    return classifier.tower.eval(), classifier.concepts()
+    return Tower.load(directory / "model" if (directory / "model").is_dir() else directory).eval()
