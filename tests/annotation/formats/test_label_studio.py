@@ -183,3 +183,12 @@ def test_results_of_another_form_are_no_fault_of_ours(tmp_path: Path, wrong: dic
             read(tasks(tmp_path / "in", task), "label-studio")
     else:
         assert again(tasks(tmp_path / "in", task), tmp_path / "out") == [task]
+
+
+def test_an_ellipse_is_another_kind_elsewhere_and_a_polygon_is_not(tmp_path: Path) -> None:
+    ellipse = result("e", "ellipselabels", x=50, y=50, radiusX=10, radiusY=10, rotation=0, ellipselabels=["c"])
+    ring = result("p", "polygonlabels", points=[[10, 10], [50, 10], [50, 60]], polygonlabels=["c"])
+    task = {"data": {"image": "a.jpg"}, "annotations": [{"result": [ellipse, ring]}]}
+    found, _ = read(tasks(tmp_path / "in", task), "label-studio")
+    losses = write(found, tmp_path / "out", "coco").losses
+    assert [(loss.kind, loss.annotation) for loss in losses if loss.kind == "kind"] == [("kind", "e")]

@@ -18,10 +18,10 @@ from ...errors import UserError
 from ..shapes import AnnotatedImage, Annotation, AnnotationSet, Label, Polygon, RotatedBox, check_json
 from .choices import Choices, Reading
 from .coco_categories import CAPTIONS, Categories, file_of
-from .coco_rows import NAME, NATIVE, annotation_of, image_row, made_row
+from .coco_rows import NAME, NATIVE, annotation_of, image_row, made_row, number_rows
 from .fields import image_raw, listing, placed, row_of, whole
 from .leftovers import leftover, restored
-from .photographs import FrameOf, Photograph, key_of, unique_names
+from .photographs import FrameOf, Photograph, frame_to_write, key_of, unique_names
 from .report import Losses
 
 __all__ = ["is_coco", "read_coco", "write_coco"]
@@ -196,8 +196,7 @@ def write_coco(annotations: AnnotationSet, choices: Choices, losses: Losses) -> 
     categories = Categories(annotations, tops, default)
     for image in annotations.images:
         raw = image_raw(image, NAME)
-        stored = choices.frame == "stored" or (choices.frame == "auto" and raw.get("stored") is True)
-        frame = FrameOf(image.width, image.height, image.exif_orientation, stored and image.exif_orientation != 1)
+        frame = frame_to_write(image, raw, choices.frame)
         own: dict[str, list[dict[str, Any]]] = {}
         for annotation in image.annotations:
             if _note(image, annotation, losses):
@@ -211,8 +210,8 @@ def write_coco(annotations: AnnotationSet, choices: Choices, losses: Losses) -> 
             images.setdefault(file, []).append(row)
             rows.setdefault(file, []).extend([{**item, "image_id": row} for item in own.get(file, [])])
     for file, some in images.items():
-        _number(some)
-        _number(rows.get(file, []))
+        number_rows(some)
+        number_rows(rows.get(file, []))
         for row in rows.get(file, []):
             row["image_id"] = row["image_id"]["id"]
         top = tops.get(file, {"categories": None} if file == CAPTIONS else {})
@@ -226,24 +225,6 @@ def _row(annotation: Annotation, frame: FrameOf, category: Any) -> dict[str, Any
     if isinstance(row.get("id"), str) and not raw:
         row["id"] = None  # readers count on numbers
     return row
-
-
-def _number(rows: list[dict[str, Any]]) -> None:
-    """Give every row an id: its own if it has one and is the first with it, else the next free number."""
-    taken: set[Any] = set()
-    late = []
-    for row in rows:
-        known = row.get("id")
-        if isinstance(known, int | float | str) and not isinstance(known, bool) and known not in taken:
-            taken.add(known)
-        else:
-            late.append(row)
-    number_ = 0
-    for row in late:
-        number_ += 1
-        while number_ in taken:
-            number_ += 1
-        row["id"] = number_
 
 
 def _note(image: AnnotatedImage, annotation: Annotation, losses: Losses) -> bool:

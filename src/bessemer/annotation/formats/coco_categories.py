@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..shapes import Annotation, AnnotationSet, Label
-from .coco_rows import NAME
+from .coco_rows import NAME, number_rows
 from .fields import image_raw
 from .leftovers import restored
 
@@ -71,24 +71,12 @@ class Categories:
             for name in wanted
             for part in kept.get(name, {}).get(file) or next(iter(kept.get(name, {}).values()), [{}])
         ]
-        taken: set[Any] = set()
-        numbers: dict[int, Any] = {}
-        for place, (_, part) in enumerate(parts):
-            if isinstance(part.get("id"), int | float | str) and part["id"] not in taken:
-                numbers[place] = part["id"]
-                taken.add(part["id"])
-        number = 0
-        rows: list[dict[str, Any]] = []
+        rows: list[dict[str, Any]] = [{"id": part.get("id"), "name": name} for name, part in parts]
+        number_rows(rows)
         ids: dict[str, list[Any]] = {}
-        for place, (name, part) in enumerate(parts):
-            if place not in numbers:
-                number += 1
-                while number in taken:
-                    number += 1
-                numbers[place] = number
-            ids.setdefault(name, []).append(numbers[place])
-            rows.append(restored({"id": numbers[place], "name": name}, part.get("left")))
-        return rows, ids
+        for row in rows:
+            ids.setdefault(row["name"], []).append(row["id"])
+        return [restored(row, part.get("left")) for row, (_, part) in zip(rows, parts, strict=True)], ids
 
 
 def _kept(label: Label) -> dict[str, list[dict[str, Any]]]:

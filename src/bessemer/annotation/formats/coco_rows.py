@@ -11,7 +11,7 @@ from ..shapes import Annotation, Box, Mask, Point, Polygon, RotatedBox, Shape
 from .fields import joined, listing, number, own_fields, pairs_of, take_own, unique_id, whole
 from .photographs import FrameOf
 
-__all__ = ["NAME", "NATIVE", "annotation_of", "image_row", "made_row"]
+__all__ = ["NAME", "NATIVE", "annotation_of", "image_row", "made_row", "number_rows"]
 
 NAME = "coco"
 NATIVE = frozenset(("label", "text", "attributes", "score"))
@@ -90,3 +90,21 @@ def _geometry(shape: Shape) -> dict[str, Any]:
     count = sum(map(len, rings))
     covered = area(shape) if count <= EXACT else sum(area(Polygon((part,))) for part in polygon.parts)
     return {"segmentation": segmentation, "bbox": [*vars(bounding_box(shape)).values()], **extent, "area": covered}
+
+
+def number_rows(rows: list[dict[str, Any]]) -> None:
+    """Give every row an id: its own if it has one and is the first with it, else the next free number."""
+    taken: set[Any] = set()
+    late = []
+    for row in rows:
+        known = row.get("id")
+        if isinstance(known, int | float | str) and not isinstance(known, bool) and known not in taken:
+            taken.add(known)
+        else:
+            late.append(row)
+    number_ = 0
+    for row in late:
+        number_ += 1
+        while number_ in taken:
+            number_ += 1
+        row["id"] = number_

@@ -34,7 +34,7 @@ from .choices import Choices, Reading
 from .cvat_labels import attribute_kinds, read_labels, write_labels
 from .fields import image_raw, joined, number, placed, whole
 from .leftovers import kept_whole, leftover, own_whole, restored
-from .photographs import FrameOf, key_of, unique_names
+from .photographs import FrameOf, frame_to_write, key_of, unique_names
 from .report import Losses
 from .xml import Element, element_of, parse_xml, to_tree, to_xml
 
@@ -241,8 +241,7 @@ def write_cvat(annotations: AnnotationSet, choices: Choices, losses: Losses) -> 
     ids: set[str] = set()
     for image in annotations.images:
         raw = image_raw(image, NAME)
-        stored = choices.frame == "stored" or (choices.frame == "auto" and raw.get("stored") is True)
-        frame = FrameOf(image.width, image.height, image.exif_orientation, stored and image.exif_orientation != 1)
+        frame = frame_to_write(image, raw, choices.frame)
         name = raw["name"] if isinstance(raw.get("name"), str) else image.name
         tree = restored(_image(name, frame), raw.get("left"))
         number_ = len(ids)

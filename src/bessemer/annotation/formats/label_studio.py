@@ -18,12 +18,12 @@ from ...data.paths import shown
 from ...data.schema import need
 from ...errors import UserError
 from ..intake import SUFFIXES
-from ..shapes import AnnotatedImage, Annotation, AnnotationSet, Label, Mask, Polygon
+from ..shapes import AnnotatedImage, Annotation, AnnotationSet, Label, Mask
 from .choices import Choices, Reading
 from .fields import OWN, image_raw, listing, row_of, take_own, unique_id, whole
-from .label_studio_rows import CONTROLS, LABELS, SIDES, geometry_rows, label_config, shape_of
+from .label_studio_rows import CONTROLS, LABELS, geometry_rows, label_config, shape_of
 from .leftovers import leftover, restored
-from .photographs import FrameOf, key_of, unique_names
+from .photographs import FrameOf, frame_to_write, key_of, unique_names
 from .report import Losses
 
 __all__ = ["answered", "author_of", "is_label_studio", "read_label_studio", "tasks_of", "write_label_studio"]
@@ -193,7 +193,7 @@ def _region(
         if isinstance(names, list) and len(names) > 1:
             remarks.append(f"has {len(names)} labels; {shown(names[0], 40)} is read, all stay in its task")
         if geometry["type"].startswith("ellipse"):
-            remarks.append(f"is an ellipse, read as a polygon of {SIDES} corners")
+            remarks.append("is an ellipse, read as a polygon of 64 corners")
         fields["shape"] = frame.upright(shape_of(geometry, frame))
         if fields["shape"] is None:
             return None
@@ -217,9 +217,11 @@ def _region(
     label = label if label is not None and label.strip() else None
     annotation = Annotation(unique_id(wanted, taken), label, **{**fields, **own, "attributes": attributes})
     left = leftover(by_key, _made(annotation, frame, kind, apart=apart))
-    drawn = {"drawn": geometry["type"].removesuffix("labels")} if geometry is not None else {}
-    drawn |= {"apart": True} if apart else {}
-    return replace(annotation, raw={NAME: {"left": left, **drawn}})
+    kept: dict[str, Any] = {"left": left} | ({"apart": True} if apart else {})
+    if geometry is not None:
+        kept["control"] = geometry["type"].removesuffix("labels")
+        kept |= {"drawn": "an ellipse"} if kept["control"] == "ellipse" else {}
+    return replace(annotation, raw={NAME: kept})
 
 
 def author_of(group: dict[str, Any]) -> str:
@@ -276,8 +278,7 @@ def write_label_studio(annotations: AnnotationSet, choices: Choices, losses: Los
     tasks: list[dict[str, Any]] = []
     for image in annotations.images:
         raw = image_raw(image, NAME)
-        stored = choices.frame == "stored" or (choices.frame == "auto" and raw.get("stored") is True)
-        frame = FrameOf(image.width, image.height, image.exif_orientation, stored and image.exif_orientation != 1)
+        frame = frame_to_write(image, raw, choices.frame)
         groups = _write_groups(image, raw, frame, losses)
         task, empty = raw.get("task"), raw.get("empty")
         task = dict(task) if isinstance(task, dict) else _task(image, frame, choices.image_prefix)
@@ -348,7 +349,7 @@ def _written(made: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
         row = made["shape"]
         control = row["type"].removesuffix("labels")
         stands = control == "polygon" and "points" not in written["shape"]["value"]
-        if own.get("drawn", control) != control and not stands:
+        if own.get("control", control) != control and not stands:
             written["shape"] |= {key: row[key] for key in ("type", "from_name", "value")}
             if "labels" in made:
                 written["labels"]["value"] = made["labels"]["value"]
@@ -358,8 +359,7 @@ def _written(made: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 def _note(image: AnnotatedImage, annotation: Annotation, losses: Losses) -> None:
     shape = annotation.shape
     losses.fields(image, annotation, HOLDS)
-    if isinstance(shape, Polygon) and (len(shape.parts) > 1 or len(shape.parts[0]) > 1):
-        losses.add("parts", image, annotation, "parts or holes, joined to one ring by cuts of no width")
+    losses.parts(image, annotation)
     if shape is None and annotation.label is not None:
         losses.add("kind", image, annotation, "a label of the whole image, written as a choice named label")
     if isinstance(shape, Mask) and math.prod((shape.height, shape.width)) != image.width * image.height:

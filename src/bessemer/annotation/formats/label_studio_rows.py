@@ -6,13 +6,14 @@ import math
 from typing import Any
 
 from ...data.schema import need
+from ..geometry import polygon_from_ellipse
 from ..rle import label_studio_from_mask, mask_from_label_studio
 from ..shapes import Annotation, AnnotationSet, Box, Mask, Point, Polygon, RotatedBox, Shape
 from .fields import OWN, joined, listing, number, own_fields, whole
 from .photographs import FrameOf
 from .xml import Element, to_xml
 
-__all__ = ["CONTROLS", "LABELS", "SIDES", "geometry_rows", "label_config", "shape_of"]
+__all__ = ["CONTROLS", "LABELS", "geometry_rows", "label_config", "shape_of"]
 
 # type of a result -> key of its labels
 LABELS = {
@@ -25,7 +26,6 @@ SHAPES = {"rectangle": "Rectangle", "polygon": "Polygon", "brush": "Brush", "key
 # Names of the controls that new results have, so attributes do not get controls of these names.
 RESERVED = frozenset(("image", "text", "region-text", "labels", *SHAPES, *(f"{name}-bare" for name in SHAPES)))
 NAME = "label_studio"
-SIDES = 64
 
 
 def shape_of(row: dict[str, Any], frame: FrameOf) -> Shape | None:
@@ -56,11 +56,7 @@ def shape_of(row: dict[str, Any], frame: FrameOf) -> Shape | None:
         return mask_from_label_studio(listing(value["rle"], "rle"), *size)
     if kind == "ellipse":
         cx, cy, rx, ry = of("x", width), of("y", height), of("radiusX", width), of("radiusY", height)
-        angle = math.radians(number(value.get("rotation") or 0, "rotation"))
-        turns = [2 * math.pi * k / SIDES for k in range(SIDES)]
-        points = [(rx * math.cos(t), ry * math.sin(t)) for t in turns]
-        cos, sin = math.cos(angle), math.sin(angle)
-        return Polygon(((tuple((cx + x * cos - y * sin, cy + x * sin + y * cos) for x, y in points),),))
+        return polygon_from_ellipse(cx, cy, rx, ry, number(value.get("rotation") or 0, "rotation"))
     return None
 
 

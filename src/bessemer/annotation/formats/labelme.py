@@ -42,7 +42,7 @@ from ..shapes import (
 from .choices import Choices, Reading
 from .fields import box_of_corners, image_raw, joined, listing, number, own_fields, placed, row_of, take_own, whole
 from .leftovers import kept_whole, leftover, own_whole, restored
-from .photographs import FrameOf, free_name, key_of, safe_name, unique_names
+from .photographs import FrameOf, frame_to_write, free_name, key_of, safe_name, unique_names
 from .report import Losses
 
 __all__ = ["is_labelme", "read_labelme", "write_labelme"]
@@ -249,15 +249,11 @@ def write_labelme(
     taken: set[str] = set()
     for image in annotations.images:
         raw = image_raw(image, NAME)
-        stored = choices.frame == "stored" or (choices.frame == "auto" and raw.get("stored") is True)
-        frame = FrameOf(image.width, image.height, image.exif_orientation, stored and image.exif_orientation != 1)
-        own = raw.get("file")
-        known = isinstance(own, str)
-        name = (
-            free_name(str(own).removesuffix(".json"), ".json", taken)
-            if known
-            else safe_name(image.name, ".json", taken)
-        )
+        frame = frame_to_write(image, raw, choices.frame)
+        if isinstance(raw.get("file"), str):
+            name = free_name(raw["file"].removesuffix(".json"), ".json", taken)
+        else:
+            name = safe_name(image.name, ".json", taken)
         shapes = []
         for annotation in image.annotations:
             with placed(f"{shown(image.name)}: {shown(annotation.id, 40)}"):

@@ -27,8 +27,8 @@ from ..shapes import AnnotatedImage, Annotation, AnnotationSet, Shape
 from .sources import Source
 
 __all__ = [
-    "Frame", "FrameOf", "Photograph", "Photographs", "free_name", "key_of", "photograph_names", "safe_name",
-    "split_suffix", "unique_names",
+    "Frame", "FrameOf", "Photograph", "Photographs", "frame_to_write", "free_name", "key_of", "photograph_names",
+    "safe_name", "split_suffix", "unique_names",
 ]  # fmt: skip
 
 Frame: TypeAlias = Literal["auto", "upright", "stored"]
@@ -75,6 +75,13 @@ class FrameOf:
         if shape is None or not self.stored:
             return shape
         return to_stored(shape, self.orientation, self.width, self.height)
+
+
+def frame_to_write(image: AnnotatedImage, raw: dict[str, Any], frame: Frame) -> FrameOf:
+    """The frame of the coordinates in a file that is to be written; auto: as `raw`, the format's own of the image, says
+    that they were read, else upright."""
+    stored = frame == "stored" or (frame == "auto" and raw.get("stored") is True)
+    return FrameOf(image.width, image.height, image.exif_orientation, stored and image.exif_orientation != 1)
 
 
 class Photographs:

@@ -21,7 +21,7 @@ from ..shapes import AnnotatedImage, Annotation, AnnotationSet, Box, Label, Mask
 from .choices import Choices, Reading
 from .fields import image_raw, number, placed, whole
 from .leftovers import leftover, restored
-from .photographs import FrameOf, key_of, safe_name, unique_names
+from .photographs import FrameOf, frame_to_write, key_of, safe_name, unique_names
 from .report import Losses
 from .xml import Element, element_of, parse_xml, to_tree, to_xml
 
@@ -204,8 +204,7 @@ def write_voc(annotations: AnnotationSet, choices: Choices, losses: Losses) -> I
     taken: set[str] = set()
     for image in annotations.images:
         raw = image_raw(image, NAME)
-        stored = choices.frame == "stored" or (choices.frame == "auto" and raw.get("stored") is True)
-        frame = FrameOf(image.width, image.height, image.exif_orientation, stored and image.exif_orientation != 1)
+        frame = frame_to_write(image, raw, choices.frame)
         base = int(choices.voc_base) if choices.voc_base != "auto" else (0 if raw.get("base") == 0 else 1)
         if "file" in raw and raw["file"] is None and not image.annotations:
             continue  # nothing on it, and it had no file

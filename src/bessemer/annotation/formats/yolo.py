@@ -22,7 +22,7 @@ from ..shapes import AnnotatedImage, Annotation, AnnotationSet, Box, Label, Mask
 from .choices import Choices, Reading, Task
 from .fields import box_of_corners, image_raw, joined, number, pairs_of, row_of, whole
 from .leftovers import leftover, restored
-from .photographs import FrameOf, free_name, photograph_names, split_suffix
+from .photographs import FrameOf, frame_to_write, free_name, photograph_names, split_suffix
 from .report import Losses
 
 __all__ = ["is_yolo", "read_yolo", "write_yolo", "yolo_photographs"]
@@ -262,8 +262,8 @@ def _lines(
             fits = {"detect": Box, "segment": Polygon, "obb": RotatedBox}[task]
             if not isinstance(shape, fits):
                 losses.add("kind", image, annotation, f"{type(shape).__name__} in {task}: written as {fits.__name__}")
-            elif isinstance(shape, Polygon) and (len(shape.parts) > 1 or len(shape.parts[0]) > 1):
-                losses.add("parts", image, annotation, "parts or holes, joined to one ring by cuts of no width")
+            else:
+                losses.parts(image, annotation)
             if any(abs(one - other) > 1e-9 for one, other in zip(values, inside, strict=True)):
                 losses.add("clipped", image, annotation, "what reaches out of the image is cut off")
         yield line
@@ -290,8 +290,7 @@ def write_yolo(annotations: AnnotationSet, choices: Choices, losses: Losses) -> 
     numbers = {name: index for index, name in enumerate(names)}
     for image, stem, wanted in _stems(annotations):
         own = image_raw(image, NAME)
-        stored = choices.frame == "stored" or (choices.frame == "auto" and own.get("stored") is True)
-        frame = FrameOf(image.width, image.height, image.exif_orientation, stored and image.exif_orientation != 1)
+        frame = frame_to_write(image, own, choices.frame)
         lines = list(_lines(image, frame, numbers, task, losses))
         if "file" in own and own["file"] is None and not lines:
             continue  # a negative without a text file
