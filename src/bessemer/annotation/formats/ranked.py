@@ -39,8 +39,10 @@ def read_rankings(path: Path) -> tuple[list[Ranking], list[str]]:
     for number, (where, task) in enumerate(tasks, 1):
         for group in listing(task.get("annotations") or task.get("completions") or [], f"{where}: annotations"):
             group = row_of(group, where)
+            if group.get("was_cancelled"):
+                continue
             rows = [row for row in listing(group.get("result") or [], f"{where}: result") if isinstance(row, dict)]
-            rows = [row for row in rows if row.get("type") in ("ranker", "pairwise")] * (not group.get("was_cancelled"))
+            rows = [row for row in rows if row.get("type") in ("ranker", "pairwise")]
             try:
                 rankings += _ranking(task, rows, author_of(group) or "label-studio", str(task.get("id", number)))
             except UserError as error:
