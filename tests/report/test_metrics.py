@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -317,6 +318,14 @@ def test_reward_accuracy_by_hand() -> None:
     assert found["bag_of_words_baseline"] is None and found["minus_bag_of_words"]["accuracy"] is None
     # Whole prompts are drawn: the only means are those of p1 (1/2), p2 (3/4) and both.
     assert found["interval"] == [0.5, 0.75]
+
+
+def test_pairs_with_a_borrowed_answer_are_told_apart() -> None:
+    rows = [pair(1.0, 1.0, "p1"), pair(-1.0, 1.0, "p2"), pair(1.0, 0.5, "p2")]
+    found = reward_accuracy([*rows, *(replace(row, borrowed=True) for row in (rows[0], rows[0]))])
+    assert found["accuracy"] == pytest.approx(3 / 4) and found["pairs"] == 4
+    assert found["own"] == {"accuracy": 0.5, "interval": [0.0, 1.0], "pairs": 2}
+    assert reward_accuracy([replace(rows[0], borrowed=True)])["own"] == {"accuracy": None, "interval": None, "pairs": 0}
 
 
 def test_reward_calibration_does_not_depend_on_which_answer_is_first() -> None:

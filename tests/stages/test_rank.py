@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from bessemer.data.dataset import Dataset
-from bessemer.data.records import Ranking, read_records, write_records
+from bessemer.data.records import Message, Prompt, Ranking, read_records, write_records
 from bessemer.errors import UserError
 from bessemer.stages import rank
-from bessemer.stages.rank import Config, run
+from bessemer.stages.rank import Config, run, with_borrowed
 from bessemer.tasks.judge import PRINCIPLES
 
 
@@ -56,7 +56,7 @@ def test_k_answers_to_each_question_and_everybody_orders_them(shop: Path, tmp_pa
 
 
 def test_equal_answers_are_ties(shop: Path, tmp_path: Path) -> None:
-    out = run(config(shop, tmp_path / "rank", temperature=0.0, max_prompts=2))
+    out = run(config(shop, tmp_path / "rank", temperatures=[0.0], max_prompts=2))
     for ranking in rankings(out):
         assert len(set(ranking.responses)) == 1
         assert all(ranks == (1, 1, 1) for ranks in ranking.ranks.values())
@@ -66,6 +66,47 @@ def test_equal_answers_are_ties(shop: Path, tmp_path: Path) -> None:
         "alpha": None, "alpha_interval": None, "pair_agreement": None, "pair_interval": None, "tau_b": None,
         "pairs": 0, "annotators": 0, "flagged": None, "weight": 1.0,
     }  # fmt: skip
+
+
+def test_answers_take_temperatures_in_turn(shop: Path, tmp_path: Path) -> None:
+    """At 0 the same is said every time; only the others differ, and they stand where their temperature does."""
+    turns = {"num_generations": 5, "temperatures": [0.0, 2.0], "max_prompts": 4}
+    found = rankings(run(config(shop, tmp_path / "rank", **turns)), "answers.jsonl")
+    assert all(len({ranking.responses[i] for i in (0, 2, 4)}) == 1 for ranking in found)
+    assert any(ranking.responses[1] != ranking.responses[0] for ranking in found)
+    assert any(ranking.responses[1] != ranking.responses[3] for ranking in found)
+
+
+def test_answers_are_borrowed_from_other_questions_of_the_task(shop: Path, tmp_path: Path) -> None:
+    out = run(config(shop, tmp_path / "rank", num_generations=2, borrowed_answers=2))
+    found = rankings(out)
+    own: dict[str, set[str]] = {}
+    for ranking in found:
+        own.setdefault(ranking.prompt.task, set()).update(ranking.responses[:2])
+    assert any(len(ranking.responses) == 4 for ranking in found)
+    for ranking in found:
+        borrowed = ranking.responses[2:]
+        assert not set(borrowed) & set(ranking.responses[:2]) and len(set(borrowed)) == len(borrowed)
+        assert set(borrowed) <= own[ranking.prompt.task]
+        assert ranking.provenance["own"] == 2 and len(ranking.ended) == len(ranking.responses)
+    assert rankings(run(config(shop, tmp_path / "again", num_generations=2, borrowed_answers=2))) == found
+
+
+def test_a_task_without_other_answers_lends_none() -> None:
+    ask = [Prompt(str(i), (Message("user", "?"),), task, None, {}) for i, task in enumerate("aabc")]
+    given = [[("x", True)], [("y", False), ("x", True)], [("x", True)], [("z", True)]]
+    found = with_borrowed(ask, given, 3, seed=0)
+    assert found == [[("x", True), ("y", False)], given[1], given[2], given[3]]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "what"),
+    [({"temperatures": []}, "temperatures"), ({"temperatures": [1.0, -1.0]}, "temperatures"),
+     ({"borrowed_answers": -1}, "borrowed_answers")],
+)  # fmt: skip
+def test_what_cannot_be_drawn_is_an_error(shop: Path, tmp_path: Path, wrong: dict[str, object], what: str) -> None:
+    with pytest.raises(UserError, match=f"{what}=.*expected"):
+        run(config(shop, tmp_path / "rank", **wrong))
 
 
 def test_people_fill_in_what_was_sampled(shop: Path, tmp_path: Path) -> None:

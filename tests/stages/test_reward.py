@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from bessemer.data.records import Message, Prompt, Ranking, write_records
+from bessemer.data.records import Message, Prompt, Ranking, read_records, write_records
 from bessemer.errors import UserError
 from bessemer.stages.reward import Config, run
 
@@ -131,6 +132,21 @@ def test_scores_are_standardised_and_saved_as_another_library_reads_them(texts: 
                 row, expected = next(rows), scores[prompt, one][column] - scores[prompt, other][column]
                 assert (row["prompt"], row["principle"]) == (prompt, name)
                 assert row["margin"] == pytest.approx(float(expected), abs=2e-4)
+
+
+def test_borrowed_answers_teach_but_are_no_measure_of_the_model(texts: Path, tmp_path: Path) -> None:
+    """The last answer of each was given elsewhere: its pairs say so, and scores are standardised without it."""
+    ranked = rankings(tmp_path / "rankings.jsonl")
+    borrowing = [replace(one, provenance={"own": 3}) for one in read_records(ranked, Ranking)]
+    write_records(ranked, borrowing)
+    out = run(config(texts, ranked, tmp_path / "reward"))
+    scores, head = independent(texts, out)
+    held = {row["prompt"] for row in pairs(out)}
+    own = [score for (prompt, said), score in scores.items() if prompt not in held and said != LONG]
+    torch.testing.assert_close(head["mean"], torch.stack(own).mean(0), atol=1e-4, rtol=1e-4)
+    rows = [row for row in pairs(out) if row["principle"] == "helpfulness"]
+    assert [row["borrowed"] for row in rows] == [row["target"] != 0.5 for row in rows]  # LONG alone wins or loses
+    assert len(rows) == 4 * 6
 
 
 def test_agreement_and_the_recipe_decide_the_weights(texts: Path, tmp_path: Path) -> None:

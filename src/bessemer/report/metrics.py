@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -337,6 +338,9 @@ def reward_accuracy(pairs: Sequence[RewardPair]) -> dict[str, Any]:
         gain, gain_interval = mean_with_interval(gains, keys)
         result[f"{key}_baseline"] = sum(theirs) / len(theirs) if complete else None
         result[f"minus_{key}"] = {"accuracy": gain, "interval": gain_interval}
+    drawn = [not pair.borrowed for pair in decided]
+    accuracy, interval = mean_with_interval(list(compress(own, drawn)), list(compress(keys, drawn)))
+    result["own"] = {"accuracy": accuracy, "interval": interval, "pairs": sum(drawn)}
     margins = torch.tensor([pair.margin for pair in pairs], dtype=torch.float64)
     targets = torch.tensor([pair.target for pair in pairs], dtype=torch.float64)
     p, y = torch.cat([margins.sigmoid(), (-margins).sigmoid()]), torch.cat([targets, 1 - targets])

@@ -109,7 +109,8 @@ class RewardPair:
     second.
 
     `target` is the share of annotators who prefer the first (1, 0, or 0.5 for a tie). The two other margins
-    are those of the baselines fitted on the training rankings: answer length alone, and a bag of words.
+    are those of the baselines fitted on the training rankings: answer length alone, and a bag of words. `borrowed`:
+    one of them was given to another prompt.
     """
 
     prompt: str
@@ -118,6 +119,7 @@ class RewardPair:
     target: float
     length_margin: float | None = None
     bag_of_words_margin: float | None = None
+    borrowed: bool = False
 
 
 @dataclass(frozen=True)

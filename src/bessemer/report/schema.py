@@ -100,6 +100,7 @@ PRINCIPLE: dict[str, Any] = {
     "minus_bag_of_words": GAIN,
     "pairs": "count",
     "ties": "count",
+    "own": {"accuracy": "rate?", "interval": "interval?", "pairs": "count"},
     "calibration_error": "rate?",
     "agreement_alpha": "number?",
     "agreement": {

@@ -230,6 +230,10 @@ def reward_table(report: Report) -> Markup | None:
             lambda p: gain(p["minus_bag_of_words"]["accuracy"], p["minus_bag_of_words"]["interval"]),
         ),
         ("calibration error", lambda p: number(p["calibration_error"], 3)),
+        (
+            "among its own answers",
+            lambda p: rate(p["own"]["accuracy"], p["own"]["interval"]) if p["own"]["pairs"] != p["pairs"] else None,
+        ),
         ("pairs", lambda p: str(p["pairs"]) if p["pairs"] or p["ties"] else None),
         ("ties", lambda p: str(p["ties"]) if p["pairs"] or p["ties"] else None),
     ]

@@ -117,6 +117,9 @@ def _yaml(value: dict[str, Any]) -> str:
 
 _STAGES = """\
 stages: [import, tower, align, sft, rank, reward, ppo, distill, evaluate]
+rank:
+  temperatures: [1.0, 1.0, 1.0, 1.5] # of four answers to a question; one wilder than the others, so that form differs
+  borrowed_answers: 2 # and two that were given to other photographs, so that looking pays
 evaluate:
   base: align
   sft: sft

@@ -7,11 +7,10 @@ rankings appear. Agreement between annotators decides how much a principle weigh
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from bessemer.config import Artifact
@@ -23,16 +22,18 @@ from bessemer.errors import UserError
 from bessemer.models.feed import Feed
 from bessemer.models.model import ADAPTER, load_model
 from bessemer.rollout.collect import Answer, sample_answers
-from bessemer.rollout.sampler import Sampling, sampler_for
+from bessemer.rollout.sampler import Sampler, Sampling, sampler_for
 from bessemer.run import Run
 from bessemer.stages.begin import begin, cache_directory
 from bessemer.tasks.agreement import agreement_table, measure_agreement
 from bessemer.tasks.ai_judge import AiJudge
 from bessemer.tasks.judge import PRINCIPLES
+from bessemer.tasks.questions import hashed
 from bessemer.tasks.rankers import People, Ranker, Rules, Simulated
 
 __all__ = ["Config", "run"]
 
+Given = tuple[str, bool]  # an answer's text, and whether the model itself ended it
 PARTS = "parts"  # folder of the answers while they are sampled
 
 
@@ -44,6 +45,9 @@ class Config:
     """What the import stage wrote; rank.jsonl is read."""
     num_generations: int = 4
     """Answers to each question (at least 2; 4 is usual)."""
+    borrowed_answers: int = 0
+    """Further answers to each question, which the model gave to other questions of the same task: sound in form and
+    mostly wrong here, so that a reward model has to look at the photograph."""
     max_prompts: int = 0
     """Only so many questions; 0: all."""
     rankers: list[str] = field(default_factory=lambda: ["rules"])
@@ -65,8 +69,9 @@ class Config:
     """Principles with a Krippendorff alpha below this are flagged and weigh less."""
     response_length: int = 48
     """Longest answer in tokens."""
-    temperature: float = 1.0
-    """Sampling temperature."""
+    temperatures: list[float] = field(default_factory=lambda: [1.0])
+    """Sampling temperatures that the answers to a question take in turn; [1, 1, 1, 1.5] draws every fourth wilder, so
+    that form differs too."""
     batch_size: int = 128
     """Answers sampled at once."""
     dtype: str = "bf16"
@@ -82,64 +87,103 @@ def run(config: Config) -> Path:
     run = begin(config, "rank")
     if config.num_generations < 2:
         raise UserError(f"num_generations={config.num_generations}, expected at least 2 answers to order")
+    if not config.temperatures or min(config.temperatures) < 0:
+        raise UserError(f"temperatures={config.temperatures}, expected numbers of at least 0")
+    if config.borrowed_answers < 0:
+        raise UserError(f"borrowed_answers={config.borrowed_answers}, expected 0 or more")
     dataset = Dataset(Path(config.dataset))
     prompts = dataset.prompts("rank")[: config.max_prompts or None]
     rankers = _rankers(config, dataset)
-    answers = _answers(run, config, dataset, prompts)
+    drawn = _answers(run, config, dataset, prompts)
+    answers = with_borrowed(prompts, drawn, config.borrowed_answers, config.seed)
     write_records(run.directory / "answers.jsonl", _unranked(config, prompts, answers))
     rankings: list[Ranking] = []
     with run.track(len(prompts), "rank") as bar:
-        for index, prompt in enumerate(prompts):
-            mine = answers[index * config.num_generations : (index + 1) * config.num_generations]
+        for prompt, mine in zip(prompts, answers, strict=True):
             texts, ended = [text for text, _ in mine], [end for _, end in mine]
-            for ranker in rankers:
-                rankings.extend(ranker.rank(prompt, texts, ended))
+            made = [ranking for ranker in rankers for ranking in ranker.rank(prompt, texts, ended)]
+            rankings += [replace(one, provenance={**one.provenance, "own": config.num_generations}) for one in made]
             bar.advance(1)
     if not rankings:
         raise UserError("nobody ranked anything; expected rankers that know these prompts")
     write_records(run.directory / "rankings.jsonl", rankings)
     agreement = measure_agreement(rankings, config.principles, config.agreement_alpha, seed=config.seed)
-    found = {name: dataclasses.asdict(entry) for name, entry in agreement.items()}
+    found = {name: asdict(entry) for name, entry in agreement.items()}
     write_json(run.directory / "agreement.json", found)
     print(agreement_table(agreement))
     annotators = sorted({ranking.annotator for ranking in rankings})
     run.record(annotator=", ".join(annotators))
     shutil.rmtree(run.directory / PARTS)  # answers.jsonl holds them all
-    return run.finish(prompts=len(prompts), answers=len(answers), rankings=len(rankings))
+    return run.finish(prompts=len(prompts), answers=sum(map(len, answers)), rankings=len(rankings))
 
 
-def _answers(run: Run, config: Config, dataset: Dataset, prompts: Sequence[Prompt]) -> list[tuple[str, bool]]:
-    """Text and end of every answer, sampled once and kept in parts, so that a stopped run samples no part twice."""
+def _answers(run: Run, config: Config, dataset: Dataset, prompts: Sequence[Prompt]) -> list[list[Given]]:
+    """The answers to every prompt, sampled once and kept in parts, so that a stopped run samples no part twice."""
     parts_folder = run.directory / PARTS
     per_part = max(1, config.batch_size // config.num_generations)
     model = load_model(config.model_name_or_path, config.dtype, Mesh.start().device)
     feed = Feed(model, dataset.root, cache_directory())
     feed.prepare([prompt.messages for prompt in prompts])
     sampler = sampler_for(model, ADAPTER if model.lora is not None else None)
-    found: list[tuple[str, bool]] = []
+    found: list[list[Given]] = []
     with run.track(len(prompts), "sample") as bar:
         for start in range(0, len(prompts), per_part):
             part = prompts[start : start + per_part]
             path = parts_folder / f"{start:08d}.json"
             if not path.is_file():
-                sampling = Sampling(config.response_length, config.temperature, seed=config.seed * 7919 + start)
-                drawn = sample_answers(sampler, feed, part, sampling, config.num_generations, config.batch_size)
+                drawn = _drawn(config, sampler, feed, part, config.seed * 7919 + start)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_json(path, [_plain(answer) for answer in drawn])
+                write_json(path, [[_plain(answer) for answer in mine] for mine in drawn])
             stored = json.loads(path.read_text(encoding="utf-8"))
-            found.extend((item["text"], item["ended"]) for item in stored)
+            found.extend([(item["text"], item["ended"]) for item in mine] for mine in stored)
             bar.advance(len(part))
             run.raise_if_stopped()
     return found
 
 
-def _unranked(config: Config, prompts: Sequence[Prompt], answers: Sequence[tuple[str, bool]]) -> Iterator[Ranking]:
-    """The answers as rankings that somebody has yet to fill in: null is "cannot judge"."""
+def _drawn(config: Config, sampler: Sampler, feed: Feed, prompts: Sequence[Prompt], seed: int) -> list[list[Answer]]:
+    """Answers to each prompt; the i-th of them at the i-th temperature, from the first again after the last."""
     count = config.num_generations
-    nothing: dict[str, tuple[int | None, ...]] = {name: (None,) * count for name in config.principles}
-    for index, prompt in enumerate(prompts):
-        texts, ended = zip(*answers[index * count : (index + 1) * count], strict=True)
-        yield Ranking(prompt.id, prompt, texts, ended, nothing, "nobody yet", tuple(range(count)))
+    wanted = [config.temperatures[i % len(config.temperatures)] for i in range(count)]
+    drawn: list[list[Answer]] = [[] for _ in prompts]
+    for temperature in dict.fromkeys(wanted):
+        copies = wanted.count(temperature)
+        sampling = Sampling(config.response_length, temperature, seed=seed)
+        answers = sample_answers(sampler, feed, prompts, sampling, copies, config.batch_size)
+        for index, answer in enumerate(answers):
+            drawn[index // copies].append(answer)
+    return drawn
+
+
+def with_borrowed(
+    prompts: Sequence[Prompt], answers: Sequence[Sequence[Given]], count: int, seed: int
+) -> list[list[Given]]:
+    """The answers to each prompt with up to `count` more, which were given to other prompts of the same task and are
+    not among them yet: fewer where a task has no others."""
+    given: dict[str, list[tuple[int, Given]]] = {}
+    for index, (prompt, mine) in enumerate(zip(prompts, answers, strict=True)):
+        given.setdefault(prompt.task, []).extend((index, answer) for answer in mine)
+    found = []
+    for index, (prompt, mine) in enumerate(zip(prompts, answers, strict=True)):
+        together, pool = list(mine), given[prompt.task]
+        for number in range(count):
+            start = hashed("borrowed", seed, prompt.id, number) % len(pool)
+            texts = {text for text, _ in together}
+            others = (pool[(start + step) % len(pool)] for step in range(len(pool)))
+            one = next((answer for owner, answer in others if owner != index and answer[0] not in texts), None)
+            together += [one] if one else []
+        found.append(together)
+    return found
+
+
+def _unranked(
+    config: Config, prompts: Sequence[Prompt], answers: Sequence[Sequence[Given]]
+) -> Iterator[Ranking]:
+    """The answers as rankings that somebody has yet to fill in: null is "cannot judge"."""
+    for prompt, mine in zip(prompts, answers, strict=True):
+        texts, ended = zip(*mine, strict=True)
+        nothing: dict[str, tuple[int | None, ...]] = {name: (None,) * len(mine) for name in config.principles}
+        yield Ranking(prompt.id, prompt, texts, ended, nothing, "nobody yet", tuple(range(len(mine))))
 
 
 def _plain(answer: Answer) -> dict[str, object]:

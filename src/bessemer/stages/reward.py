@@ -118,7 +118,7 @@ def run(config: Config) -> Path:
         warmup_ratio=config.warmup_ratio,
         save_steps=config.save_steps,
     )
-    standardise(head, score_all(roles, batches))
+    standardise(head, [score[: item.own] for item, score in zip(train, score_all(roles, batches), strict=True)])
     held_batches = RankingBatches(feed, held, config.per_device_train_batch_size, config.cutoff_len, config.seed)
     pairs = held_pairs(train, held, score_all(roles, held_batches), principles)
     lines = [json.dumps(asdict(pair), ensure_ascii=False) for pair in pairs]
@@ -178,7 +178,7 @@ def score_all(roles: Roles, batches: RankingBatches) -> list[Tensor]:
 
 
 def standardise(head: RewardHead, scores: Sequence[Tensor]) -> None:
-    """Set the head's mean and deviation of each principle to those of these answers."""
+    """Set the head's mean and deviation of each principle to those of these answers, which are the model's own."""
     everything = torch.cat(list(scores))
     head.mean.copy_(everything.mean(0))
     # a head that hardly varies was taught nothing: its noise must not be blown up to size 1
@@ -203,7 +203,8 @@ def held_pairs(
             for i, j in _pairs(item, p):
                 first, second = item.responses[i], item.responses[j]
                 margin, target = float(score[i, p] - score[j, p]), float(item.targets[i, j, p])
-                rows.append(RewardPair(item.prompt.id, name, margin, target, length(first, second), bag(first, second)))
+                others = (length(first, second), bag(first, second))
+                rows.append(RewardPair(item.prompt.id, name, margin, target, *others, borrowed=j >= item.own))
     return rows
 
 

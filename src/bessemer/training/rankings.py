@@ -25,6 +25,7 @@ class RankedPrompt:
     """One prompt with K answers and what all annotators together say of them.
 
     targets (K, K, P): share of annotators who put answer i before j, nan = nobody judged; pair_weights (K, K, P).
+    own: so many of the answers, the first, were given to this prompt; the others were borrowed from other prompts.
     """
 
     prompt: Prompt
@@ -32,6 +33,7 @@ class RankedPrompt:
     ended: tuple[bool, ...]
     targets: Tensor
     pair_weights: Tensor
+    own: int
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,18 @@ def ranked_prompts(rankings: Sequence[Ranking], principles: Sequence[str]) -> li
         first = group[0]
         ranks = [_ranks(ranking, principles) for ranking in group]
         targets, weights = aggregate_targets(ranks)
-        found.append(
-            RankedPrompt(first.prompt, first.responses, first.ended, targets.permute(1, 2, 0), weights.permute(1, 2, 0))
-        )
+        pairwise = (targets.permute(1, 2, 0), weights.permute(1, 2, 0))
+        own = min(_own(ranking) for ranking in group)
+        found.append(RankedPrompt(first.prompt, first.responses, first.ended, *pairwise, own))
     if not found:
         raise UserError("no rankings, expected at least one; run the rank stage or give it files made by people")
     return found
+
+
+def _own(ranking: Ranking) -> int:
+    """How many of the answers were given to the prompt itself, by what the rank stage noted; else all."""
+    own = ranking.provenance.get("own")
+    return own if isinstance(own, int) else len(ranking.responses)
 
 
 def _ranks(ranking: Ranking, principles: Sequence[str]) -> Tensor:
