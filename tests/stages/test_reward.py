@@ -134,6 +134,7 @@ def test_scores_are_standardised_and_saved_as_another_library_reads_them(texts: 
                 assert row["margin"] == pytest.approx(float(expected), abs=2e-4)
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT asks transformers for it
 def test_borrowed_answers_teach_but_are_no_measure_of_the_model(texts: Path, tmp_path: Path) -> None:
     """The last answer of each was given elsewhere: its pairs say so, and scores are standardised without it."""
     ranked = rankings(tmp_path / "rankings.jsonl")

@@ -143,16 +143,15 @@ def _answers(run: Run, config: Config, dataset: Dataset, prompts: Sequence[Promp
 
 def _drawn(config: Config, sampler: Sampler, feed: Feed, prompts: Sequence[Prompt], seed: int) -> list[list[Answer]]:
     """Answers to each prompt; the i-th of them at the i-th temperature, from the first again after the last."""
-    count = config.num_generations
-    wanted = [config.temperatures[i % len(config.temperatures)] for i in range(count)]
-    drawn: list[list[Answer]] = [[] for _ in prompts]
+    wanted = [config.temperatures[i % len(config.temperatures)] for i in range(config.num_generations)]
+    drawn: list[dict[int, Answer]] = [{} for _ in prompts]
     for temperature in dict.fromkeys(wanted):
-        copies = wanted.count(temperature)
+        places = [place for place, other in enumerate(wanted) if other == temperature]
         sampling = Sampling(config.response_length, temperature, seed=seed)
-        answers = sample_answers(sampler, feed, prompts, sampling, copies, config.batch_size)
+        answers = sample_answers(sampler, feed, prompts, sampling, len(places), config.batch_size)
         for index, answer in enumerate(answers):
-            drawn[index // copies].append(answer)
-    return drawn
+            drawn[index // len(places)][places[index % len(places)]] = answer
+    return [[mine[place] for place in range(len(wanted))] for mine in drawn]
 
 
 def with_borrowed(
@@ -176,9 +175,7 @@ def with_borrowed(
     return found
 
 
-def _unranked(
-    config: Config, prompts: Sequence[Prompt], answers: Sequence[Sequence[Given]]
-) -> Iterator[Ranking]:
+def _unranked(config: Config, prompts: Sequence[Prompt], answers: Sequence[Sequence[Given]]) -> Iterator[Ranking]:
     """The answers as rankings that somebody has yet to fill in: null is "cannot judge"."""
     for prompt, mine in zip(prompts, answers, strict=True):
         texts, ended = zip(*mine, strict=True)
