@@ -125,10 +125,11 @@ def comparison(name: str, description: Found, found: Found | None) -> str:
     ]
     missing = [side for side in description["sides"] if side not in sides]
     table = rows(("side", unit, "ours against it", "peak GB", "type"), *lines)
-    rounds = sorted({str(one["rounds"]) for one in sides.values()})
+    rounds = sorted({one["rounds"] for one in sides.values()})
+    counted = f"{' and '.join(map(str, rounds))} round{'s' * (rounds[-1] > 1)}"
     commands = "\n".join(f"{side}: {one['command']}" for side, one in sides.items())
     absent = f"Not measured: {', '.join(missing)}.\n\n" if missing else ""
-    return f"{head}{table}\n\n{absent}{found['date']}, {' and '.join(rounds)} rounds.\n\n```\n{commands}\n```"
+    return f"{head}{table}\n\n{absent}{found['date']}, {counted}.\n\n```\n{commands}\n```"
 
 
 def first(description: Found) -> str:

@@ -15,7 +15,7 @@ from ..disk import write_atomic
 from ..errors import UserError
 from .paths import shown
 
-__all__ = ["Row", "parse_object", "read_rows", "rows_of", "to_line"]
+__all__ = ["Row", "finite_float", "parse_object", "read_rows", "rows_of", "to_line"]
 
 MAX_LINE = 64 * 2**20  # bytes: a row of text and paths never is that long; a file without line ends is refused early
 T = TypeVar("T")
@@ -115,7 +115,7 @@ def parse_object(raw: bytes) -> dict[str, Any]:
     """
     try:
         value = json.loads(
-            raw.decode(), parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique_keys
+            raw.decode(), parse_constant=_refuse_constant, parse_float=finite_float, object_pairs_hook=_unique_keys
         )
     except UnicodeDecodeError as error:
         raise UserError(f"byte {error.start} is not UTF-8 text, expected UTF-8") from error
@@ -137,7 +137,8 @@ def _refuse_constant(name: str) -> float:
     raise UserError(f"{name} is not a JSON number, expected a finite one")
 
 
-def _finite(text: str) -> float:
+def finite_float(text: str) -> float:
+    """A JSON number with a point or an exponent; one that no float holds (1e999) is a UserError."""
     value = float(text)
     if not math.isfinite(value):
         raise UserError(f"{shown(text, 20)} is too large for a number, expected a finite one")

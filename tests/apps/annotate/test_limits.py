@@ -86,7 +86,7 @@ def test_limits_of_bodies_heads_and_queries(server: Server, ann: Client) -> None
 
 @pytest.mark.parametrize("body", [
     b"", b"{", b"[]", b"1", b"\xff", b'{"version": 0, "annotations": [], "a": NaN}', b"[" * 100_000,
-    b'{"version": ' + b"9" * 5_000 + b"}",
+    b'{"version": 1e999}', b'{"version": ' + b"9" * 5_000 + b"}",
     b'{"a":"\xed\xa0\x80"}',
 ])  # fmt: skip
 def test_bodies_that_are_no_json_object(ann: Client, body: bytes) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ...archives import check_entries, read_entry
+from ...data.jsonl import finite_float
 from ...data.paths import shown
 from ...data.schema import need
 from ...errors import UserError
@@ -128,13 +129,13 @@ def _walk(folder: Path) -> Iterator[str]:
 
 
 def parse_json(text: str, where: str) -> Any:
-    """A JSON value, strictly: no NaN, no key twice, at most 64 levels.
+    """A JSON value, strictly: no NaN, no number beyond floats, no key twice, at most 64 levels.
 
     Raises:
         UserError: "where:line: what, expected what".
     """
     try:
-        value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_once)
+        value = json.loads(text, parse_constant=_no_constant, parse_float=finite_float, object_pairs_hook=_once)
     except RecursionError as error:
         raise UserError(f"{where}: nested more than {MAX_DEPTH} levels, expected a flatter file") from error
     except json.JSONDecodeError as error:

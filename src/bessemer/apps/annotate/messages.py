@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from ...annotation.codec import to_json
+from ...data.jsonl import finite_float
 from ...data.paths import shown
+from ...errors import UserError
 
 __all__ = [
     "Access", "Handler", "Method", "Person", "Refusal", "Request", "Response", "Route", "answer", "find_route",
@@ -127,8 +129,8 @@ def parse_body(data: bytes) -> dict[str, Any]:
         raise ValueError(f"{text} is no JSON number")
 
     try:
-        value = json.loads(data.decode(), parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
+        value = json.loads(data.decode(), parse_constant=refuse, parse_float=finite_float)
+    except (ValueError, RecursionError, UserError) as error:
         raise Refusal(400, f"the body is no JSON ({shown(error, 100)})") from error
     if not isinstance(value, dict):
         raise Refusal(400, "the body is no JSON object")
