@@ -117,9 +117,20 @@ def _yaml(value: dict[str, Any]) -> str:
 
 _STAGES = """\
 stages: [import, tower, align, sft, rank, reward, ppo, distill, evaluate]
+sft:
+  learning_rate: 1.0e-3
 rank:
   temperatures: [1.0, 1.0, 1.0, 1.5] # of four answers to a question; one wilder than the others, so that form differs
   borrowed_answers: 2 # and two that were given to other photographs, so that looking pays
+reward:
+  per_device_train_batch_size: 16
+  learning_rate: 1.0e-3
+ppo:
+  kl_coef: 0.2
+distill:
+  general_share: 0.1 # of general text, so that the student does not forget how to write
+  per_device_train_batch_size: 16
+  learning_rate: 4.0e-4
 evaluate:
   base: align
   sft: sft
