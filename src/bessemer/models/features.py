@@ -19,6 +19,7 @@ from torch import Tensor
 
 from bessemer.data.images import load_image, to_pixels
 from bessemer.data.records import ImageRef
+from bessemer.models.precision import mixed
 from bessemer.models.vision import Tower, pool, pooled
 
 __all__ = ["FeatureStore", "VIEWS", "flipped"]
@@ -80,7 +81,7 @@ class FeatureStore:
         if len(items) < CHUNK and len(items) > 1:
             pixels = torch.cat([pixels, pixels[:1].expand(CHUNK - len(items), -1, -1, -1)])
         pixels = pixels.to(device).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, dtype=torch.bfloat16):
+        with mixed(device):
             maps = tower(pixels)
         return pool(maps.float(), self.grid)[: len(items)].to("cpu", torch.float16)
 

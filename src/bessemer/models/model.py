@@ -29,6 +29,7 @@ from bessemer.models.backbone import PackedBackbone, PaddedBackbone, packs
 from bessemer.models.convert import obtain_model
 from bessemer.models.heads import RewardHead
 from bessemer.models.lora import Lora
+from bessemer.models.precision import dtype_of
 from bessemer.models.projector import Projector
 from bessemer.models.safety import check_directory
 from bessemer.models.vision import Tower, pooled
@@ -38,7 +39,6 @@ __all__ = ["ADAPTER", "Facts", "Model", "attach_vision", "load_model", "save_mod
 transformers_logging.disable_progress_bar()  # reading 270 MB needs no bar; ours show what takes time
 
 FORMAT = 2
-DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 ADAPTER = "sft"  # the name under which a saved adapter speaks after loading
 
 
@@ -86,10 +86,11 @@ class Model:
                 module.requires_grad_(False)
 
 
-def load_model(name: str, dtype: str = "bf16", device: torch.device | str = "cpu") -> Model:
+def load_model(name: str, dtype: str = "auto", device: torch.device | str = "cpu") -> Model:
     """Load a stage's model directory, or any Hugging Face causal or image-text-to-text model.
 
-    dtype: "bf16" or "fp32", the type of the frozen weights and of the activations. Dropout is off.
+    dtype: "bf16", "fp32" or "auto" (what suits the device), the type of the frozen weights and of the activations.
+    Dropout is off.
     A saved adapter is loaded, active, under the name "sft".
     """
     directory = obtain_model(name)
@@ -101,7 +102,7 @@ def load_model(name: str, dtype: str = "bf16", device: torch.device | str = "cpu
 
 def _load_plain(directory: Path, facts: Facts, dtype: str, device: torch.device | str) -> Model:
     check_directory(directory)
-    weights = DTYPES[dtype]
+    weights = dtype_of(dtype, device)
     try:
         config = AutoConfig.from_pretrained(directory)
         vlm = "vision_config" in config.to_dict()

@@ -18,6 +18,7 @@ from bessemer.distributed import Mesh
 from bessemer.models.convert import obtain_model
 from bessemer.models.feed import Feed
 from bessemer.models.model import attach_vision, load_model, save_model
+from bessemer.models.precision import Precision
 from bessemer.models.tuning import tune_projector
 from bessemer.models.vision import Tower
 from bessemer.stages.begin import begin, cache_directory
@@ -62,8 +63,8 @@ class Config:
     """Share of the steps over which the rate rises."""
     save_steps: int = 50
     """Steps between checkpoints."""
-    dtype: str = "bf16"
-    """Type of frozen weights and activations: bf16 or fp32."""
+    dtype: Precision = "auto"
+    """Type of frozen weights and activations: bf16, fp32, or auto: bf16 where the device multiplies it."""
     seed: int = 0
     """Seed of the order and of the new projector."""
     output_dir: str = "runs/align"

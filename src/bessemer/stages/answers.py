@@ -24,6 +24,7 @@ from bessemer.models.classifier import Classifier
 from bessemer.models.features import FeatureStore
 from bessemer.models.feed import Feed
 from bessemer.models.model import ADAPTER, Model
+from bessemer.models.precision import mixed
 from bessemer.models.vision import Tower
 from bessemer.report.outputs import LabelledAnswer, ModelFacts, ModelOutputs, PromptAnswer
 from bessemer.rollout.collect import Answer, sample_answers
@@ -136,7 +137,7 @@ def classifier_outputs(
     tower = classifier.tower
     probabilities: dict[str, list[Tensor]] = {name: [] for name in classifier.attributes}
     times = []
-    with torch.no_grad(), torch.autocast(next(classifier.parameters()).device.type, dtype=torch.bfloat16):
+    with torch.no_grad(), mixed(next(classifier.parameters()).device):
         for example in examples:
             began = time.perf_counter()
             pixels = to_pixels(load_image(example.image, dataset.root), tower.image_size, tower.mean, tower.std)

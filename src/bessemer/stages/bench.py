@@ -38,6 +38,7 @@ from bessemer.models.feed import Feed
 from bessemer.models.heads import RewardHead, value_head
 from bessemer.models.known import KnownStates, answering
 from bessemer.models.model import Model, load_model
+from bessemer.models.precision import Precision, dtype_of, short_name
 from bessemer.models.roles import Role, Roles
 from bessemer.models.tuning import tune_language
 from bessemer.progress import Spans
@@ -86,8 +87,8 @@ class Config:
     """distill: the teacher's states are computed beforehand, as cache_teacher does."""
     json: str = ""
     """File to write the figures to; empty: only print them."""
-    dtype: str = "bf16"
-    """Type of frozen weights and activations: bf16 or fp32."""
+    dtype: Precision = "auto"
+    """Type of frozen weights and activations: bf16, fp32, or auto: bf16 where the device multiplies it."""
     seed: int = 0
     """Seed of adapters and sampling."""
 
@@ -112,12 +113,12 @@ def run(config: Config) -> Path:
     works: dict[str, Callable[[Config, Model], _Measured]] = {
         "rollout": _rollout, "sft": _sft, "reward": _reward, "grpo": _grpo, "ppo": _ppo, "distill": _distill,
     }  # fmt: skip
-    directory = obtain_model(config.model)
-    found = works[config.work](config, load_model(str(directory), config.dtype, Mesh.start().device))
+    directory, device = obtain_model(config.model), Mesh.start().device
+    found = works[config.work](config, load_model(str(directory), config.dtype, device))
     result: dict[str, Any] = {
         "work": config.work,
         "model": str(directory),
-        "dtype": config.dtype,
+        "dtype": short_name(dtype_of(config.dtype, device)),
         "threads": torch.get_num_threads(),
         "batch": config.batch,
         "tokens": found.tokens,

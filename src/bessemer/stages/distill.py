@@ -30,6 +30,7 @@ from bessemer.errors import UserError
 from bessemer.models.feed import Feed
 from bessemer.models.known import KnownStates, answering
 from bessemer.models.model import ADAPTER, Model, attach_vision, load_model, save_model
+from bessemer.models.precision import Precision
 from bessemer.models.prune import evenly, keep_layers, merge_adapter
 from bessemer.models.tuning import tune_language, tune_projector
 from bessemer.rollout.collect import sample_answers
@@ -85,8 +86,8 @@ class Config:
     """Share of the steps over which the rate rises."""
     save_steps: int = 50
     """Steps between checkpoints."""
-    dtype: str = "bf16"
-    """Type of frozen weights and activations: bf16 or fp32."""
+    dtype: Precision = "auto"
+    """Type of frozen weights and activations: bf16, fp32, or auto: bf16 where the device multiplies it."""
     seed: int = 0
     """Seed of the order and of sampling."""
     output_dir: str = "runs/distill"

@@ -25,6 +25,7 @@ from bessemer.manifest import read_manifest
 from bessemer.models.classifier import Classifier
 from bessemer.models.convert import obtain_model
 from bessemer.models.model import load_model
+from bessemer.models.precision import Precision, dtype_of, short_name
 from bessemer.models.vision import Tower
 from bessemer.report.build import build
 from bessemer.report.html import render
@@ -85,8 +86,8 @@ class Config:
     """Sampling temperature for the held-out prompts; questions about labels are answered greedily."""
     title: str = ""
     """Title of the report."""
-    dtype: str = "bf16"
-    """Type of weights and activations: bf16 or fp32."""
+    dtype: Precision = "auto"
+    """Type of weights and activations: bf16, fp32, or auto: bf16 where the device multiplies it."""
     seed: int = 0
     """Seed of sampling."""
     output_dir: str = "runs/evaluate"
@@ -183,7 +184,7 @@ def _makers(
 
 
 def _context(config: Config, dataset: Dataset, wordings: Wordings | None, main: str | None) -> Context:
-    manifest = read_manifest(dataset.root) or {}
+    manifest, device = read_manifest(dataset.root) or {}, Mesh.start().device
     facts = manifest.get("facts", {})
     attributes = [
         Attribute(name, tuple(a.values), a.ordered, a.positive)
@@ -204,7 +205,7 @@ def _context(config: Config, dataset: Dataset, wordings: Wordings | None, main: 
         date=date.today().isoformat(),
         git_commit=git_commit(Path(__file__).parent),
         version=__version__,
-        machine=machine_facts(Mesh.start().device.type),
+        machine={**machine_facts(device.type), "dtype": short_name(dtype_of(config.dtype, device))},
         licences=tuple(facts.get("licences", ())),
     )
 

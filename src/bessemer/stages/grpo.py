@@ -29,6 +29,7 @@ from bessemer.errors import UserError
 from bessemer.models.feed import Feed
 from bessemer.models.heads import RewardHead
 from bessemer.models.model import Model, load_model
+from bessemer.models.precision import Precision
 from bessemer.models.reward import load_reward
 from bessemer.models.roles import Role, Roles
 from bessemer.progress import Spans
@@ -99,8 +100,8 @@ class Config:
     """Held-out prompts of such a look, scored by the gold rule."""
     save_steps: int = 5
     """Rounds between checkpoints."""
-    dtype: str = "bf16"
-    """Type of frozen weights and activations: bf16 or fp32."""
+    dtype: Precision = "auto"
+    """Type of frozen weights and activations: bf16, fp32, or auto: bf16 where the device multiplies it."""
     seed: int = 0
     """Seed of prompts, sampling and order."""
     output_dir: str = "runs/grpo"

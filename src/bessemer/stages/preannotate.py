@@ -32,6 +32,7 @@ from bessemer.distributed import Mesh
 from bessemer.errors import UserError
 from bessemer.models.feed import Feed
 from bessemer.models.model import ADAPTER, Model, load_model
+from bessemer.models.precision import Precision
 from bessemer.models.reward import load_reward
 from bessemer.models.roles import Role, Roles
 from bessemer.progress import track
@@ -78,8 +79,8 @@ class Config:
     """Language of the questions."""
     response_length: int = 64
     """Longest answer in tokens."""
-    dtype: str = "bf16"
-    """Type of weights and activations: bf16 or fp32."""
+    dtype: Precision = "auto"
+    """Type of weights and activations: bf16, fp32, or auto: bf16 where the device multiplies it."""
     seed: int = 0
     """Seed of the wordings, of the split, and of a random order."""
 

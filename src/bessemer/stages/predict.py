@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
+import torch
+
 from bessemer.config import Artifact
 from bessemer.data.images import image_ref
 from bessemer.data.records import Message, Prompt
@@ -14,6 +16,7 @@ from bessemer.distributed import Mesh
 from bessemer.errors import UserError
 from bessemer.models.feed import Feed
 from bessemer.models.model import ADAPTER, load_model
+from bessemer.models.precision import Precision, dtype_of
 from bessemer.rollout.collect import sample_answers, stream_answer
 from bessemer.rollout.sampler import Sampling, sampler_for
 from bessemer.stages.begin import cache_directory
@@ -49,8 +52,8 @@ class Config:
     """Text, or several, before which the answer ends."""
     stream: bool | None = None
     """Print the answer while it is being made; null: where the output is a terminal."""
-    dtype: str = "bf16"
-    """Type of weights and activations: bf16 or fp32."""
+    dtype: Precision = "auto"
+    """Type of weights and activations: bf16, fp32, or auto: bf16 where the device multiplies it."""
     weights: Literal["", "int8"] = ""
     """Weights that make the answer: int8 is faster, and less true to the model; empty: those of dtype."""
     seed: int = 0
@@ -63,8 +66,10 @@ def run(config: Config) -> Path:
         raise UserError(
             'expected --model DIR and a question: bessemer predict --model DIR --image FILE "What is wrong?"'
         )
-    if config.weights == "int8" and config.dtype != "bf16":
-        raise UserError(f"weights=int8 with dtype={config.dtype}, expected dtype=bf16")
+    device = Mesh.start().device
+    if config.weights == "int8" and dtype_of(config.dtype, device) != torch.bfloat16:
+        here = ", which is fp32 here" if config.dtype == "auto" else ""
+        raise UserError(f"weights=int8 with dtype={config.dtype}{here}, expected dtype=bf16")
     if config.response_length < 1:
         raise UserError(f"response_length={config.response_length}, expected at least 1 token")
     sampling = Sampling(
@@ -77,7 +82,7 @@ def run(config: Config) -> Path:
         repetition_penalty=config.repetition_penalty,
         stop=tuple(config.stop),
     )
-    model = load_model(config.model, config.dtype, Mesh.start().device)
+    model = load_model(config.model, config.dtype, device)
     images = tuple(image_ref(Path(path)) for path in config.image)
     if images and model.facts.kind == "text":
         raise UserError("this model reads text only, expected no --image")

@@ -21,6 +21,7 @@ from bessemer.distributed import Mesh
 from bessemer.errors import UserError
 from bessemer.models.feed import Feed
 from bessemer.models.model import ADAPTER, load_model
+from bessemer.models.precision import Precision
 from bessemer.rollout.collect import Answer, sample_answers
 from bessemer.rollout.sampler import Sampler, Sampling, sampler_for
 from bessemer.run import Run
@@ -74,8 +75,8 @@ class Config:
     that form differs too."""
     batch_size: int = 128
     """Answers sampled at once."""
-    dtype: str = "bf16"
-    """Type of weights and activations: bf16 or fp32."""
+    dtype: Precision = "auto"
+    """Type of weights and activations: bf16, fp32, or auto: bf16 where the device multiplies it."""
     seed: int = 0
     """Seed of sampling and of simulated annotators."""
     output_dir: str = "runs/rank"

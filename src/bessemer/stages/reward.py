@@ -26,6 +26,7 @@ from bessemer.errors import UserError
 from bessemer.models.feed import Feed
 from bessemer.models.heads import RewardHead
 from bessemer.models.model import ADAPTER, Model, load_model, save_model
+from bessemer.models.precision import Precision
 from bessemer.models.roles import Role, Roles
 from bessemer.report.outputs import RewardPair
 from bessemer.stages.begin import begin, cache_directory
@@ -71,8 +72,8 @@ class Config:
     """Share of the steps over which the rate rises."""
     save_steps: int = 25
     """Steps between checkpoints."""
-    dtype: str = "bf16"
-    """Type of frozen weights and activations: bf16 or fp32."""
+    dtype: Precision = "auto"
+    """Type of frozen weights and activations: bf16, fp32, or auto: bf16 where the device multiplies it."""
     seed: int = 0
     """Seed of the split, the order and the head."""
     output_dir: str = "runs/reward"

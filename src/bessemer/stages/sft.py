@@ -14,6 +14,7 @@ from bessemer.distributed import Mesh
 from bessemer.errors import UserError
 from bessemer.models.feed import Feed
 from bessemer.models.model import ADAPTER, Model, load_model, save_model
+from bessemer.models.precision import Precision
 from bessemer.models.tuning import tune_language, tune_projector, tune_tower
 from bessemer.stages.begin import begin, cache_directory
 from bessemer.training.conversations import ConversationBatches, answer_loss
@@ -67,8 +68,8 @@ class Config:
     """Share of the steps over which the rate rises."""
     save_steps: int = 50
     """Steps between checkpoints."""
-    dtype: str = "bf16"
-    """Type of frozen weights and activations: bf16 or fp32."""
+    dtype: Precision = "auto"
+    """Type of frozen weights and activations: bf16, fp32, or auto: bf16 where the device multiplies it."""
     seed: int = 0
     """Seed of the order and of the new adapter."""
     output_dir: str = "runs/sft"

@@ -29,6 +29,7 @@ from bessemer.errors import UserError
 from bessemer.models.classifier import Classifier
 from bessemer.models.convert import obtain_model
 from bessemer.models.features import flipped
+from bessemer.models.precision import mixed
 from bessemer.models.vision import Tower
 from bessemer.stages.begin import begin
 from bessemer.stages.pictured import ANNOTATIONS
@@ -160,7 +161,7 @@ def run(config: Config) -> Path:
 
     def loss_of(batch: _Batch) -> Loss:
         placed: Loss | None = None
-        with torch.autocast(device.type, dtype=torch.bfloat16):
+        with mixed(device):
             if batch.places is None:
                 logits = classifier(batch.pixels)
             else:

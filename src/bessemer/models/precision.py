@@ -1,0 +1,61 @@
+"""The type of number that a network computes in: bfloat16 where the device multiplies it, float32 where it does not.
+
+A processor without bfloat16 products imitates them, at a tenth of the speed of float32 ones.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+import torch
+
+from bessemer.errors import UserError
+
+__all__ = ["Precision", "dtype_of", "mixed", "multiplies_bfloat16", "short_name"]
+
+log = logging.getLogger(__name__)
+
+Precision = Literal["auto", "bf16", "fp32"]
+
+
+def multiplies_bfloat16(device: torch.device | str) -> bool:
+    """Whether the device has instructions for products of bfloat16 that PyTorch uses."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and torch.backends.mkldnn.is_available() and _processor_multiplies()
+
+
+@functools.cache
+def _processor_multiplies() -> bool:
+    has: Mapping[str, object] = torch.cpu.get_capabilities()
+    return any(has.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # the last is ARM's
+
+
+def dtype_of(precision: str, device: torch.device | str) -> torch.dtype:
+    """The type that "bf16", "fp32" or "auto" (what suits the device) means on a device.
+
+    Raises:
+        UserError: another word.
+    """
+    if precision not in get_args(Precision):
+        raise UserError(f"dtype={precision}, expected auto, bf16 or fp32")
+    if precision == "auto":
+        precision = "bf16" if multiplies_bfloat16(device) else "fp32"
+    elif precision == "bf16" and not multiplies_bfloat16(device):
+        log.warning("dtype=bf16 is slow here: this device imitates its products; dtype=auto takes fp32")
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def short_name(dtype: torch.dtype) -> str:
+    """The short name of a type: "bf16" or "fp32"."""
+    return "bf16" if dtype == torch.bfloat16 else "fp32"
+
+
+def mixed(device: torch.device | str) -> torch.autocast:
+    """A context in which float32 networks compute in bfloat16 where the device multiplies it, else as they are."""
+    device = torch.device(device)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=multiplies_bfloat16(device))

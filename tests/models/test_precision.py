@@ -1,0 +1,58 @@
+"""Which type of number a device computes in."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+
+from bessemer.errors import UserError
+from bessemer.models import precision
+from bessemer.models.precision import dtype_of, mixed, multiplies_bfloat16, short_name
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, **has: object) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    precision._processor_multiplies.cache_clear()
+    monkeypatch.setattr(precision, "_processor_multiplies", precision._processor_multiplies.__wrapped__)
+
+
+@pytest.mark.parametrize(
+    ("has", "expected"),
+    [
+        ({"avx2": True, "avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, torch.float32),
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"avx512_bf16": False, "amx_bf16": True}, torch.bfloat16),
+        ({"architecture": "aarch64", "neon": True, "bf16": True}, torch.bfloat16),
+        ({"architecture": "aarch64", "neon": True, "bf16": False}, torch.float32),
+        ({}, torch.float32),
+    ],
+)
+def test_auto_is_bfloat16_where_the_processor_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, has: dict[str, object], expected: torch.dtype
+) -> None:
+    pretend(monkeypatch, **has)
+    assert dtype_of("auto", "cpu") == expected
+    with mixed("cpu"):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == expected
+
+
+def test_a_device_that_is_neither_cpu_nor_cuda_computes_in_float32() -> None:
+    assert not multiplies_bfloat16("mps")
+    assert dtype_of("auto", "meta") == torch.float32
+
+
+def test_what_is_asked_for_is_what_one_gets(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    pretend(monkeypatch, avx2=True)
+    with caplog.at_level(logging.WARNING):
+        assert short_name(dtype_of("fp32", "cpu")) == "fp32"
+        assert not caplog.records
+        assert short_name(dtype_of("bf16", "cpu")) == "bf16"
+    assert "dtype=auto takes fp32" in caplog.text
+
+
+def test_another_word_is_refused() -> None:
+    with pytest.raises(UserError, match="dtype=half, expected auto, bf16 or fp32"):
+        dtype_of("half", "cpu")
