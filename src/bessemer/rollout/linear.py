@@ -29,7 +29,8 @@ class Linear:
     def __init__(self, weight: Tensor, bias: Tensor | None = None, int8: bool = False) -> None:
         self.bias = bias
         self.reordered = packable(weight)
-        self.small = eight_bits(weight) if int8 and self.reordered else None
+        narrow = int8 and weight.device.type == "cpu" and weight.dtype == torch.bfloat16
+        self.small = eight_bits(weight) if narrow else None
         self.weight = weight.contiguous()
         if self.reordered:
             self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight)
