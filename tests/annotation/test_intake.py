@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from bessemer.annotation.documents import conflicts, document, label_set, save
-from bessemer.annotation.intake import add_folder, import_annotations
+from bessemer.annotation.intake import add_folder, import_annotations, keep, kept
 from bessemer.annotation.listing import image, image_file
 from bessemer.annotation.shapes import AnnotatedImage, Annotation, AnnotationSet, Box, Label
-from bessemer.annotation.store import Project
+from bessemer.annotation.store import Project, open_project
 from bessemer.errors import UserError
 
 
@@ -86,3 +86,29 @@ def test_another_size_is_another_frame(project: Project, folder: Path) -> None:
     both = (AnnotatedImage("tall.tif", 6, 8), AnnotatedImage("x/tall.tif", 6, 8))
     with pytest.raises(UserError, match="the same image"):
         import_annotations(project, AnnotationSet(both), "x")
+
+
+def test_what_files_say_as_a_whole_is_kept_once(project: Project) -> None:
+    """By file; where two say different things, the first stays; and the log alone brings it back."""
+    first = {"coco": {"files": {"a.json": {"info": 1}}}, "yolo": {"yaml": {"row": {"nc": 1}}, "task": "obb"}}
+    assert keep(project, first) == []
+    size = (project.directory / "edits.log").stat().st_size
+    assert keep(project, first) == [] and (project.directory / "edits.log").stat().st_size == size
+    second = {"coco": {"files": {"a.json": {"info": 2}, "b.json": {"x": []}}}, "yolo": {"task": "detect", "file": "d"}}
+    assert keep(project, second) == ["coco a.json", "yolo task"]
+    expected = {
+        "coco": {"files": {"a.json": {"info": 1}, "b.json": {"x": []}}},
+        "yolo": {"yaml": {"row": {"nc": 1}}, "task": "obb", "file": "d"},
+    }
+    with project.read() as db:
+        assert kept(db) == expected
+    project.close()
+    for path in project.directory.glob("project.sqlite*"):
+        path.unlink()
+    with open_project(project.directory) as again, again.read() as db:
+        assert kept(db) == expected
+
+
+def test_what_json_cannot_carry_is_not_kept(project: Project) -> None:
+    with pytest.raises(UserError, match="as a whole holds nan"):
+        keep(project, {"coco": {"info": float("nan")}})

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from bessemer.annotation.documents import review, save, save_labels, submit
+from bessemer.annotation.intake import keep
 from bessemer.annotation.rankings import RankingTask, add_ranking_tasks, save_ranking
 from bessemer.annotation.shapes import Annotation, Box, Label
-from bessemer.annotation.snapshot import create_snapshot, list_snapshots, read_snapshot
+from bessemer.annotation.snapshot import _hash, create_snapshot, list_snapshots, read_snapshot
 from bessemer.annotation.store import Project, open_project
 from bessemer.data.schema import Message, Prompt
 from bessemer.errors import UserError
@@ -121,3 +122,26 @@ def test_an_empty_snapshot_is_refused(project: Project) -> None:
         create_snapshot(project)
     with pytest.raises(UserError, match="state 'done'"):
         create_snapshot(project, ("done",))  # type: ignore[arg-type]
+
+
+def test_what_files_said_as_a_whole_is_part_of_it(finished: Project) -> None:
+    before = create_snapshot(finished)
+    said = {"coco": {"files": {"a.json": {"info": {"year": 2026}}}}}
+    assert keep(finished, said) == []
+    after = create_snapshot(finished)
+    assert (before.kept, after.kept) == ({}, said) and before.hash != after.hash
+    assert after.annotation_set("ann").raw == said == read_snapshot(after.directory).kept
+
+
+def test_a_snapshot_of_the_first_format_is_read(finished: Project) -> None:
+    """It has no kept.json."""
+    made = create_snapshot(finished)
+    made.directory.chmod(0o755)
+    for path in made.directory.iterdir():
+        path.chmod(0o644)
+    (made.directory / "kept.json").unlink()
+    sealed = {key: made.manifest[key] for key in ("format", "states", "counts", "files")} | {"format": 1}
+    sealed["files"].pop("kept.json")
+    (made.directory / "manifest.json").write_text(json.dumps({**made.manifest, **sealed, "hash": _hash(sealed)}))
+    again = read_snapshot(made.directory)
+    assert (again.entries, again.labels, again.rankings, again.kept) == (made.entries, made.labels, made.rankings, {})

@@ -6,14 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
-from bessemer.annotation.documents import documents, label_set
+from bessemer.annotation.documents import documents, label_set, save
 from bessemer.annotation.formats.exchange import bring_in
 from bessemer.annotation.formats.ranked import read_rankings, write_rankings
-from bessemer.annotation.intake import add_folder
+from bessemer.annotation.intake import add_folder, kept
 from bessemer.annotation.predictions import predictions
 from bessemer.annotation.rankings import rankings
 from bessemer.annotation.shapes import AnnotatedImage, Annotation, AnnotationSet, Box, Label
+from bessemer.annotation.snapshot import create_snapshot
 from bessemer.annotation.store import create_project, open_project
 from bessemer.errors import UserError
 from bessemer.stages.data import Config, run
@@ -200,24 +202,84 @@ def test_photographs_of_the_source_are_copied_too(tmp_path: Path) -> None:
 
 
 def test_what_a_file_says_of_images_goes_through_a_project(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """And what it says as a whole is reported, when it comes in and when it goes out."""
+    """And what it says as a whole; of what comes in a second time and says something else, the first stays."""
     photograph(tmp_path / "in" / "a.jpg", 40, 30)
     picture = {"id": 77, "file_name": "a.jpg", "width": 40, "height": 30, "license": 1, "coco_url": "u"}
     row = {"id": 9, "image_id": 77, "category_id": 4, "bbox": [1, 2, 3, 4], "area": 12, "iscrowd": 0, "mine": 1}
     top = {"info": {"v": 1}, "images": [picture], "categories": [{"id": 4, "name": "x", "supercategory": "s"}]}
-    (tmp_path / "in" / "a.json").write_text(json.dumps({**top, "annotations": [{**row, "segmentation": []}]}))
+    whole = {**top, "annotations": [{**row, "segmentation": []}]}
+    (tmp_path / "in" / "a.json").write_text(json.dumps(whole))
     run(Config("import", str(tmp_path / "in"), str(tmp_path / "project"), report=str(tmp_path / "in.json")))
     brought = json.loads((tmp_path / "in.json").read_text())["brought"]
-    assert brought["unkept"] == ["keys of coco of the whole set"]
+    assert brought["unkept"] == []
     out = run(Config("export", str(tmp_path / "project"), str(tmp_path / "out"), to="coco"))
     (file,) = out.glob("*.json")
-    assert json.loads(file.read_text())["images"] == [picture]
+    assert file.name == "a.json" and json.loads(file.read_text()) == whole
     report = json.loads((tmp_path / "out.report.json").read_text())["written"]
-    assert [loss["kind"] for loss in report["losses"]] == ["raw"] and "nothing was lost" not in capsys.readouterr().out
+    assert report["losses"] == [] and "nothing was lost" in capsys.readouterr().out
     picture["license"] = 2  # the image is there already with what was said of it
-    (tmp_path / "in" / "a.json").write_text(json.dumps({**top, "annotations": []}))
+    (tmp_path / "in" / "a.json").write_text(json.dumps({**top, "info": {"v": 2}, "annotations": []}))
     run(Config("import", str(tmp_path / "in"), str(tmp_path / "project"), report=str(tmp_path / "in.json")))
-    assert len(json.loads((tmp_path / "in.json").read_text())["brought"]["unkept"]) == 2
+    unkept = json.loads((tmp_path / "in.json").read_text())["brought"]["unkept"]
+    assert unkept == [
+        "coco a.json of the whole set, which the project has otherwise",
+        "keys of coco of a.jpg, which was in the project",
+    ]
+    with open_project(tmp_path / "project") as project, project.read() as db:
+        assert kept(db)["coco"]["files"]["a.json"]["info"] == {"v": 1}
+
+
+YAML = """download: get.sh
+path: .
+train: images/train
+names:
+  0: crack
+  1: spill
+"""
+CVAT = """<?xml version="1.0" encoding="utf-8"?>
+<annotations>
+  <version>1.1</version>
+  <meta><task><id>31</id><name>night shift</name><labels><label><name>crack</name><color>#ff0000</color>
+    <attributes></attributes></label></labels></task><dumped>2026-11-02 10:00:00+00:00</dumped></meta>
+  <image id="3" name="a.jpg" width="40" height="30">
+    <box label="crack" source="manual" occluded="0" xtl="1.00" ytl="2.00" xbr="4.00" ybr="6.00" z_order="0"></box>
+  </image>
+</annotations>
+"""
+
+
+@pytest.mark.parametrize(
+    ("format", "files", "expected"),
+    [
+        (
+            "yolo",
+            {"data.yaml": YAML, "labels/train/a.txt": "1 0.5 0.5 0.1 0.2\n"},
+            ["get.sh", "images/train", "1: spill"],
+        ),
+        ("cvat", {"annotations.xml": CVAT}, ["night shift", "<id>31</id>", "2026-11-02 10:00:00+00:00"]),
+    ],
+)
+def test_what_a_set_says_as_a_whole_goes_through_project_and_snapshot(
+    tmp_path: Path, format: str, files: dict[str, str], expected: list[str]
+) -> None:
+    photograph(tmp_path / "in" / ("images/train/a.jpg" if format == "yolo" else "a.jpg"), 40, 30)
+    for name, text in files.items():
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_text(text)
+    run(Config("import", str(tmp_path / "in"), str(tmp_path / "project")))
+    with open_project(tmp_path / "project") as project:
+        snapshot = create_snapshot(project, ("submitted",)).directory
+    run(Config("convert", str(tmp_path / "in"), str(tmp_path / "direct"), to=format))
+    direct = {path.relative_to(tmp_path / "direct"): path.read_bytes() for path in _files(tmp_path / "direct")}
+    for source in (tmp_path / "project", snapshot):
+        out = run(Config("export", str(source), str(tmp_path / f"out-{source.name}"), to=format))
+        assert {path.relative_to(out): path.read_bytes() for path in _files(out)} == direct
+    whole = direct[Path(next(iter(files)))].decode()
+    assert [text for text in expected if text not in whole] == []
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def test_one_annotators_work_does_not_become_anothers_nothing(tmp_path: Path, tasks: Path) -> None:
@@ -230,17 +292,25 @@ def test_one_annotators_work_does_not_become_anothers_nothing(tmp_path: Path, ta
 
 
 def test_a_split_of_yolo_goes_through_a_project(tmp_path: Path) -> None:
-    """Without its data.yaml the text files are where a new one says."""
+    """In the folders that its data.yaml names; with a photograph that lies in none of them, all are where a new one
+    says."""
     photograph(tmp_path / "in" / "train" / "images" / "a.jpg", 40, 30)
     (tmp_path / "in" / "train" / "labels").mkdir()
     (tmp_path / "in" / "train" / "labels" / "a.txt").write_text("0 0.5 0.5 0.1 0.1\n")
-    (tmp_path / "in" / "data.yaml").write_text("train: train/images\nnames: {0: x}\n")
+    (tmp_path / "in" / "data.yaml").write_text("train: train/images\nnames: {0: x}\nurl: u\n")
     run(Config("import", str(tmp_path / "in"), str(tmp_path / "project")))
     out = run(Config("export", str(tmp_path / "project"), str(tmp_path / "out"), to="yolo", copy_images=True))
-    assert sorted(path.relative_to(out).as_posix() for path in out.rglob("a.*")) == [
-        "images/train/images/a.jpg",
-        "images/train/labels/a.txt",
-    ]
+    files = [path.relative_to(out).as_posix() for path in _files(out)]
+    assert files == ["data.yaml", "train/images/a.jpg", "train/labels/a.txt"]
+    assert yaml.safe_load((out / "data.yaml").read_text()) == {"train": "train/images", "names": {0: "x"}, "url": "u"}
+    photograph(tmp_path / "more" / "b.jpg", 50, 30)
+    with open_project(tmp_path / "project") as project:
+        save(project, add_folder(project, tmp_path / "more").ids[0], "yolo", 0, [Annotation("1", "x", Box(1, 2, 3, 4))])
+    out = run(Config("export", str(tmp_path / "project"), str(tmp_path / "all"), to="yolo", copy_images=True))
+    about = yaml.safe_load((out / "data.yaml").read_text())
+    assert about == {"train": "images", "val": "images", "task": "detect", "names": {0: "x"}, "url": "u"}
+    assert sorted(path.name for path in (out / "images").rglob("*.jpg")) == ["a.jpg", "b.jpg"]
+    assert "folders that data.yaml named" in (tmp_path / "all.report.json").read_text()
 
 
 def test_rankings_alone_need_no_photographs(tmp_path: Path, tasks: Path) -> None:

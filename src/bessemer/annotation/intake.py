@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,10 +19,11 @@ from ..data.schema import need
 from ..errors import UserError
 from .documents import Conflict, check_annotator, label_set, save_all, save_labels
 from .listing import add_images
-from .shapes import AnnotatedImage, AnnotationSet, State
+from .log import Edit
+from .shapes import AnnotatedImage, AnnotationSet, State, check_json
 from .store import Project
 
-__all__ = ["SUFFIXES", "Added", "Imported", "add_folder", "import_annotations", "match_images"]
+__all__ = ["SUFFIXES", "Added", "Imported", "add_folder", "import_annotations", "keep", "kept", "match_images"]
 
 SUFFIXES = tuple(FORMAT_OF)
 
@@ -151,3 +154,32 @@ def _add_labels(project: Project, annotations: AnnotationSet, author: str) -> No
             known.setdefault(label.name, label)
         if save_labels(project, current.version, tuple(known.values()), author)[1]:
             return
+
+
+def kept(db: sqlite3.Connection) -> dict[str, Any]:
+    """What files of other tools said of their whole sets, beside images and annotations: format -> its keys."""
+    return {format: json.loads(body) for format, body in db.execute("SELECT format, body FROM kept ORDER BY format")}
+
+
+def keep(project: Project, raw: Mapping[str, Any]) -> list[str]:
+    """Keep what a set says as a whole (`AnnotationSet.raw`) beside what is kept already, which stays where the two
+    differ; the places where they do. What stands by file is kept by file."""
+    check_json(dict(raw), "what the files say as a whole")
+
+    def plan(db: sqlite3.Connection, time: str) -> tuple[list[Edit], list[str]]:
+        held, differing = kept(db), list[str]()
+        new = {format: _joined(held.get(format, {}), said, format, differing) for format, said in raw.items()}
+        new = {format: said for format, said in new.items() if said != held.get(format)}
+        return [Edit("keep", {"raw": new})] if new else [], differing
+
+    return project.commit(plan)
+
+
+def _joined(held: Any, said: dict[str, Any], place: str, differing: list[str]) -> dict[str, Any]:
+    joined = dict(held)
+    for key, value in said.items():
+        if key == "files" and isinstance(joined.get(key), dict) and isinstance(value, dict):
+            joined[key] = _joined(joined[key], value, place, differing)
+        elif joined.setdefault(key, value) != value:
+            differing.append(f"{place} {shown(key)}")
+    return joined

@@ -2,6 +2,7 @@
 
     images.jsonl     a line for every document: annotator, version, state, and the image with its annotations
     labels.json      the label set
+    kept.json        what files of other tools said of their whole sets
     rankings.jsonl   ranking records (`data.records`)
     manifest.json    the files with their SHA-256, counts, states; `hash` over all of that names the snapshot
 
@@ -17,7 +18,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,16 @@ from ..disk import file_hash, fsync, publish, write_atomic, write_json
 from ..errors import UserError
 from .codec import decode_image, decode_labels, encode_image, encode_label, to_json
 from .documents import label_set
+from .intake import kept
 from .rankings import rankings
 from .shapes import STATES, AnnotatedImage, AnnotationSet, Label, State
 from .store import Project, utc_now
 
 __all__ = ["Snapshot", "SnapshotEntry", "create_snapshot", "list_snapshots", "read_snapshot", "standing"]
 
-FORMAT = 1
-FILES = ("images.jsonl", "labels.json", "rankings.jsonl")
+FORMAT = 2
+_FIRST = ("images.jsonl", "labels.json", "rankings.jsonl")
+FILES: dict[int, tuple[str, ...]] = {1: _FIRST, 2: (*_FIRST, "kept.json")}
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class Snapshot:
     labels: tuple[Label, ...]
     rankings: tuple[Ranking, ...]
     manifest: dict[str, Any]
+    kept: dict[str, Any] = field(default_factory=dict)
 
     def annotation_set(self, annotator: str = "") -> AnnotationSet:
         """One annotation set: the annotator's documents, or without a name every image's only one; of several the
@@ -77,7 +81,7 @@ class Snapshot:
             who = ", ".join(entry.annotator for entry in some)
             need(len(best) == 1, f"{name} has documents of {who}", "one accepted; name the annotator")
             images.append(best[0].image)
-        return AnnotationSet(tuple(images), self.labels)
+        return AnnotationSet(tuple(images), self.labels, self.kept)
 
 
 def create_snapshot(project: Project, states: Sequence[State] = ("accepted",)) -> Snapshot:
@@ -146,14 +150,15 @@ def _contents(project: Project, states: Sequence[State]) -> tuple[dict[str, byte
             folders[facts[0]] = folder
             annotations += len(said)
             shapes += sum("shape" in item for item in said)
+        whole = kept(db)
     labels = [encode_label(label) for label in label_set(project).labels]
     ranked = [to_json(encode_record(ranking)).encode() + b"\n" for ranking in rankings(project)]
     counts = {
         "images": len(folders), "documents": len(lines), "annotations": annotations, "shapes": shapes,
         "labels": len(labels), "rankings": len(ranked),
     }  # fmt: skip
-    data = (b"".join(lines), to_json(labels).encode() + b"\n", b"".join(ranked))
-    return dict(zip(FILES, data, strict=True)), counts, folders
+    data = (b"".join(lines), to_json(labels).encode() + b"\n", b"".join(ranked), to_json(whole).encode() + b"\n")
+    return dict(zip(FILES[FORMAT], data, strict=True)), counts, folders
 
 
 def read_snapshot(directory: Path) -> Snapshot:
@@ -174,15 +179,17 @@ def read_snapshot(directory: Path) -> Snapshot:
         raise UserError(f"{path} is damaged ({error!r}), expected the manifest of a snapshot") from error
     changed = "the snapshot as it was made; put it back from a backup"
     need((digest, second) == (_hash(sealed), _hash(about)), f"{path} was changed", changed)
-    need(sealed["format"] == FORMAT, f"{path} of format {sealed['format']!r}", f"{FORMAT}; use a newer version")
+    need(sealed["format"] in FILES, f"{path} of format {sealed['format']!r}", f"{FORMAT}; use a newer version")
+    files = FILES[sealed["format"]]
     found = {entry.name for entry in directory.iterdir()} - {"manifest.json"}
-    need(found == set(FILES) == set(sealed["files"]), f"{directory} holds {', '.join(sorted(found))}", changed)
-    for name in FILES:
+    need(found == set(files) == set(sealed["files"]), f"{directory} holds {', '.join(sorted(found))}", changed)
+    for name in files:
         need(file_hash(directory / name) == sealed["files"][name], f"{directory / name} was changed", changed)
     entries = tuple(_entry(json.loads(line)) for line in _lines(directory / "images.jsonl"))
     labels = decode_labels(json.loads((directory / "labels.json").read_bytes()))
     ranked = tuple(decode_record(json.loads(line), Ranking) for line in _lines(directory / "rankings.jsonl"))
-    return Snapshot(directory, digest, about["created"], entries, labels, ranked, manifest)
+    whole = json.loads((directory / "kept.json").read_bytes()) if "kept.json" in files else {}
+    return Snapshot(directory, digest, about["created"], entries, labels, ranked, manifest, whole)
 
 
 def _lines(path: Path) -> list[bytes]:

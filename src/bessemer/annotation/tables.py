@@ -19,7 +19,7 @@ from .log import BEGINNING, Position, Record
 __all__ = ["FORMAT", "SCHEMA_VERSION", "apply", "create_tables", "position_of"]
 
 FORMAT = 1  # of the log's records
-SCHEMA_VERSION = 2  # of the tables
+SCHEMA_VERSION = 3  # of the tables
 
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
@@ -31,6 +31,7 @@ CREATE TABLE images (
 CREATE INDEX images_sha256 ON images (sha256);
 CREATE INDEX images_score ON images (score, id);
 CREATE TABLE label_sets (version INTEGER PRIMARY KEY, body TEXT NOT NULL, author TEXT NOT NULL, time TEXT NOT NULL);
+CREATE TABLE kept (format TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE versions (
   image INTEGER NOT NULL REFERENCES images, annotator TEXT NOT NULL, version INTEGER NOT NULL, body TEXT NOT NULL,
   shapes INTEGER NOT NULL, time TEXT NOT NULL, restored INTEGER, PRIMARY KEY (image, annotator, version));
@@ -171,6 +172,12 @@ def _labels(db: sqlite3.Connection, data: dict[str, Any], time: str) -> None:
     db.execute("INSERT INTO label_sets VALUES (?, ?, ?, ?)", values)
 
 
+def _keep(db: sqlite3.Connection, data: dict[str, Any], time: str) -> None:
+    db.executemany(
+        "INSERT OR REPLACE INTO kept VALUES (?, ?)", [(key, to_json(raw)) for key, raw in data["raw"].items()]
+    )
+
+
 def _predict(db: sqlite3.Connection, data: dict[str, Any], time: str) -> None:
     """What the same model version said of the image before is set aside, decisions about it stay."""
     image, model = data["image"], data["model_version"]
@@ -209,6 +216,6 @@ def _rank(db: sqlite3.Connection, data: dict[str, Any], time: str) -> None:
 
 _OPERATIONS: dict[str, Callable[[sqlite3.Connection, dict[str, Any], str], None]] = {
     "create": _create, "images": _images, "save": _save, "submit": _submit, "review": _review,
-    "conflict": _conflict, "labels": _labels, "predict": _predict, "decide": _decide, "queue": _queue,
+    "conflict": _conflict, "labels": _labels, "keep": _keep, "predict": _predict, "decide": _decide, "queue": _queue,
     "ranking_tasks": _ranking_tasks, "rank": _rank,
 }  # fmt: skip

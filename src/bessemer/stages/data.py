@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -190,11 +190,8 @@ def _export(config: Config, choices: Choices) -> Path:
             annotations, photograph, ranked = set_of_project(project, config.annotator, states)
     else:
         annotations, photograph, ranked = set_of_snapshot(source, config.annotator)
-    key = FORMATS[config.to].key if config.to in FORMATS and FORMATS[config.to].whole else ""
-    what = f"keys of {key} of the whole set, if there were any: a project does not keep them"
-    lost = (Loss("raw", "", "", what),) if any(key in image.raw for image in annotations.images) else ()
     tasks, unheld = write_rankings(ranked) if config.to == "label-studio" else ([], [])
-    target = _write(config, choices, annotations, None, photograph, (*lost, *unheld))
+    target = _write(config, choices, annotations, None, photograph, unheld)
     if tasks:  # of another kind than photographs, so a project of Label Studio of their own
         path = target.with_name(target.name + ".rankings.json")
         write_json(path, tasks)
@@ -223,7 +220,7 @@ def _write(
     annotations: AnnotationSet,
     notes: Notes | None,
     photograph: Callable[[AnnotatedImage], bytes],
-    lost: tuple[Loss, ...] = (),
+    lost: Sequence[Loss] = (),
 ) -> Path:
     if config.to not in FORMATS:
         raise UserError(f"to {shown(config.to)!r}, expected a format: to={', to='.join(FORMATS)}")

@@ -16,7 +16,7 @@ from ...disk import file_hash
 from ..codec import decode_annotations
 from ..documents import check_annotator, label_set
 from ..geometry import bounding_box
-from ..intake import import_annotations, match_images
+from ..intake import import_annotations, keep, kept, match_images
 from ..predictions import import_predictions
 from ..rankings import RankingTask, add_ranking_tasks, ranking_tasks, ranking_turn, rankings, save_ranking
 from ..shapes import AnnotatedImage, Annotation, AnnotationSet, Mask, State, check_text
@@ -78,7 +78,10 @@ def bring_in(
     found = Brought()
     ids = match_images(project, annotations)
     found.absent += [image.name for image in annotations.images if image.name not in ids]
-    found.unkept += [f"keys of {format} of the whole set" for format in sorted(annotations.raw)]
+    whole = {format: said for format, said in annotations.raw.items() if format != "label_studio"}
+    found.unkept += [f"{place} of the whole set, which the project has otherwise" for place in keep(project, whole)]
+    if "label_studio" in annotations.raw:
+        found.unkept.append("tasks of Label Studio without a photograph")
     with project.read() as db:
         held = {id: json.loads(raw) for id, raw in db.execute("SELECT id, raw FROM images")}
     for name, raw in project_raws(annotations).items():
@@ -166,7 +169,7 @@ def set_of_project(
 ) -> tuple[AnnotationSet, Callable[[AnnotatedImage], bytes], tuple[Ranking, ...]]:
     """What stands in a project, as `Snapshot.annotation_set` chooses, how to read its photographs, its rankings."""
     with project.read() as db:
-        rows = standing(db, states).fetchall()
+        rows, said_whole = standing(db, states).fetchall(), kept(db)
     entries, folders = [], {}
     for *facts, raw, folder, who, version, state, body in rows:
         folders[facts[0]] = folder
@@ -174,7 +177,7 @@ def set_of_project(
         image = replace(AnnotatedImage(*facts), raw=json.loads(raw), annotations=said)
         entries.append(SnapshotEntry(who, version, state, image))
     labels = label_set(project).labels
-    whole = Snapshot(project.directory, "", "", tuple(entries), labels, (), {"folders": folders})
+    whole = Snapshot(project.directory, "", "", tuple(entries), labels, (), {"folders": folders}, said_whole)
     found = _in_files(whole.annotation_set(annotator))
     return found, _reader(folders), _ranked_by(rankings(project), annotator)
 
@@ -196,7 +199,9 @@ def _in_files(annotations: AnnotationSet) -> AnnotationSet:
     """With the files of COCO that its images speak of, so that these go back into them with what was said of them."""
     said = [image_raw(image, "coco").get("files") for image in annotations.images]
     files: dict[str, dict[str, Any]] = {file: {} for some in said if isinstance(some, dict) for file in some}
-    return replace(annotations, raw={"coco": {"files": files}}) if files else annotations
+    held = image_raw(annotations, "coco").get("files")
+    files |= held if isinstance(held, dict) else {}
+    return replace(annotations, raw={**annotations.raw, "coco": {"files": files}}) if files else annotations
 
 
 def _reader(folders: dict[str, str]) -> Callable[[AnnotatedImage], bytes]:

@@ -44,7 +44,7 @@ MAX_LOOKED = 50  # files of a suffix that `detect` opens
 class Format:
     """One format. key: of its leftovers in `raw`. holds: beyond annotations, "color" and "definitions" of labels.
     write: yields (name, JSON value, text or bytes) of each file. photographs: the names that they have if they are
-    copied, image by image. whole: whether it says something beside its images, which no project keeps."""
+    copied, image by image."""
 
     name: str
     summary: str
@@ -53,7 +53,6 @@ class Format:
     write: Writer
     photographs: Callable[[AnnotationSet], list[str]] = photograph_names
     holds: frozenset[str] = frozenset()
-    whole: bool = True
 
 
 _beside = partial(photograph_names, under="")
@@ -61,10 +60,10 @@ FORMATS = {
     format.name: format
     for format in (
         Format("coco", "one JSON file: boxes, polygons, masks, captions", "coco", read_coco, write_coco),
-        Format("labelme", "a JSON file an image", "labelme", read_labelme, write_labelme, _beside, whole=False),
+        Format("labelme", "a JSON file an image", "labelme", read_labelme, write_labelme, _beside),
         Format(
             "x-anylabeling", "labelme's files with rotated boxes", "labelme", read_labelme,
-            partial(write_labelme, dialect="x-anylabeling"), _beside, whole=False,
+            partial(write_labelme, dialect="x-anylabeling"), _beside,
         ),
         Format(
             "yolo", "a text file an image and data.yaml: detect, segment or obb", "yolo", read_yolo, write_yolo,
@@ -72,7 +71,7 @@ FORMATS = {
         ),
         Format(
             "voc", "Pascal VOC: an XML file an image, boxes alone", "voc", read_voc, write_voc,
-            partial(photograph_names, under="JPEGImages/"), whole=False,
+            partial(photograph_names, under="JPEGImages/"),
         ),
         Format(
             "label-studio", "one JSON file of tasks", "label_studio", read_label_studio, write_label_studio,

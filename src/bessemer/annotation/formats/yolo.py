@@ -30,6 +30,7 @@ __all__ = ["is_yolo", "read_yolo", "write_yolo", "yolo_photographs"]
 NAME = "yolo"
 HOLDS = frozenset(("label", "score"))
 MAX_YAML = 2**20
+FOLDERS = ("path", "train", "val", "test")  # keys of data.yaml
 FAR = 2  # shares of the image
 LISTS = ("classes.txt", "train.txt", "val.txt", "test.txt", "obj.names", "readme.txt", "notes.txt")
 
@@ -300,9 +301,15 @@ def write_yolo(annotations: AnnotationSet, choices: Choices, losses: Losses) -> 
         yield name, "".join(line + "\n" for line in lines)
     # Without a path Ultralytics begins where the file is; "." would be where it is run.
     body: dict[str, Any] = {"train": "images", "val": "images", "task": task}
-    if "yaml" in raw:
+    left = raw.get("yaml")
+    if left is not None and _in_place(annotations):
         body = {} if task == raw.get("task") else {"task": task}
-    top = restored(body | _numbered(names), raw.get("yaml"))
+    elif isinstance(left, dict) and isinstance(left.get("row"), dict):
+        losses.add(
+            "raw", None, None, "the folders that data.yaml named: photographs were added that lie in none of them"
+        )
+        left = {**left, "row": {key: value for key, value in left["row"].items() if key not in FOLDERS}}
+    top = restored(body | _numbered(names), left)
     if isinstance(top.get("names"), dict):
         top["names"] = {int(key): value for key, value in top["names"].items()}
     file = raw["file"] if isinstance(raw.get("file"), str) else "data.yaml"
@@ -322,8 +329,9 @@ def yolo_photographs(annotations: AnnotationSet) -> list[str]:
 def _stems(annotations: AnnotationSet) -> Iterator[tuple[AnnotatedImage, str, str]]:
     """(image, name of its photograph without the suffix, the name it would have if it were free)."""
     taken: set[str] = set()
+    in_place = _in_place(annotations)
     for image, under in zip(annotations.images, photograph_names(annotations), strict=True):
-        own = image_raw(image, NAME) if NAME in annotations.raw else {}  # the folders that its data.yaml names
+        own = image_raw(image, NAME) if in_place else {}
         file = own.get("file")
         if isinstance(file, str):  # where its text file was read: last folder `labels`, or beside it
             head, labels, tail = f"/{file.removesuffix('.txt')}".rpartition("/labels/")
@@ -332,6 +340,11 @@ def _stems(annotations: AnnotationSet) -> Iterator[tuple[AnnotatedImage, str, st
             known = "file" in own and "images" in PurePosixPath(image.name).parts[:-1]
             wanted = split_suffix(image.name if known else under)[0]
         yield image, free_name(wanted, "", taken), wanted
+
+
+def _in_place(annotations: AnnotationSet) -> bool:
+    """Whether all photographs lie in the folders that the data.yaml names which the set was read with."""
+    return NAME in annotations.raw and all("file" in image_raw(image, NAME) for image in annotations.images)
 
 
 def _write_task(annotations: AnnotationSet, choices: Choices, raw: dict[str, Any]) -> Task:
