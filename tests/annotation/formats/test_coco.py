@@ -116,6 +116,16 @@ def test_a_label_without_a_shape_is_no_row_of_a_detector(tmp_path: Path) -> None
     assert report.counts() == {"label": 1, "shape": 1} and report.annotations == 2
 
 
+def test_attributes_alone_are_no_caption(tmp_path: Path) -> None:
+    said = Annotation("1", attributes={"weather": "rain"})
+    drawn = AnnotationSet((AnnotatedImage("a.jpg", 40, 30, annotations=(said,)),))
+    report = write(drawn, tmp_path / "out", "coco")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["annotations.json"]
+    assert json.loads((tmp_path / "out" / "annotations.json").read_text())["annotations"] == []
+    (loss,) = report.losses
+    assert (loss.kind, loss.annotation) == ("shape", "1") and "attributes without a shape" in loss.what
+
+
 def test_many_labels_take_no_longer_each() -> None:
     """20,000 that the set lists, and 20,000 others that are used: the square of that would be minutes."""
     listed = tuple(Label(f"listed {n}") for n in range(20_000))

@@ -230,11 +230,13 @@ def _row(annotation: Annotation, frame: FrameOf, category: Any) -> dict[str, Any
 def _note(image: AnnotatedImage, annotation: Annotation, losses: Losses) -> bool:
     """Whether it is written."""
     shape = annotation.shape
-    if shape is None and annotation.label is not None and not image_raw(annotation, NAME):
+    if shape is None and not image_raw(annotation, NAME):
         if not annotation.text:
-            losses.add("shape", image, annotation, "a label without a shape: readers want one, so it is not written")
+            what = "attributes" if annotation.label is None else "a label"
+            losses.add("shape", image, annotation, f"{what} without a shape: readers want one, so it is not written")
             return False
-        losses.add("label", image, annotation, f"{shown(annotation.label)} has no place in a caption")
+        if annotation.label is not None:
+            losses.add("label", image, annotation, f"{shown(annotation.label)} has no place in a caption")
     losses.fields(image, annotation, HOLDS)
     if isinstance(shape, RotatedBox):
         losses.add("kind", image, annotation, "a rotated box, written as its four corners")
