@@ -48,7 +48,22 @@ def test_the_product_is_that_of_the_rounded_weights(rows: int, biased: bool) -> 
 
 def test_where_there_are_no_eight_bits_the_weights_are_whole() -> None:
     weight, x = torch.randn(8, 16), torch.randn(3, 16)
-    assert torch.equal(Linear(weight, None, int8=True)(x, narrow=True), functional.linear(x, weight))
+    assert torch.equal(Linear(weight, None, int8=True)(x, narrow=True), Linear(weight)(x))
+
+
+@pytest.mark.parametrize("natural", [True, False])
+@pytest.mark.parametrize("rows", [1, 3, 40])
+def test_float32_in_onednns_order_where_it_is_the_natural_type(
+    monkeypatch: pytest.MonkeyPatch, rows: int, natural: bool
+) -> None:
+    monkeypatch.setattr("bessemer.rollout.linear.multiplies_bfloat16", lambda device: not natural)
+    generator = torch.Generator().manual_seed(rows)
+    weight, bias, x = (torch.randn(*shape, generator=generator) for shape in ((96, 64), (96,), (rows, 64)))
+    for added in (None, bias):
+        linear = Linear(weight, added)
+        assert linear.reordered == natural
+        wide = functional.linear(x.double(), weight.double(), None if added is None else added.double())
+        assert_close(linear(x).double(), wide, atol=1e-4, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3"])

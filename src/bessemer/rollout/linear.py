@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bessemer.models.frozen import packable
+from bessemer.models.precision import multiplies_bfloat16
 
 __all__ = ["NARROW_ROWS", "Linear", "eight_bits"]
 
@@ -19,6 +20,12 @@ def eight_bits(weight: Tensor) -> tuple[Tensor, Tensor]:
     return (weight.float() / scales[:, None].float()).round_().clamp_(-127, 127).to(torch.int8), scales
 
 
+def _computes_in_float32(weight: Tensor) -> bool:
+    """Whether this is a float32 weight on a CPU to which that is the natural type."""
+    here = weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+    return here and not multiplies_bfloat16(weight.device)
+
+
 class Linear:
     """A frozen linear layer: on a CPU in oneDNN's own blocked order. Final.
 
@@ -28,7 +35,7 @@ class Linear:
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None, int8: bool = False) -> None:
         self.bias = bias
-        self.reordered = packable(weight)
+        self.reordered = packable(weight) or _computes_in_float32(weight)
         narrow = int8 and weight.device.type == "cpu" and weight.dtype == torch.bfloat16
         self.small = eight_bits(weight) if narrow else None
         self.weight = weight.contiguous()
