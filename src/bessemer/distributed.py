@@ -1,8 +1,8 @@
 """The one place that knows how many processes there are and which device each uses; alone on a CPU it costs
 nothing.
 
-`torchrun --nproc-per-node 2 -m bessemer.cli sft recipe.yaml` starts ranks; without torchrun there is one.
-Models stay single-device.
+torchrun starts ranks; without it there is one. `training.step` adds gradients up over ranks; the stages, whose
+directories have one writer, run in one process and refuse more. Models stay single-device.
 """
 
 from __future__ import annotations

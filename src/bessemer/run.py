@@ -69,7 +69,9 @@ class Run:
         self._purge_step: int | None = None
 
     @classmethod
-    def start(cls, directory: str | Path, config: Any, *, stage: str, parents: Mapping[str, Path], seed: int) -> Run:
+    def start(
+        cls, directory: str | Path, config: Any, *, stage: str, parents: Mapping[str, Path], seed: int, dtype: str = ""
+    ) -> Run:
         """Open the directory: go on with what an interrupted run of the same configuration and inputs left
         there, else begin.
 
@@ -82,6 +84,8 @@ class Run:
             parents: field or other name -> path of each input as it was used, for the manifest. What decides
                 whether a result is current is the configuration's Artifacts and their contents
                 (`manifest.fingerprint`).
+            dtype: the type of number that is computed in, which "auto" leaves to the machine; a run that goes on in
+                another one says so.
 
         Raises:
             UserError: the directory holds files that are not ours, or another process is at work in it.
@@ -96,7 +100,7 @@ class Run:
         facts["parents"] = {
             name: {"path": str(path), "sha256": known.get(path) or content_hash(path)} for name, path in parents.items()
         }
-        now = {"versions": _versions(), "threads": threads}
+        now = {"versions": _versions(), "threads": threads, "dtype": dtype}
         fresh = not manifest
         if fresh:
             manifest = {**facts, **now, "seconds": 0.0, "summary": {}, "health": {}, "facts": {}}
@@ -314,7 +318,8 @@ def _set_threads() -> int:
     text = os.environ.get("BESSEMER_THREADS", "")
     if text and not (text.isdecimal() and int(text) > 0):
         raise UserError(f"BESSEMER_THREADS is {text!r}, expected a whole number of at least 1")
-    torch.set_num_threads(int(text) if text else len(os.sched_getaffinity(0)))
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    torch.set_num_threads(int(text) if text else cores)
     return torch.get_num_threads()
 
 

@@ -12,7 +12,9 @@ from bessemer.data.records import Message, Prompt, Ranking, read_records, write_
 from bessemer.errors import UserError
 from bessemer.stages import rank
 from bessemer.stages.rank import Config, run, with_borrowed
+from bessemer.tasks.ai_judge import AiJudge
 from bessemer.tasks.judge import PRINCIPLES
+from tasks.stub_server import Reply, completion, serving
 
 
 def config(shop: Path, out: Path, **values: object) -> Config:
@@ -38,7 +40,10 @@ def test_k_answers_to_each_question_and_everybody_orders_them(shop: Path, tmp_pa
     names = {"rules", "simulated-1-noise-0.05", "simulated-2-noise-0.3"}
     assert Counter(ranking.annotator for ranking in found) == Counter(dict.fromkeys(names, len(prompts)))
     answers = rankings(out, "answers.jsonl")
-    assert [answer.prompt for answer in answers] == prompts
+    noted = {"temperatures": [1.0] * 3}
+    assert [answer.prompt for answer in answers] == [
+        replace(prompt, provenance=prompt.provenance | noted) for prompt in prompts
+    ]
     assert all(len(answer.responses) == 3 and set(answer.ranks) == set(PRINCIPLES) for answer in answers)
     assert all(rank is None for answer in answers for ranks in answer.ranks.values() for rank in ranks)
     said = {answer.id: answer.responses for answer in answers}
@@ -88,8 +93,37 @@ def test_answers_are_borrowed_from_other_questions_of_the_task(shop: Path, tmp_p
         borrowed = ranking.responses[2:]
         assert not set(borrowed) & set(ranking.responses[:2]) and len(set(borrowed)) == len(borrowed)
         assert set(borrowed) <= own[ranking.prompt.task]
-        assert ranking.provenance["own"] == 2 and len(ranking.ended) == len(ranking.responses)
+        assert ranking.prompt.provenance["temperatures"] == [1.0, 1.0] and len(ranking.ended) == len(ranking.responses)
     assert rankings(run(config(shop, tmp_path / "again", num_generations=2, borrowed_answers=2))) == found
+
+
+def test_each_temperature_has_numbers_of_its_own(shop: Path, tmp_path: Path) -> None:
+    """The same numbers at neighbouring temperatures would give the same answers."""
+    turns = {"num_generations": 2, "max_prompts": 12, "response_length": 8}
+    found = rankings(run(config(shop, tmp_path / "rank", **turns, temperatures=[1.0, 1.0001])), "answers.jsonl")
+    differing = sum(ranking.responses[0] != ranking.responses[1] for ranking in found)
+    other = rankings(run(config(shop, tmp_path / "other", **turns)), "answers.jsonl")
+    assert differing >= 0.7 * sum(ranking.responses[0] != ranking.responses[1] for ranking in other) > 0
+
+
+def test_answers_of_an_earlier_run_are_ranked_as_they_are(
+    shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What people ranked stays what they ranked, whatever the model would say now; nothing is sampled."""
+    first = run(config(shop, tmp_path / "first", borrowed_answers=1))
+    blank = rankings(first, "answers.jsonl")
+    people = [
+        replace(one, annotator="ann", ranks={"clarity": tuple(range(1, len(one.responses) + 1))}) for one in blank
+    ]
+    people.append(replace(people[0], id="x", prompt=replace(people[0].prompt, id="elsewhere")))
+    write_records(tmp_path / "snapshot" / "rankings.jsonl", people)
+    again = {"rankers": ["people"], "people_files": [str(tmp_path / "snapshot")], "answers": str(first), "seed": 5}
+    out = run(config(shop, tmp_path / "second", **again, model_name_or_path="nowhere"))
+    assert rankings(out, "answers.jsonl") == blank
+    assert [one.ranks for one in rankings(out)] == [one.ranks for one in people[:-1]]
+    assert "passed over rankings of 1 prompts" in capsys.readouterr().err
+    with pytest.raises(UserError, match="no such file, expected answers.jsonl of a rank stage"):
+        run(config(shop, tmp_path / "third", answers=str(tmp_path)))
 
 
 def test_a_task_without_other_answers_lends_none() -> None:
@@ -150,6 +184,34 @@ def test_agreement_is_measured_and_weighs(shop: Path, tmp_path: Path) -> None:
     assert (same["flagged"], same["weight"]) == (False, 1.0)
     assert opposite["alpha"] < 0 and opposite["tau_b"] == -1.0 and opposite["pair_agreement"] == 0.0
     assert (opposite["flagged"], opposite["weight"]) == (True, 0.0)
+
+
+def test_what_a_judge_said_is_not_asked_again(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Stopped behind three of eight prompts; the second verdict could not be read, and is asked for once more."""
+    judged = {"rankers": ["ai"], "judge_model": "m", "principles": ["clarity"]}
+    said = Reply(completion(json.dumps({"clarity": {"A": 1, "B": 2, "C": 3}})))
+    monkeypatch.setattr(AiJudge, "retries", 0)
+    with serving(said, Reply(completion("I would rather not.")), said, Reply("{}", 400)) as stub:
+        settings = config(shop, tmp_path / "rank", **judged, judge_url=stub.url)
+        with pytest.raises(UserError, match="400"):
+            run(settings)
+        stub.replies[:] = [said]
+        before = len(stub.requests)
+        out = run(settings)
+        assert len(stub.requests) - before == len(rankings(out)) - 2 == 6
+    assert all(set(ranking.ranks["clarity"]) == {1, 2, 3} for ranking in rankings(out))
+    assert not (out / "parts").exists() and "missing" not in capsys.readouterr().err
+
+
+def test_verdicts_that_are_missing_are_counted(shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    judged = {"rankers": ["ai", "rules"], "judge_model": "m", "max_prompts": 2, "judge_images": True}
+    with serving(Reply(completion("no"))) as stub:
+        run(config(shop, tmp_path / "rank", **judged, judge_url=stub.url))
+        content = stub.requests[0]["messages"][1]["content"]
+    assert [part["type"] for part in content] == ["text", "image_url"]
+    assert "missing or unreadable: 2 of 2" in capsys.readouterr().err
 
 
 def test_a_stopped_run_samples_no_part_twice(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,7 +138,8 @@ def test_scores_are_standardised_and_saved_as_another_library_reads_them(texts: 
 def test_borrowed_answers_teach_but_are_no_measure_of_the_model(texts: Path, tmp_path: Path) -> None:
     """The last answer of each was given elsewhere: its pairs say so, and scores are standardised without it."""
     ranked = rankings(tmp_path / "rankings.jsonl")
-    borrowing = [replace(one, provenance={"own": 3}) for one in read_records(ranked, Ranking)]
+    noted = {"temperatures": [1.0, 1.0, 1.0]}
+    borrowing = [replace(one, prompt=replace(one.prompt, provenance=noted)) for one in read_records(ranked, Ranking)]
     write_records(ranked, borrowing)
     out = run(config(texts, ranked, tmp_path / "reward"))
     scores, head = independent(texts, out)
@@ -170,7 +171,9 @@ def test_agreement_and_the_recipe_decide_the_weights(texts: Path, tmp_path: Path
 def test_refusals(texts: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file, expected rankings"):
         run(config(texts, tmp_path / "absent", tmp_path / "a"))
-    with pytest.raises(UserError, match="1 ranked prompts, expected enough to train on and to hold some back"):
+    with pytest.raises(
+        UserError, match="rankings of 1 photographs or questions, expected enough to train on and to hold some back"
+    ):
         run(config(texts, rankings(tmp_path / "one.jsonl", 1), tmp_path / "b"))
     with pytest.raises(UserError, match="expected under cutoff_len=20"):
         run(config(texts, rankings(tmp_path / "six.jsonl", 6), tmp_path / "c", cutoff_len=20))

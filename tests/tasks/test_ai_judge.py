@@ -52,6 +52,8 @@ def test_every_prompt_is_shuffled_anew() -> None:
         ('{"clarity": {"A": 1, "B": 2, "C": 3}}', (1, 2, 3)),
         ('Let me think {about it}. {"clarity": {"A": 2, "B": 2, "C": 1}} Done.', (2, 2, 1)),
         ('{"clarity": {"A": 1}} then again {"clarity": {"A": 3, "B": 1}}', (3, 1, None)),
+        ('{"principles": {"clarity": {"A": 1, "B": 2, "C": 3}}}', (1, 2, 3)),
+        ('{"clarity": {"A": 1, "B": 2, "C": 3}} as {"principles": {"clarity": "direct"}} asks', (1, 2, 3)),
         ('{"clarity": {"A": 0, "B": 4, "C": 2}}', (None, None, 2)),
         ('{"clarity": {"A": true, "B": "1", "C": 1.0}}', (None, None, None)),
         ('{"clarity": {"A": null, "B": 1, "C": 99999999999999999999}}', (None, 1, None)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,10 @@ from torch import Tensor
 
 import tiny
 from bessemer.algos.preference import soft_bradley_terry
-from bessemer.data.records import Message, Prompt, Ranking
+from bessemer.data.records import ImageRef, Message, Prompt, Ranking
 from bessemer.errors import UserError
 from bessemer.models.feed import Feed
-from bessemer.training.rankings import RankedPrompt, RankingBatches, ranked_prompts, split_by_prompt
+from bessemer.training.rankings import RankedPrompt, RankingBatches, ranked_prompts, split_by_subject
 
 NAN = float("nan")
 Ranks = tuple[int | None, ...]
@@ -76,7 +77,7 @@ def _items(count: int, each: int = 2) -> list[RankedPrompt]:
 @pytest.mark.parametrize("seed", range(5))
 def test_a_prompt_is_on_one_side_with_all_its_rankings(seed: int) -> None:
     items = _items(17, 3)
-    train, held = split_by_prompt(items, 0.25, seed)
+    train, held = split_by_subject(items, 0.25, seed)
     ids = {item.prompt.id for item in train}, {item.prompt.id for item in held}
     assert not ids[0] & ids[1] and len(ids[0]) == 13 and len(ids[1]) == 4
     assert len(train) == 39 and len(held) == 12
@@ -84,12 +85,43 @@ def test_a_prompt_is_on_one_side_with_all_its_rankings(seed: int) -> None:
 
 def test_the_split_depends_on_the_seed_and_the_prompts_alone() -> None:
     items = _items(17)
-    held = [item.prompt.id for item in split_by_prompt(items, 0.25, 1)[1]]
-    assert sorted(i.prompt.id for i in split_by_prompt(list(reversed(items)), 0.25, 1)[1]) == sorted(held)
-    assert [item.prompt.id for item in split_by_prompt(items, 0.25, 2)[1]] != held
-    assert len(split_by_prompt(_items(2), 0.01, 0)[1]) == 2  # never nothing: one prompt, two items
-    with pytest.raises(UserError, match="1 ranked prompts, expected enough to train on and to hold some back"):
-        split_by_prompt(_items(1), 0.2, 0)
+    held = [item.prompt.id for item in split_by_subject(items, 0.25, 1)[1]]
+    assert sorted(i.prompt.id for i in split_by_subject(list(reversed(items)), 0.25, 1)[1]) == sorted(held)
+    assert [item.prompt.id for item in split_by_subject(items, 0.25, 2)[1]] != held
+    assert len(split_by_subject(_items(2), 0.01, 0)[1]) == 2  # never nothing: one prompt, two items
+    with pytest.raises(
+        UserError, match="rankings of 1 photographs or questions, expected enough to train on and to hold some back"
+    ):
+        split_by_subject(_items(1), 0.2, 0)
+
+
+def test_a_photograph_is_on_one_side_whatever_was_asked_about_it() -> None:
+    """And one question in other letters is one question."""
+    shown = [ImageRef(f"{n}.png", f"{n:064x}") for n in range(8)]
+    asked = [Prompt(f"{n}:{k}", (Message("user", f"{k}?", (shown[n],)),)) for n in range(8) for k in range(3)]
+    asked += [Prompt(f"t{n}:{k}", (Message("user", f" {'Ww'[k]}hy  {n}?"),)) for n in range(8) for k in range(2)]
+    made = [Ranking(one.id, one, ("A", "B"), (True, True), {"t": (1, 2)}, "a", (0, 1)) for one in asked]
+    train, held = split_by_subject(ranked_prompts(made, ["t"]), 0.5, 0)
+    sides = [{item.prompt.id.split(":")[0] for item in side} for side in (train, held)]
+    assert not sides[0] & sides[1] and len(sides[0]) == len(sides[1]) == 8
+
+
+def test_a_prompt_that_nobody_judged_teaches_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    rankings = [_ranking("p", ("A", "B"), t=(1, 2)), _ranking("q", ("A", "B"), t=(1, None)), _ranking("r", ("A", "B"))]
+    assert [item.prompt.id for item in ranked_prompts(rankings, ["t"])] == ["p"]
+    assert "2 of 3 prompts have no judged pair" in capsys.readouterr().err
+    with pytest.raises(UserError, match="no rankings"):
+        ranked_prompts(rankings[1:], ["t"])
+
+
+def test_what_a_prompt_says_of_its_answers() -> None:
+    """Those drawn as the policy draws are the first temperature's; without a word all are its own and alike."""
+    ranking = _ranking("p", ("A", "B", "C", "D"), t=(1, 2, 3, 4))
+    (plain,) = ranked_prompts([ranking], ["t"])
+    assert (plain.own, plain.usual) == (4, [0, 1, 2, 3])
+    noted = replace(ranking, prompt=replace(ranking.prompt, provenance={"temperatures": [1.0, 1.5, 1]}))
+    (item,) = ranked_prompts([noted], ["t"])
+    assert (item.own, item.usual) == (3, [0, 2])
 
 
 @pytest.fixture

@@ -97,6 +97,7 @@ def linear_logprobs(
         raise ValueError(f"{hidden.shape[0]} hidden rows for {targets.shape[0]} targets")
     if not temperature > 0:
         raise ValueError(f"expected a temperature above 0, got {temperature}")
+    targets = targets.to(hidden.device)  # batches are made on the CPU
     result: tuple[Tensor, Tensor] = LinearLogProbs.apply(hidden, weight, targets, temperature, chunk)
     return result
 

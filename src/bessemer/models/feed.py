@@ -7,6 +7,7 @@ records and batches and nothing between them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from bessemer.models.vision import Tower, pooled
 
 __all__ = ["Feed"]
 
+EXPANDED = 32  # photographs of a pretrained vision-language model whose pixels stay in memory
+
 
 class Feed:
     """Renders messages for one model and makes the inputs of their images. Final.
@@ -36,7 +39,9 @@ class Feed:
         self.store: FeatureStore | None = None
         if system_prompt is not None:
             model.facts.system_prompt = system_prompt
-        self._expanded: dict[str, tuple[list[int], dict[str, Tensor]]] = {}
+        # the tiles of one photograph may take 50 MB: ids are kept of all, pixels of those that a batch needs
+        self._ids: dict[str, list[int]] = {}
+        self._expand = lru_cache(maxsize=EXPANDED)(self._processed)
         image_ids: Callable[[ImageRef], Sequence[int]] | None = None
         image_token: str | None = None
         if model.facts.kind == "composed":
@@ -84,21 +89,21 @@ class Feed:
         return [0] * pooled(self.model.facts.image_grid)
 
     def _own_ids(self, image: ImageRef) -> list[int]:
-        return self._expand(image)[0]
+        if image.sha256 not in self._ids:
+            self._ids[image.sha256] = self._expand(image)[0]
+        return self._ids[image.sha256]
 
-    def _expand(self, image: ImageRef) -> tuple[list[int], dict[str, Tensor]]:
+    def _processed(self, image: ImageRef) -> tuple[list[int], dict[str, Tensor]]:
         """Token ids and inputs of one image as a pretrained vision-language model's own processor makes them."""
-        if image.sha256 not in self._expanded:
-            processor: Any = self.model.processor
-            picture = load_image(image, self.root)
-            made = dict(
-                processor(text=processor.image_token, images=[picture], return_tensors="pt", add_special_tokens=False)
-            )
-            ids = made.pop("input_ids")[0].tolist()
-            for about_tokens in ("attention_mask", "token_type_ids", "mm_token_type_ids"):
-                made.pop(about_tokens, None)
-            self._expanded[image.sha256] = (ids, made)
-        return self._expanded[image.sha256]
+        processor: Any = self.model.processor
+        picture = load_image(image, self.root)
+        made = dict(
+            processor(text=processor.image_token, images=[picture], return_tensors="pt", add_special_tokens=False)
+        )
+        ids = made.pop("input_ids")[0].tolist()
+        for about_tokens in ("attention_mask", "token_type_ids", "mm_token_type_ids"):
+            made.pop(about_tokens, None)
+        return ids, made
 
 
 def _joined(values: Sequence[Tensor]) -> Tensor:

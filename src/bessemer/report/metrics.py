@@ -310,11 +310,11 @@ def reward_accuracy(pairs: Sequence[RewardPair]) -> dict[str, Any]:
     """How often the reward orders two answers as the annotators do, beside the baselines, over the pairs not
     tied.
 
-    A margin of 0 counts half. Intervals draw whole prompts. Calibration is that of sigmoid(margin) against
+    A margin of 0 counts half. Intervals draw whole subjects. Calibration is that of sigmoid(margin) against
     the target, over all pairs in both orders, since which answer is called first means nothing.
     """
     decided = [pair for pair in pairs if pair.target != 0.5]
-    keys = [pair.prompt for pair in decided]
+    keys = [pair.subject or pair.prompt for pair in decided]
     hits = {
         name: [
             None if margin is None else 0.5 if margin == 0 else float((margin > 0) == (pair.target > 0.5))

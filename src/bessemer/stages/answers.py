@@ -321,7 +321,7 @@ def _milliseconds(model: Model, feed: Feed, questions: Sequence[Prompt]) -> floa
         if model.tower is not None and prompt.messages[-1].images:
             tower = model.tower
             image = load_image(prompt.messages[-1].images[0], feed.root)
-            tower(to_pixels(image, tower.image_size, tower.mean, tower.std)[None])
+            tower(to_pixels(image, tower.image_size, tower.mean, tower.std)[None].to(model.backbone.device))
         sample_answers(sampler, feed, [prompt], Sampling(24, 0.0))
         times.append(1000 * (time.perf_counter() - began))
     return statistics.median(times) if times else None

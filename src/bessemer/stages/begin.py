@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
 
 from bessemer.config import artifacts
+from bessemer.distributed import Mesh
+from bessemer.errors import UserError
+from bessemer.models.precision import dtype_of, short_name
 from bessemer.run import Run
 
 __all__ = ["begin", "cache_directory"]
 
 
+# Fields of which at least one is needed, in every stage that has them with a default above 0.
+_COUNTS = (
+    "augment_views", "batch_size", "batch_size_prompts", "cutoff_len", "gradient_accumulation_steps", "image_grid",
+    "lora_rank", "mini_batch_size", "num_iterations", "num_ppo_epochs", "per_device_train_batch_size",
+    "response_length", "save_steps", "total_steps",
+)  # fmt: skip
+
+
 def begin(config: Any, stage: str) -> Run:
-    """Start (or resume) the run of a stage whose config has `output_dir`, `seed` and Artifact fields."""
+    """Start (or resume) the run of a stage whose config has `output_dir`, `seed` and Artifact fields.
+
+    Raises:
+        UserError: a count below 1; several processes of torchrun; see `Run.start`.
+    """
+    mesh = Mesh.start()
+    if mesh.world_size > 1:
+        raise UserError(f"{mesh.world_size} processes (torchrun), expected one: a stage trains on one device")
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.name in _COUNTS and isinstance(field.default, int) and field.default > 0 and value < 1:
+            raise UserError(f"{field.name}={value}, expected at least 1")
+    dtype = short_name(dtype_of(config.dtype, mesh.device)) if hasattr(config, "dtype") else ""
     parents = {field: Path(value) for field, value in artifacts(config).items() if Path(value).is_dir()}
-    return Run.start(Path(config.output_dir), config, stage=stage, parents=parents, seed=config.seed)
+    return Run.start(Path(config.output_dir), config, stage=stage, parents=parents, seed=config.seed, dtype=dtype)
 
 
 def cache_directory() -> Path:

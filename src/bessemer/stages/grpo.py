@@ -229,6 +229,10 @@ def run(config: Config) -> Path:
     """Optimise the policy and save it under model/."""
     run = begin(config, "grpo")
     _sizes(config)
+    if config.thresholds and not config.reward_model:
+        raise UserError(
+            f"thresholds={config.thresholds} without reward_model, expected the model whose scores they bound"
+        )
     dataset = Dataset(Path(config.dataset))
     model = load_model(config.model_name_or_path, config.dtype, Mesh.start().device)
     roles = make_roles(model, config.reward_model, config.seed)

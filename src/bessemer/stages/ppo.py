@@ -209,6 +209,10 @@ class Loop:
 def run(config: Config) -> Path:
     """Optimise the policy and save it under model/."""
     run = begin(config, "ppo")
+    if config.kl_target > 0 and config.kl_coef <= 0:
+        raise UserError(
+            f"kl_target={config.kl_target} with kl_coef={config.kl_coef}, expected a price above 0 to adapt"
+        )
     dataset = Dataset(Path(config.dataset))
     model = load_model(config.model_name_or_path, config.dtype, Mesh.start().device)
     roles = make_roles(model, Path(config.reward_model), config.value_init, config.seed)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from bessemer.config import Artifact
 from bessemer.data.dataset import Dataset
-from bessemer.data.records import Prompt, Ranking, write_records
+from bessemer.data.records import Prompt, Ranking, read_records, write_records
 from bessemer.disk import write_json
 from bessemer.distributed import Mesh
 from bessemer.errors import UserError
@@ -44,6 +45,9 @@ class Config:
     """Model that answers."""
     dataset: Artifact = Artifact("import")
     """What the import stage wrote; rank.jsonl is read."""
+    answers: Artifact = Artifact("")
+    """answers.jsonl of an earlier run of this stage, or its directory: these are ranked and none is sampled, so that
+    what people ranked stays what they ranked; empty: the model answers."""
     num_generations: int = 4
     """Answers to each question (at least 2; 4 is usual)."""
     borrowed_answers: int = 0
@@ -59,13 +63,16 @@ class Config:
     """Noise of each simulated annotator, in units of the score; it calls equal what differs by less than three times
     that."""
     people_files: list[Artifact] = field(default_factory=list)
-    """JSONL files of rankings by people: answers.jsonl of this stage, with their name and ranks filled in."""
+    """Rankings by people: a snapshot of an annotation project, or a JSONL file: answers.jsonl of this stage, with their
+    name and ranks filled in."""
     judge_url: str = ""
     """Base URL of an OpenAI-compatible server for the AI judge."""
     judge_model: str = ""
     """Its model."""
     judge_key_variable: str = ""
     """Environment variable that holds its key."""
+    judge_images: bool = False
+    """Send the AI judge the photographs; otherwise it is told the labels alone, where there are any."""
     agreement_alpha: float = 0.4
     """Principles with a Krippendorff alpha below this are flagged and weigh less."""
     response_length: int = 48
@@ -95,16 +102,16 @@ def run(config: Config) -> Path:
     dataset = Dataset(Path(config.dataset))
     prompts = dataset.prompts("rank")[: config.max_prompts or None]
     rankers = _rankers(config, dataset)
-    drawn = _answers(run, config, dataset, prompts)
-    answers = with_borrowed(prompts, drawn, config.borrowed_answers, config.seed)
+    if config.answers:
+        prompts, answers = _given(Path(config.answers), config.max_prompts)
+    else:
+        drawn = _answers(run, config, dataset, prompts)
+        answers = with_borrowed(prompts, drawn, config.borrowed_answers, config.seed)
+        # with the prompt, which every ranking of it carries, whoever makes it
+        drawn_at = {"temperatures": _temperatures(config)}
+        prompts = [replace(prompt, provenance={**prompt.provenance, **drawn_at}) for prompt in prompts]
     write_records(run.directory / "answers.jsonl", _unranked(config, prompts, answers))
-    rankings: list[Ranking] = []
-    with run.track(len(prompts), "rank") as bar:
-        for prompt, mine in zip(prompts, answers, strict=True):
-            texts, ended = [text for text, _ in mine], [end for _, end in mine]
-            made = [ranking for ranker in rankers for ranking in ranker.rank(prompt, texts, ended)]
-            rankings += [replace(one, provenance={**one.provenance, "own": config.num_generations}) for one in made]
-            bar.advance(1)
+    rankings = _ranked(run, config, rankers, prompts, answers)
     if not rankings:
         raise UserError("nobody ranked anything; expected rankers that know these prompts")
     write_records(run.directory / "rankings.jsonl", rankings)
@@ -114,8 +121,50 @@ def run(config: Config) -> Path:
     print(agreement_table(agreement))
     annotators = sorted({ranking.annotator for ranking in rankings})
     run.record(annotator=", ".join(annotators))
-    shutil.rmtree(run.directory / PARTS)  # answers.jsonl holds them all
+    shutil.rmtree(run.directory / PARTS, ignore_errors=True)  # answers.jsonl and rankings.jsonl hold them all
     return run.finish(prompts=len(prompts), answers=sum(map(len, answers)), rankings=len(rankings))
+
+
+def _ranked(
+    run: Run, config: Config, rankers: Sequence[Ranker], prompts: Sequence[Prompt], answers: Sequence[Sequence[Given]]
+) -> list[Ranking]:
+    """Everybody's rankings. What a model said is paid for: it is kept prompt by prompt until the stage is finished."""
+    rankings: list[Ranking] = []
+    with run.track(len(prompts), "rank") as bar:
+        for index, (prompt, mine) in enumerate(zip(prompts, answers, strict=True)):
+            kept = run.directory / PARTS / f"ranked-{index:08d}.jsonl"
+            texts, ended = [text for text, _ in mine], [end for _, end in mine]
+            if kept.is_file():
+                made = list(read_records(kept, Ranking))
+            else:
+                made = [ranking for ranker in rankers for ranking in ranker.rank(prompt, texts, ended)]
+                if "ai" in config.rankers and not any(ranking.provenance.get("missing") for ranking in made):
+                    write_records(kept, made)
+            rankings += made
+            bar.advance(1)
+            run.raise_if_stopped()
+    if missing := sum(bool(ranking.provenance.get("missing")) for ranking in rankings):
+        print(f"verdicts of the AI judge that were missing or unreadable: {missing} of {len(prompts)}", file=sys.stderr)
+    known = {prompt.id for prompt in prompts}
+    for ranker in rankers:
+        if isinstance(ranker, People) and (strange := sorted(set(ranker.rankings) - known)):
+            what = f"{len(strange)} prompts that are not among those asked here, such as {strange[0]}"
+            print(f"{ranker.path}: passed over rankings of {what}", file=sys.stderr)
+    return rankings
+
+
+def _given(path: Path, count: int) -> tuple[list[Prompt], list[list[Given]]]:
+    """The prompts and answers of an earlier answers.jsonl, only the first `count` unless 0."""
+    file = path / "answers.jsonl" if path.is_dir() else path
+    if not file.is_file():
+        raise UserError(f"{file}: no such file, expected answers.jsonl of a rank stage")
+    found = list(read_records(file, Ranking))[: count or None]
+    return [one.prompt for one in found], [list(zip(one.responses, one.ended, strict=True)) for one in found]
+
+
+def _temperatures(config: Config) -> list[float]:
+    """Of each of a model's own answers to a prompt."""
+    return [config.temperatures[i % len(config.temperatures)] for i in range(config.num_generations)]
 
 
 def _answers(run: Run, config: Config, dataset: Dataset, prompts: Sequence[Prompt]) -> list[list[Given]]:
@@ -144,11 +193,12 @@ def _answers(run: Run, config: Config, dataset: Dataset, prompts: Sequence[Promp
 
 def _drawn(config: Config, sampler: Sampler, feed: Feed, prompts: Sequence[Prompt], seed: int) -> list[list[Answer]]:
     """Answers to each prompt; the i-th of them at the i-th temperature, from the first again after the last."""
-    wanted = [config.temperatures[i % len(config.temperatures)] for i in range(config.num_generations)]
+    wanted = _temperatures(config)
     drawn: list[dict[int, Answer]] = [{} for _ in prompts]
-    for temperature in dict.fromkeys(wanted):
+    for number, temperature in enumerate(dict.fromkeys(wanted)):
         places = [place for place, other in enumerate(wanted) if other == temperature]
-        sampling = Sampling(config.response_length, temperature, seed=seed)
+        # by numbers of their own: the same ones give nearly the same answers at neighbouring temperatures
+        sampling = Sampling(config.response_length, temperature, seed=seed + 1_000_003 * number)
         answers = sample_answers(sampler, feed, prompts, sampling, len(places), config.batch_size)
         for index, answer in enumerate(answers):
             drawn[index // len(places)][places[index % len(places)]] = answer
@@ -189,6 +239,11 @@ def _plain(answer: Answer) -> dict[str, object]:
     return {"prompt": answer.prompt.id, "text": answer.text, "ended": answer.ended}
 
 
+def _in_snapshot(path: Path) -> Path:
+    """The rankings of a snapshot; any other path is a file of them."""
+    return path / "rankings.jsonl" if path.is_dir() else path
+
+
 def _rankers(config: Config, dataset: Dataset) -> list[Ranker]:
     made: list[Ranker] = []
     for name in config.rankers:
@@ -208,7 +263,7 @@ def _rankers(config: Config, dataset: Dataset) -> list[Ranker]:
         elif name == "people":
             if not config.people_files:
                 raise UserError("rankers names people, expected people_files with their rankings")
-            made += [People.read(Path(file)) for file in config.people_files]
+            made += [People.read(_in_snapshot(Path(file))) for file in config.people_files]
         elif name == "ai":
             if not (config.judge_url and config.judge_model):
                 raise UserError("rankers names ai, expected judge_url and judge_model")
@@ -219,6 +274,7 @@ def _rankers(config: Config, dataset: Dataset) -> list[Ranker]:
                     key_variable=config.judge_key_variable,
                     principles=tuple(config.principles),
                     seed=config.seed,
+                    show_images=config.judge_images,
                     root=dataset.root,
                 )
             )

@@ -1,7 +1,8 @@
 """Train a reward model: the fine-tuned model with its language-model head replaced by one linear output a principle.
 
 Bradley-Terry with soft targets over all pairs of a prompt's ranked answers (Ouyang et al. 2022, equation 1), split by
-prompt. Scores are standardised on the reference model's own answers, so that a reward of 0 is its average answer.
+photograph or question. Scores are standardised on the reference model's own answers, so that a reward of 0 is its
+average answer.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from bessemer.stages.begin import begin, cache_directory
 from bessemer.training.baselines import bag_of_words_baseline, length_baseline
 from bessemer.training.fit import fit
 from bessemer.training.optim import Group
-from bessemer.training.rankings import RankedPrompt, RankingBatch, RankingBatches, ranked_prompts, split_by_prompt
+from bessemer.training.rankings import RankedPrompt, RankingBatch, RankingBatches, ranked_prompts, split_by_subject
 
 __all__ = ["Config", "run"]
 
@@ -53,7 +54,7 @@ class Config:
     center_rewards_coefficient: float = 0.01
     """Price of scores far from 0, which the rankings leave free."""
     validation_share: float = 0.2
-    """Share of the prompts held back."""
+    """Share of the photographs, or of the questions without one, held back."""
     lora_rank: int = 16
     """Rank of the adapter, if the model has none to continue."""
     lora_alpha: float = 32.0
@@ -88,7 +89,7 @@ def run(config: Config) -> Path:
     principles = config.principles or list(dict.fromkeys(name for ranking in rankings for name in ranking.ranks))
     model = load_model(config.model_name_or_path, config.dtype, Mesh.start().device)
     feed = Feed(model, dataset.root, cache_directory())
-    train, held = split_by_prompt(ranked_prompts(rankings, principles), config.validation_share, config.seed)
+    train, held = split_by_subject(ranked_prompts(rankings, principles), config.validation_share, config.seed)
     head = RewardHead(model.width, principles, config.seed).to(model.backbone.device)
     head.weights.copy_(_weights(config, train, principles, agreement))
     roles = _roles(model, head, config)
@@ -119,7 +120,7 @@ def run(config: Config) -> Path:
         warmup_ratio=config.warmup_ratio,
         save_steps=config.save_steps,
     )
-    standardise(head, [score[: item.own] for item, score in zip(train, score_all(roles, batches), strict=True)])
+    standardise(head, [score[item.usual] for item, score in zip(train, score_all(roles, batches), strict=True)])
     held_batches = RankingBatches(feed, held, config.per_device_train_batch_size, config.cutoff_len, config.seed)
     pairs = held_pairs(train, held, score_all(roles, held_batches), principles)
     lines = [json.dumps(asdict(pair), ensure_ascii=False) for pair in pairs]
@@ -205,7 +206,7 @@ def held_pairs(
                 first, second = item.responses[i], item.responses[j]
                 margin, target = float(score[i, p] - score[j, p]), float(item.targets[i, j, p])
                 others = (length(first, second), bag(first, second))
-                rows.append(RewardPair(item.prompt.id, name, margin, target, *others, borrowed=j >= item.own))
+                rows.append(RewardPair(item.prompt.id, name, margin, target, *others, j >= item.own, item.subject))
     return rows
 
 

@@ -146,6 +146,8 @@ def policy_and_reference(model: Model, seed: int) -> str | None:
 
 def rounds(run: Run, method: Method, dataset: Dataset, settings: Settings, description: str) -> Path:
     """Play every round from the newest checkpoint on, look at held-out prompts by the gold rule, save the policy."""
+    if settings.temperature <= 0:
+        raise UserError(f"temperature={settings.temperature}, expected above 0: a policy that explores")
     state, sampler, feed, total = method.state, method.sampler, method.feed, settings.total_steps
     heldout = dataset.prompts("heldout")[: settings.eval_prompts] if settings.eval_prompts else []
     feed.prepare([prompt.messages for prompt in [*dataset.prompts("ppo"), *heldout]])

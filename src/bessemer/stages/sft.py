@@ -35,9 +35,9 @@ class Config:
     finetuning_type: str = "lora"
     """How the language model learns: lora, full, freeze (its last blocks), or none."""
     lora_rank: int = 16
-    """Rank of the adapter."""
+    """Rank of the adapter, if the model has none to continue."""
     lora_alpha: float = 32.0
-    """Scale of the adapter: its update counts alpha / rank."""
+    """Scale of the adapter, if the model has none to continue: its update counts alpha / rank."""
     lora_target: str = "all"
     """Linear layers to adapt: all, or the last part of one name such as q_proj."""
     trainable_blocks: int = 2

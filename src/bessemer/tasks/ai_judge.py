@@ -132,8 +132,8 @@ def read_verdict(text: str, k: int, principles: Sequence[str] = PRINCIPLES) -> d
     """Ranks of the k answers, in the order they were shown, by each principle; None for whatever is not a
     rank from 1 to k.
 
-    The last JSON object in the text that names a principle counts, so that reasoning and code fences around
-    it do no harm. A text with hundreds of braces before it is no verdict.
+    The last JSON object in the text that ranks by a principle counts, so that reasoning, code fences and objects
+    around it do no harm. A text with hundreds of braces before it is no verdict.
     """
     verdict: Mapping[str, Any] = {}
     decoder = json.JSONDecoder()
@@ -145,8 +145,10 @@ def read_verdict(text: str, k: int, principles: Sequence[str] = PRINCIPLES) -> d
         except (ValueError, RecursionError):
             end = place + 1
         else:
-            if isinstance(value, dict) and any(name in value for name in principles):
+            if any(isinstance(value.get(name), dict) for name in principles):
                 verdict = value
+            else:
+                end = place + 1  # it may be inside
         place = text.find("{", end)
     return {name: _ranks(verdict.get(name), k) for name in principles}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +19,7 @@ from bessemer.data.render import Rendered
 from bessemer.errors import UserError
 from bessemer.models.feed import Feed
 
-__all__ = ["RankedPrompt", "RankingBatch", "RankingBatches", "ranked_prompts", "split_by_prompt"]
+__all__ = ["RankedPrompt", "RankingBatch", "RankingBatches", "ranked_prompts", "split_by_subject"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class RankedPrompt:
     """One prompt with K answers and what all annotators together say of them.
 
     targets (K, K, P): share of annotators who put answer i before j, nan = nobody judged; pair_weights (K, K, P).
-    own: so many of the answers, the first, were given to this prompt; the others were borrowed from other prompts.
+    temperatures: at which each of the model's own answers was drawn, those being the first; the others were borrowed
+    from other prompts.
     """
 
     prompt: Prompt
@@ -33,7 +36,24 @@ class RankedPrompt:
     ended: tuple[bool, ...]
     targets: Tensor
     pair_weights: Tensor
-    own: int
+    temperatures: tuple[float, ...]
+
+    @property
+    def own(self) -> int:
+        """How many of the answers were given to this prompt."""
+        return len(self.temperatures)
+
+    @property
+    def usual(self) -> list[int]:
+        """Places of the answers that were drawn at the first temperature, as those of the policy are."""
+        return [place for place, value in enumerate(self.temperatures) if value == self.temperatures[0]]
+
+    @property
+    def subject(self) -> str:
+        """What the prompt is about, for whoever must not see it twice: its photographs, or else its words."""
+        shown = sorted(image.sha256 for message in self.prompt.messages for image in message.images)
+        said = [f"{message.role}: {' '.join(message.text.casefold().split())}" for message in self.prompt.messages]
+        return hashlib.sha256("\0".join(shown or said).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -66,17 +86,23 @@ def ranked_prompts(rankings: Sequence[Ranking], principles: Sequence[str]) -> li
         ranks = [_ranks(ranking, principles) for ranking in group]
         targets, weights = aggregate_targets(ranks)
         pairwise = (targets.permute(1, 2, 0), weights.permute(1, 2, 0))
-        own = min(_own(ranking) for ranking in group)
-        found.append(RankedPrompt(first.prompt, first.responses, first.ended, *pairwise, own))
+        if bool(targets.isnan().all()):
+            continue  # nobody judged a pair
+        drawn_at = _temperatures(first)
+        found.append(RankedPrompt(first.prompt, first.responses, first.ended, *pairwise, drawn_at))
     if not found:
         raise UserError("no rankings, expected at least one; run the rank stage or give it files made by people")
+    if len(found) < len(together):
+        print(f"reward: {len(together) - len(found)} of {len(together)} prompts have no judged pair", file=sys.stderr)
     return found
 
 
-def _own(ranking: Ranking) -> int:
-    """How many of the answers were given to the prompt itself, by what the rank stage noted; else all."""
-    own = ranking.provenance.get("own")
-    return own if isinstance(own, int) else len(ranking.responses)
+def _temperatures(ranking: Ranking) -> tuple[float, ...]:
+    """Of the prompt's own answers, by what the rank stage noted; else all are its own, and drawn alike."""
+    noted = ranking.prompt.provenance.get("temperatures")
+    if isinstance(noted, list) and 0 < len(noted) <= len(ranking.responses):
+        return tuple(map(float, noted))
+    return (1.0,) * len(ranking.responses)
 
 
 def _ranks(ranking: Ranking, principles: Sequence[str]) -> Tensor:
@@ -89,16 +115,19 @@ def _ranks(ranking: Ranking, principles: Sequence[str]) -> Tensor:
     return torch.tensor(rows)
 
 
-def split_by_prompt(
+def split_by_subject(
     items: Sequence[RankedPrompt], share: float, seed: int
 ) -> tuple[list[RankedPrompt], list[RankedPrompt]]:
-    """Train and held-out part; all rankings of a prompt are on one side."""
-    ids = sorted({item.prompt.id for item in items})
+    """Train and held-out part; all questions about a photograph, and all rankings of a question, are on one side."""
+    ids = sorted({item.subject for item in items})
     count = max(1, round(share * len(ids)))
     if count >= len(ids):
-        raise UserError(f"{len(ids)} ranked prompts, expected enough to train on and to hold some back; rank more")
+        raise UserError(
+            f"rankings of {len(ids)} photographs or questions, expected enough to train on and to hold some back; "
+            "rank more"
+        )
     held = {ids[index] for index in permutation(len(ids), "reward split", seed)[:count]}
-    return [i for i in items if i.prompt.id not in held], [i for i in items if i.prompt.id in held]
+    return [i for i in items if i.subject not in held], [i for i in items if i.subject in held]
 
 
 class RankingBatches:

@@ -1,0 +1,71 @@
+"""How every stage begins."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from bessemer.distributed import Mesh
+from bessemer.errors import UserError
+from bessemer.stages import distill, grpo, ppo, reward, sft, tower
+from bessemer.stages.begin import begin
+
+
+@pytest.mark.parametrize(
+    ("config", "field"),
+    [
+        (sft.Config(save_steps=0), "save_steps"),
+        (sft.Config(gradient_accumulation_steps=0), "gradient_accumulation_steps"),
+        (tower.Config(per_device_train_batch_size=0), "per_device_train_batch_size"),
+        (reward.Config(lora_rank=-1), "lora_rank"),
+        (distill.Config(cutoff_len=0), "cutoff_len"),
+        (ppo.Config(mini_batch_size=0), "mini_batch_size"),
+    ],
+)
+def test_counts_are_at_least_one(tmp_path: Path, config: object, field: str) -> None:
+    config.output_dir = str(tmp_path / "run")  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match=f"{field}=-?[01], expected at least 1"):
+        begin(config, "stage")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_zero_that_means_something_is_none_of_them(tmp_path: Path) -> None:
+    begin(grpo.Config(mini_batch_size=0, output_dir=str(tmp_path / "run")), "grpo")
+
+
+def test_several_processes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Mesh, "start", lambda: Mesh(0, 2, torch.device("cpu")))
+    with pytest.raises(UserError, match=r"2 processes \(torchrun\), expected one"):
+        begin(sft.Config(output_dir=str(tmp_path / "run")), "sft")
+
+
+def test_what_a_run_computes_in_is_noted_and_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that goes on where auto means another type says so."""
+    config = sft.Config(output_dir=str(tmp_path / "run"))
+    for means, expected in ((True, ""), (False, "began with dtype bf16 and goes on with fp32")):
+        monkeypatch.setattr("bessemer.models.precision.multiplies_bfloat16", lambda device, means=means: means)
+        run = begin(config, "sft")
+        found = json.loads((tmp_path / "run" / "manifest.json").read_text())
+        run._unlock()  # type: ignore[misc]
+        assert expected in capsys.readouterr().err
+    assert found["dtype"] == "bf16"  # what it began with
+
+
+@pytest.mark.parametrize(
+    ("module", "wrong", "message"),
+    [
+        (ppo, {"kl_target": 0.1, "kl_coef": 0.0}, "kl_target=0.1 with kl_coef=0.0, expected a price above 0"),
+        (grpo, {"reward_model": "", "thresholds": {"harmlessness": 0.0}}, "without reward_model, expected the model"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(
+    tmp_path: Path, module: object, wrong: dict[str, object], message: str
+) -> None:
+    config = module.Config(output_dir=str(tmp_path / "run"), **wrong)  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match=message):
+        module.run(config)  # type: ignore[attr-defined]
