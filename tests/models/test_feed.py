@@ -72,6 +72,20 @@ def test_a_pretrained_model_sees_what_its_own_processor_makes(
     assert rendered[0].image_places and not rendered[1].image_places
 
 
+def test_the_pixels_of_a_few_photographs_stay_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their ids all do; what was dropped is made again, and is the same."""
+    monkeypatch.setattr("bessemer.models.feed.EXPANDED", 2)
+    model = load_model(str(next(iter(MODELS.values()))(tmp_path / "model")), "fp32")
+    feed = Feed(model, tmp_path, tmp_path / "cache")
+    some = noise(tmp_path, [(8 + n, 8) for n in range(5)])
+    rendered = [feed.renderer.prompt([Message("user", "?", (image,))]) for image in some]
+    first = feed.inputs(rendered[:1])
+    assert [feed.renderer.prompt([Message("user", "?", (image,))]) for image in some] == rendered
+    assert len(feed._ids) == 5 and feed._expand.cache_info().currsize == 2
+    again = feed.inputs(rendered[:1])
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_what_is_in_the_image_matters(tmp_path: Path, images: list[ImageRef], name: str) -> None:
     model = load_model(str(MODELS[name](tmp_path / name)), "fp32")
