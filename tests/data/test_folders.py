@@ -33,6 +33,11 @@ def _odd(survey: Survey) -> dict[str, str]:
     return dict(survey.odd)
 
 
+def test_a_class_has_single_spaces(tmp_path: Path) -> None:
+    _classes(tmp_path, {"crack  (small)": 2, "ok": 2})
+    assert survey_folder(tmp_path).attributes[0].values == ("crack (small)", "ok")
+
+
 def test_class_folders(tmp_path: Path) -> None:
     _classes(tmp_path, {"正常": 12, "划痕": 10})
     survey = survey_folder(tmp_path)

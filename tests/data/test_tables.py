@@ -113,6 +113,13 @@ def test_find_column(tmp_path: Path) -> None:
         find_column(table, "zzz")
 
 
+def test_names_and_values_have_single_spaces(tmp_path: Path) -> None:
+    table = _read(tmp_path, 'image,"crack\n (small)?"\n1.png,very  bad\na/2.png,very bad\n3.jpg,ok\n')
+    assert table.columns == ("image", "crack (small)?") and find_column(table, "crack\n (small)?") == table.columns[1]
+    (label,), _ = label_columns_of(table, table.columns[1:], chosen=True)
+    assert set(label.values.values()) == {"very bad", "ok"}
+
+
 @pytest.mark.parametrize(
     ("data", "expected"),
     [

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
 import tiny
@@ -10,7 +11,7 @@ from bessemer.data.images import load_image, to_pixels
 from bessemer.models.classifier import Classifier
 from bessemer.models.vision import Tower
 
-ATTRIBUTES = {"defect": ["no", "yes"], "严重程度": ["无", "轻", "重"]}
+ATTRIBUTES = {"type": ["no", "yes"], "严重程度": ["无", "轻", "重"]}  # modules have a method "type"
 
 
 def _classifier(tmp_path: Path) -> Classifier:
@@ -25,8 +26,8 @@ def test_logits_are_a_linear_layer_on_the_mean_feature(tmp_path: Path) -> None:
     assert classifier.tower(pixels).shape[2:] == (2, 3)
     mean = classifier.tower.network.forward_features(pixels).mean((2, 3))
     logits = classifier(pixels)
-    assert {name: tuple(value.shape) for name, value in logits.items()} == {"defect": (3, 2), "严重程度": (3, 3)}
-    for name, head in classifier.heads.items():
+    assert {name: tuple(value.shape) for name, value in logits.items()} == {"type": (3, 2), "严重程度": (3, 3)}
+    for name, head in zip(ATTRIBUTES, classifier.heads, strict=True):
         assert_close(logits[name], mean @ head.weight.T + head.bias, atol=1e-5, rtol=0)
 
 
@@ -42,6 +43,18 @@ def test_saved_and_loaded_is_the_same(tmp_path: Path) -> None:
     # the tower is a tower like any other, for `align` to start from
     assert_close(Tower.load(tmp_path / "saved").eval()(pixels), classifier.tower(pixels), atol=1e-5, rtol=0)
     assert "轻" in (tmp_path / "saved" / "classifier" / "config.json").read_text(encoding="utf-8")
+
+
+@torch.no_grad()
+def test_heads_that_were_saved_by_name_are_read(tmp_path: Path) -> None:
+    classifier = _classifier(tmp_path)
+    classifier.save(tmp_path / "saved")
+    path, names = tmp_path / "saved" / "classifier" / "model.safetensors", list(ATTRIBUTES)
+    state = {f"{names[int(key[0])]}{key[1:]}": tensor for key, tensor in load_file(path).items()}
+    save_file(state, path)
+    pixels = torch.randn(1, 3, 32, 32)
+    for name, value in Classifier.load(tmp_path / "saved")(pixels).items():
+        assert_close(value, classifier(pixels)[name], atol=1e-5, rtol=0)
 
 
 def test_bytes_are_normalised_as_to_pixels_does(tmp_path: Path) -> None:

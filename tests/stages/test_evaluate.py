@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import tiny
+from bessemer.config import Artifact
 from bessemer.data.dataset import Dataset
 from bessemer.data.records import Document, Message, Prompt
 from bessemer.errors import UserError
@@ -23,6 +24,8 @@ from bessemer.report.schema import validate
 from bessemer.stages import evaluate, importing, tower
 from bessemer.stages.answers import language_outputs
 from bessemer.stages.evaluate import Config, run
+from bessemer.tasks.wordings import load_wordings
+from tasks.test_wordings import SMALL
 
 # The keys that report.json promises; a value that was not measured is null, never absent.
 CONTRACT = {
@@ -240,6 +243,34 @@ def test_text_alone_has_no_photographs_to_be_tested_on(texts: Path, tmp_path: Pa
     assert [model["name"] for model in report["models"]] == ["base", "sft"]
     assert report["n_test"] == report["n_heldout"] == 3
     assert all(model["accuracy"] is None and model["score"] is not None for model in report["models"])
+
+
+def test_another_evaluation_leaves_the_report_of_the_run_alone(shop: Path, tmp_path: Path) -> None:
+    quick = Config(dataset=Artifact(str(shop / "import")), max_test=2, output_dir=str(tmp_path / "quick"))
+    (tmp_path / "report.json").write_text("{}")
+    run(quick)
+    assert (tmp_path / "report.json").read_text() == "{}" and not (tmp_path / "report.html").exists()
+    assert report_of(tmp_path / "quick")["n_test"] == 2
+
+
+def test_main_is_one_of_those_that_are_asked_about(tmp_path: Path) -> None:
+    path = tmp_path / "w.yaml"
+    follows = "  action:\n    values: [keep, repair]\n    from: class\n    map: {ok: keep, crack: repair}\n"
+    path.write_text(SMALL.replace("tasks:\n", follows + "  grade:\n    values: [low, high]\ntasks:\n", 1))
+    wordings = load_wordings(path)
+    for attributes, main, expected in (
+        ([], "", (["class", "grade"], "class")),
+        (["grade"], "", (["grade"], "grade")),
+        (["action", "grade"], "", (["action", "grade"], "grade")),
+        (["grade", "class"], "class", (["grade", "class"], "class")),
+    ):
+        assert evaluate._asked(Config(attributes=attributes, main=main), wordings) == expected
+    for attributes, main in ((["grade"], "class"), ([], "action"), (["action", "grade"], "action")):
+        with pytest.raises(UserError, match=f"main '{main}' is not asked about or follows from another, expected one"):
+            evaluate._asked(Config(attributes=attributes, main=main), wordings)
+    with pytest.raises(UserError, match=r"attributes \['action'\] follow from others"):
+        evaluate._asked(Config(attributes=["action"]), wordings)
+    assert evaluate._asked(Config(), None) == ([], None)
 
 
 def test_refusals(shop: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from bessemer.cli import main
 from bessemer.data.dataset import Dataset
 from bessemer.data.foldoc import LICENCE
 from bessemer.data.records import Conversation, Example, Ranking, read_records, write_records
@@ -196,6 +197,23 @@ def test_alpaca_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     printed = capsys.readouterr().out
     assert "format: alpaca" in printed and "> 问题" in printed
     assert not (out / "examples.jsonl").exists() and dataset.examples() == []
+
+
+def test_photographs_that_change_are_imported_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = photographs(tmp_path / "parts", {"crack": 12, "ok": 12})
+    rows = [{"kind": "example", "id": f"{name}{i}", "image": {"path": f"{name}/{i}.png"}, "labels": {"class": name}}
+            for name in ("crack", "ok") for i in range(12)]  # fmt: skip
+    (tmp_path / "y.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["import", "source=records", f"data={tmp_path / 'y.jsonl'}", f"image_root={folder}", "general_documents=0"]
+    words += [f"output_dir={tmp_path / 'out'}"]
+    before = []
+    for end in ("running", "up to date"):
+        assert main(words) == 0 and f"import: {end}" in capsys.readouterr().out
+        before = Dataset(tmp_path / "out").examples()
+    Image.new("RGB", (40, 40), (1, 2, 3)).save(folder / "ok" / "3.png")
+    assert main(words) == 0 and "import: running" in capsys.readouterr().out
+    changed = [a.id for a, b in zip(before, Dataset(tmp_path / "out").examples(), strict=True) if a.image != b.image]
+    assert changed == ["ok3"]
 
 
 def test_preferences_become_rankings(tmp_path: Path) -> None:

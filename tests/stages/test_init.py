@@ -106,6 +106,31 @@ def test_nothing_is_overwritten_unasked(folder: Path) -> None:
     assert load_wordings("r.wordings.yaml").tasks
 
 
+def test_ordinary_names_of_columns_and_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "parts"
+    root.mkdir()
+    rows = ["file,defective?,kind: (main),sign"]
+    for i in range(24):
+        Image.new("RGB", (40, 40), (i, 0, 90)).save(root / f"{i}.png")
+        rows.append(f"{i}.png,{'yes' if i % 2 else 'no'},{'crack (small)' if i % 3 else 'ok'},{-1 if i % 5 else 1}")
+    (root / "labels.csv").write_text("\n".join(rows) + "\n")
+    monkeypatch.chdir(tmp_path)
+    config = plan(read_recipe(run(Config(str(root), output="r.yaml"))))[0].config
+    config.general_documents = 6
+    out = importing.run(config)
+    assert {"defective?", "kind: (main)", "sign", "report"} <= {c.task for c in Dataset(out).conversations("train")}
+    assert load_wordings("r.wordings.yaml").tasks["sign"].choices == {"-1": "Minus 1", "1": "1"}
+
+
+def test_labels_that_cannot_be_told_apart_leave_no_file(folder: Path) -> None:
+    (folder / "good").rename(folder / "Crack")
+    with pytest.raises(UserError, match=r"no questions can be made of these labels \(r.wordings.yaml:.*Nothing was"):
+        run(Config(str(folder), output="r.yaml"))
+    assert not list(folder.parent.glob("*.yaml"))
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [

@@ -10,7 +10,7 @@ from bessemer.annotation.codec import read_images
 from bessemer.annotation.documents import save, save_labels, submit
 from bessemer.annotation.intake import add_folder
 from bessemer.annotation.shapes import Annotation, Box, Label
-from bessemer.annotation.snapshot import create_snapshot
+from bessemer.annotation.snapshot import Snapshot, create_snapshot
 from bessemer.annotation.store import create_project
 from bessemer.config import Artifact
 from bessemer.data.dataset import Dataset
@@ -46,7 +46,8 @@ def test_site(tmp_path: Path, capsys: pytest.CaptureFixture[str], language: str)
     assert "format: site, generated scenes" in printed and "first detect:\n  > [site-000" in printed
 
 
-def test_a_snapshot_of_an_annotation_project(tmp_path: Path) -> None:
+def annotated(tmp_path: Path) -> Snapshot:
+    """Of eight photographs, a crate in every second one."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for number in range(8):
@@ -58,7 +59,11 @@ def test_a_snapshot_of_an_annotation_project(tmp_path: Path) -> None:
             said = [Annotation("b", "crate", Box(8.0, 6.0, 32.0, 24.0))] if image % 2 else []
             save(project, image, "ann", 0, said)
             submit(project, image, "ann", 1)
-        snapshot = create_snapshot(project, ("submitted",))
+        return create_snapshot(project, ("submitted",))
+
+
+def test_a_snapshot_of_an_annotation_project(tmp_path: Path) -> None:
+    snapshot, folder = annotated(tmp_path), tmp_path / "photos"
     out = run(Config(source="annotations", data=Artifact(str(snapshot.directory)), heldout_prompts=0, bank_prompts=10,
                      ppo_prompts=0, general_documents=0, output_dir=str(tmp_path / "out")))  # fmt: skip
     dataset = Dataset(out)
@@ -70,6 +75,14 @@ def test_a_snapshot_of_an_annotation_project(tmp_path: Path) -> None:
     (folder / "p1.png").write_bytes((folder / "p0.png").read_bytes())
     with pytest.raises(UserError, match="p1.png has changed since it was annotated"):
         run(Config(source="annotations", data=Artifact(str(snapshot.directory)), output_dir=str(tmp_path / "again")))
+
+
+def test_the_language_is_that_of_every_question(tmp_path: Path) -> None:
+    out = run(Config(source="annotations", data=Artifact(str(annotated(tmp_path).directory)), language="zh",
+                     general_documents=0, output_dir=str(tmp_path / "out")))  # fmt: skip
+    asked = [m.text for c in Dataset(out).conversations("train") for m in c.messages if m.role == "user"]
+    assert {c.task for c in Dataset(out).conversations("train")} >= {"detect", "crate", "bolt"}
+    assert [text for text in asked if text.isascii()] == []
 
 
 def test_the_same_seed_imports_the_same(tmp_path: Path) -> None:

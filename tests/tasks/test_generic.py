@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bessemer.data.records import Example
+from bessemer.errors import UserError
 from bessemer.tasks.dump import dump_wordings
 from bessemer.tasks.generic import default_wordings, good_value
 from bessemer.tasks.judge import judge
@@ -30,14 +31,23 @@ LABELS: list[tuple[dict[str, list[str]], tuple[str, ...]]] = [
     ({"安全帽": ["佩戴", "未佩戴"]}, ()),
     ({"安全帽": ["是", "否"]}, ()),
     ({"缺陷": ["无缺陷", "裂纹", "划痕"], "等级": ["1", "2", "3"]}, ("等级",)),
+    ({"defective?": ["yes", "no"], "crack (small)": ["yes", "no"]}, ()),
+    ({"No. of cracks": ["one", "several"], "v1.2 kind": ["good", "bad"]}, ()),
+    ({"class": ["-1", "1"]}, ()),
+    ({"class": ["-0.5", "0", "0.5", "1e-05"]}, ("class",)),
+    ({"class": ["crack (small)", "(old) crack", "crack", "ok"]}, ()),
+    ({"state!": ["ok: fine", "bad, worn; old", "a.b.", "{x}"], "2: why?": ["<5", ">5"]}, ()),
+    ({"sign": ["+", "-"]}, ()),
+    ({"合格？": ["是", "否"], "裂纹（小）": ["-1", "1", "裂，开", "（旧）裂"]}, ()),
 ]
 
 
+@pytest.mark.parametrize("language", [None, "en", "zh"])
 @pytest.mark.parametrize(("labels", "ordered"), LABELS, ids=lambda value: str(value)[:40])
 def test_any_labels_give_wordings_that_load_and_are_true(
-    tmp_path: Path, labels: dict[str, list[str]], ordered: tuple[str, ...]
+    tmp_path: Path, labels: dict[str, list[str]], ordered: tuple[str, ...], language: str | None
 ) -> None:
-    wordings = default_wordings(labels, "equipment", ordered)
+    wordings = default_wordings(labels, "equipment", ordered, language)
     path = tmp_path / "w.yaml"
     path.write_text(dump_wordings(wordings), encoding="utf-8")
     assert load_wordings(path) == wordings
@@ -77,6 +87,20 @@ def test_two_values_with_a_good_one_give_yes_or_no() -> None:
     chinese = default_wordings({"安全帽": ["未佩戴", "佩戴"]})
     assert chinese.attributes["安全帽"].values == ("佩戴", "未佩戴")
     assert chinese.tasks["安全帽"].choices == {"佩戴": "否", "未佩戴": "是"}
+
+
+def test_a_language_can_be_asked_for() -> None:
+    for labels in ({"crate": ["no", "yes"]}, {"安全帽": ["no", "yes"]}):
+        (name,) = labels
+        chosen = {language: default_wordings(labels, language=language).tasks[name] for language in ("en", "zh")}
+        assert chosen["en"].choices == {"no": "No", "yes": "Yes"} and chosen["zh"].choices == {"no": "否", "yes": "是"}
+        assert default_wordings(labels).tasks[name] == chosen["en" if name.isascii() else "zh"]
+
+
+@pytest.mark.parametrize("name", ["{a}", "a  b", "a\u200bb", "x" * 201])
+def test_names_that_no_file_can_hold(name: str) -> None:
+    with pytest.raises(UserError, match="the name .* expected up to 200 printable characters"):
+        default_wordings({name: ["x", "y"]})
 
 
 def test_yes_and_no_are_about_the_name() -> None:

@@ -21,6 +21,7 @@ def test_ours_know_every_label_of_the_scenes(language: str) -> None:
     wordings = default_visual_wordings(language)
     assert set(wordings.names) == set(LABELS) and tuple(wordings.tasks) == VISUAL_TASKS
     assert wordings.spoken("unheard_of")[:2] == ("unheard of", "unheard of")
+    assert wordings.spoken("crack [a] {n}")[0] == "crack a n" and wordings.spoken("crack (small)")[0] == "crack (small)"
     assert wordings.joint == (" and every " if language == "en" else "和")
 
 

@@ -8,7 +8,7 @@ from bessemer.errors import UserError
 from bessemer.tasks.judge import judge
 from bessemer.tasks.prose import words
 from bessemer.tasks.questions import conversations, prompts
-from bessemer.tasks.wordings import Wordings, load_wordings
+from bessemer.tasks.wordings import Wordings, check_wordings, load_wordings
 from tasks.task_samples import HELMETS, SOLAR, cells, solar
 
 SMALL = """\
@@ -92,14 +92,33 @@ def test_small_file(tmp_path: Path) -> None:
             "scene: office\nattributes:\n",
             r"w.yaml:1: scene: 'office', expected one of equipment",
         ),
-        ("  class:\n    kind", '  "a.b":\n    kind', r"w.yaml:7: .*expected a name that begins with a letter"),
-        ("  class:\n    values", '  "a.b":\n    values', r"expected a name that begins with a letter"),
+        ("  class:\n    kind", '  "a{b":\n    kind', r"w.yaml:7: .*the name 'a{b', expected .* without braces"),
+        ("  class:\n    values", '  "{b}":\n    values', r"the name '{b}', expected .* without braces"),
+        ("  class:\n    values", f"  {'n' * 201}:\n    values", r"the name 'nnn.*expected up to 200 printable"),
     ],
 )
 def test_errors_name_file_line_and_key(tmp_path: Path, old: str, new: str, message: str) -> None:
     assert old in SMALL
     with pytest.raises(UserError, match=message):
         load(tmp_path, SMALL.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    "name", ["defective?", "crack (small)", "-1", "1st: kind", "缺陷？", "C++ / C#", "🔥 #1", "No. of cracks"]
+)
+def test_a_name_is_what_people_call_things(tmp_path: Path, name: str) -> None:
+    text = SMALL.replace("  class:\n", f'  "{name}":\n').replace("attribute: class", f'attribute: "{name}"')
+    wordings = load(tmp_path, text.replace('"Yes, a crack."', f'"Yes, a crack. {{{name}}}."'))
+    assert list(wordings.attributes) == list(wordings.tasks) == [name]
+    assert wordings.slots(wordings.tasks[name].answers["crack"][0]) == (name,)
+
+
+def test_a_text_is_checked_before_it_is_written() -> None:
+    assert list(check_wordings(SMALL, "w.yaml").tasks) == ["class"]
+    with pytest.raises(UserError, match=r"^w.yaml:4: .*'cracked', expected one of ok, crack"):
+        check_wordings(SMALL.replace("positive: crack", "positive: cracked"), "w.yaml")
+    with pytest.raises(UserError, match="^w.yaml: larger than 200000 bytes"):
+        check_wordings(SMALL + "#" * 200_000, "w.yaml")
 
 
 def test_labels_that_follow_from_others(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def claims_of_folders(directory: Path, names: Sequence[str], attribute: str, fou
         if not folders:
             found.odd.append((name, "not in a class folder"))
             continue
-        label = unicodedata.normalize("NFC", folders[0]).strip()
+        label = " ".join(unicodedata.normalize("NFC", folders[0]).split())
         claims.append(Claim(name, {attribute: label}, "/".join(folders[1:]), split))
     found.notes.extend(
         f"folder {folder!r} lies beside train and test and is left out ({count} images)"

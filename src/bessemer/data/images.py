@@ -86,7 +86,8 @@ def load_image(image: ImageRef | Path, root: Path | None = None, max_pixels: int
     data = _read(path)
     if isinstance(image, ImageRef) and _sha256(data) != image.sha256:
         raise UserError(
-            f"{shown(path)}: changed since it was recorded (sha256), expected the same bytes; import it again"
+            f"{shown(path)}: changed since it was recorded (sha256), expected the same bytes; put it back, or import "
+            "it again: bessemer run RECIPE --force import"
         )
     return decode_image(data, shown(path), max_pixels)
 

@@ -116,7 +116,7 @@ def read_table(path: Path, index: FileIndex, encoding: str | None = None) -> Tab
         notes.append("the table has no header row: its columns are called column1, column2 ...")
     else:
         records = records[1:]
-    columns = tuple(name or f"column{number + 1}" for number, name in enumerate(header))
+    columns = tuple(_plain(name) or f"column{number + 1}" for number, name in enumerate(header))
     twice = next((name for name, count in Counter(columns).items() if count > 1), None)
     if twice is not None:
         raise UserError(f"{shown(path)}:1: column {shown(twice)!r} stands twice, expected every name once")
@@ -153,8 +153,14 @@ def _decode(path: Path, encoding: str | None) -> tuple[str, list[str]]:
     raise UserError(f"{shown(path)}: not a text file in {tried}, expected a CSV; save it as UTF-8")
 
 
+def _plain(text: str) -> str:
+    """Composed, with single spaces: a name or a value that is broken over two lines is the same one."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
 def find_column(table: Table, name: str) -> str:
-    """`name` if the table has that column; UserError naming the nearest else."""
+    """`name`, however it is spaced, if the table has that column; UserError naming the nearest else."""
+    name = _plain(name)
     if name in table.columns:
         return name
     near = difflib.get_close_matches(name, table.columns, n=1)
@@ -189,7 +195,7 @@ def label_columns_of(table: Table, columns: Sequence[str], *, chosen: bool) -> t
     for column in columns:
         cells = Counter(row[column] for _, row in table.rows if row[column].lower() not in _MISSING)
         numbers = _numbers(cells)
-        values = {cell: numbers[cell] if numbers else unicodedata.normalize("NFC", cell) for cell in cells}
+        values = {cell: numbers[cell] if numbers else _plain(cell) for cell in cells}
         reason = _no_label(Counter(values[cell] for cell in cells.elements()), bool(numbers), chosen)
         if reason and chosen:
             raise UserError(f"{shown(table.path)}: column {shown(column)!r} {reason}, expected a column of labels")

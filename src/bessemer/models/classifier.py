@@ -36,7 +36,8 @@ class Classifier(nn.Module):
         self.tower = tower
         self.attributes = {name: list(values) for name, values in attributes.items()}
         self.dropout = nn.Dropout(dropout)
-        self.heads = nn.ModuleDict({name: nn.Linear(tower.channels, len(v)) for name, v in self.attributes.items()})
+        # in a list: a name that a user chose, such as "type", may be one that modules have
+        self.heads = nn.ModuleList(nn.Linear(tower.channels, len(values)) for values in self.attributes.values())
         self.places = list(places)
         self.cells = nn.Linear(tower.channels, 5 * len(self.places)) if self.places else None
         if self.cells is not None:
@@ -57,7 +58,7 @@ class Classifier(nn.Module):
 
     def _judged(self, features: Tensor) -> dict[str, Tensor]:
         pooled = self.dropout(pool(features, 1)[:, 0])
-        return {name: head(pooled) for name, head in self.heads.items()}
+        return {name: head(pooled) for name, head in zip(self.attributes, self.heads, strict=True)}
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """uint8 pixels (B, 3, H, W) as the tower expects them."""
@@ -84,7 +85,12 @@ class Classifier(nn.Module):
         """Read what `save` wrote."""
         config = json.loads((directory / "classifier" / "config.json").read_text(encoding="utf-8"))
         classifier = cls(Tower.load(directory), config["attributes"], places=config.get("places", ()))
-        classifier.heads.load_state_dict(load_file(directory / "classifier" / "model.safetensors"))
+        state = load_file(directory / "classifier" / "model.safetensors")
+        for index, name in enumerate(classifier.attributes):  # before, tensors were called by the names
+            for kind in ("weight", "bias"):
+                if f"{name}.{kind}" in state and f"{index}.{kind}" not in state:
+                    state[f"{index}.{kind}"] = state.pop(f"{name}.{kind}")
+        classifier.heads.load_state_dict(state)
         if classifier.cells is not None:
             classifier.cells.load_state_dict(load_file(directory / "classifier" / "cells.safetensors"))
         return classifier.eval()

@@ -47,6 +47,8 @@ from bessemer.tasks.wordings import Wordings, load_wordings
 
 __all__ = ["Config", "run"]
 
+_SECTIONS = ("evaluate", "compare")  # of a recipe, and of a turn of the loop (`turns`)
+
 
 @dataclass
 class Config:
@@ -73,7 +75,7 @@ class Config:
     lineage: list[Artifact] = field(default_factory=list)
     """Stages whose times and parents the report lists."""
     main: str = ""
-    """Attribute that accuracy is about; empty: the first of the wordings."""
+    """Attribute that accuracy is about, one of those that are asked about; empty: the first of them."""
     attributes: list[str] = field(default_factory=list)
     """Attributes that every model is asked about; empty: all that have labels of their own."""
     max_test: int = 0
@@ -91,20 +93,18 @@ class Config:
     seed: int = 0
     """Seed of sampling."""
     output_dir: str = "runs/evaluate"
-    """Where to write."""
+    """Where to write; of a directory named evaluate, as a recipe's section is, a copy of the report goes beside it."""
 
 
 def run(config: Config) -> Path:
-    """Ask every model, then write report.json and report.html here and, for a recipe, a copy beside the stages."""
+    """Ask every model, then write report.json and report.html here and, for a recipe's section evaluate, a copy beside
+    the stages."""
     run = begin(config, "evaluate")
     dataset = Dataset(Path(config.dataset))
     path = dataset.root / "wordings.yaml"
     wordings = load_wordings(path) if path.is_file() else None
-    known = list(wordings.attributes) if wordings else []
-    if unknown := sorted({*config.attributes, *([config.main] if config.main else [])} - set(known)):
-        raise UserError(f"main or attributes name {unknown}, expected some of {known}")
-    main = (config.main or next(iter(wordings.attributes))) if wordings else None
-    makers = _makers(config, dataset, wordings, main)
+    names, main = _asked(config, wordings)
+    makers = _makers(config, dataset, wordings, names, main)
     outputs: list[ModelOutputs] = []
     with run.track(len(makers), "evaluate") as bar:
         for name, make in makers.items():
@@ -126,17 +126,36 @@ def run(config: Config) -> Path:
     write_evaluation(run.directory / "outputs", evaluation)
     report = build(evaluation)
     page = render(report, dataset.root).encode("utf-8")
-    # beside the stages too: runs/NAME/report.html is what one opens
-    for folder in (run.directory, run.directory.parent):
+    # beside the stages too: runs/NAME/report.html is what one opens; another evaluation must not replace it
+    folders = [run.directory] + ([run.directory.parent] if run.directory.name in _SECTIONS else [])
+    for folder in folders:
         write_json(folder / "report.json", report)
         write_atomic(folder / "report.html", page)
     print(terminal_table(report))
-    print(f"report: {run.directory.parent / 'report.html'}")
+    print(f"report: {folders[-1] / 'report.html'}")
     return run.finish()
 
 
+def _asked(config: Config, wordings: Wordings | None) -> tuple[list[str], str | None]:
+    """The attributes that every model is asked about, and the one of them that accuracy is about."""
+    known = wordings.attributes if wordings else {}
+    if unknown := sorted({*config.attributes, *([config.main] if config.main else [])} - set(known)):
+        raise UserError(f"main or attributes name {unknown}, expected some of {list(known)}")
+    own = [name for name, attribute in known.items() if attribute.source is None]
+    names = config.attributes or own
+    usable = [name for name in names if name in own]
+    if names and not usable:
+        raise UserError(f"attributes {names} follow from others, expected one with labels of its own among {own}")
+    if config.main and config.main not in usable:
+        raise UserError(
+            f"main {config.main!r} is not asked about or follows from another, expected one of {usable}; "
+            "set attributes or main"
+        )
+    return names, config.main or next(iter(usable), None)
+
+
 def _makers(
-    config: Config, dataset: Dataset, wordings: Wordings | None, main: str | None
+    config: Config, dataset: Dataset, wordings: Wordings | None, names: list[str], main: str | None
 ) -> dict[str, Callable[[], ModelOutputs]]:
     """For each row of the table a function that makes its outputs, cheapest first."""
     cache, device = cache_directory(), Mesh.start().device
@@ -144,9 +163,6 @@ def _makers(
     examples = dataset.examples("test")[: config.max_test or None]
     heldout = dataset.prompts("heldout")[: config.heldout_prompts or None]
     questions: list[Prompt] = []
-    names = config.attributes
-    if wordings and not names:
-        names = [name for name, attribute in wordings.attributes.items() if attribute.source is None]
     if wordings is not None:
         questions = attribute_prompts(wordings, examples, names, config.seed)
     positives = {name: wordings.attributes[name].positive for name in names} if wordings else {}

@@ -82,14 +82,15 @@ class Config:
     """For a folder with a table: the columns to learn; none: all that look like labels."""
     group_column: str = ""
     """For a folder with a table: images with the same entry (module, batch, day) stay in one part."""
-    image_root: str = ""
-    """For records: where relative image paths start; none: the file's folder."""
+    image_root: Artifact = Artifact("")
+    """For records: the folder where relative image paths start, best one of photographs alone: what changes in it is
+    imported again. None: the file's folder, of which only the file itself is watched; --force imports again."""
     images: int = 400
     """For site: how many scenes to generate."""
     difficulty: float = 0.6
     """For site: the hardest scenes, 0 to 1; the others are spread evenly below."""
     language: Literal["en", "zh"] = "en"
-    """For site and annotations: the language of questions and answers."""
+    """For site and annotations: the language of questions and answers; others speak Chinese where a label does."""
     max_train: int = 0
     """At most so many training photographs (conversations for text); 0: all."""
     max_test: int = 0
@@ -168,7 +169,10 @@ def _annotations(config: Config, run: Run, documents: list[Document]) -> Importe
     shares = (config.test_share, config.val_share)
     pictures = snapshot_pictures(Path(config.data), config.seed, shares)
     rules = {name: ["no", "yes"] for example, _ in pictures for name in example.labels}
-    text = _own_wordings(config) or dump_wordings(default_wordings(rules, config.scene or None)).encode()
+    text = (
+        _own_wordings(config)
+        or dump_wordings(default_wordings(rules, config.scene or None, language=config.language)).encode()
+    )
     return _pictured(
         config, run, f"annotations, snapshot {shown(Path(config.data).name, 20)}", pictures, text, documents
     )

@@ -16,7 +16,7 @@ from bessemer.disk import write_atomic
 from bessemer.errors import UserError
 from bessemer.tasks.dump import dump_wordings
 from bessemer.tasks.generic import default_wordings, good_value
-from bessemer.tasks.wordings import load_wordings
+from bessemer.tasks.wordings import check_wordings
 
 __all__ = ["Config", "run"]
 
@@ -79,8 +79,15 @@ def run(config: Config) -> Path:
         config.scene or None,
         [attribute.name for attribute in survey.attributes if attribute.ordered],
     )
-    write_atomic(wordings, dump_wordings(made).encode())
-    load_wordings(wordings)
+    text = dump_wordings(made)
+    try:
+        check_wordings(text, str(wordings))
+    except UserError as error:
+        raise UserError(
+            f"{shown(directory, 200)}: no questions can be made of these labels ({error}), expected values that differ "
+            "in their words; rename what is named there, or choose others by --label_columns. Nothing was written"
+        ) from error
+    write_atomic(wordings, text.encode())
     name = config.name or re.sub(r"[^\w-]+", "-", recipe.stem).strip("-")[:64] or "photographs"
     write_atomic(recipe, _recipe(config, survey, name, wordings).encode())
     print(_next_steps(survey, recipe, wordings))

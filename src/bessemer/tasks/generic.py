@@ -4,6 +4,7 @@ English or Chinese."""
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from importlib.resources import as_file, files
 
@@ -11,7 +12,7 @@ from ..data.records import Scene
 from .located import Located, read_located
 from .parse import bare_value
 from .prose import CJK, normalised
-from .wordings import Attribute, Questions, Task, Wordings, questions_of, unanswerable_task
+from .wordings import Attribute, Questions, Task, Wordings, check_name, questions_of, unanswerable_task
 
 __all__ = ["default_wordings", "good_value"]
 
@@ -24,6 +25,9 @@ _GOOD = frozenset((
 ))  # fmt: skip
 _LISTED = 12  # a question that lists more values than this is longer than its photograph
 _NAMELESS = frozenset({"class", "label", "category", "target", "类别", "标签", "分类"})
+_STOPS = frozenset("_{}.!?;:,、。")  # what ends a sentence or a clause, or makes a slot
+_LEADING = re.compile(r"^[\s\"'“”‘’*/&-]+|[\s-]+$")  # what a reader passes over before an answer's first word
+_MINUS = re.compile(r"^[-\u2010-\u2015\u2212](?=[\d.])")
 _NO, _YES = frozenset({"no", "false", "0", "n", "否"}), frozenset({"yes", "true", "1", "y", "是"})
 
 
@@ -35,7 +39,10 @@ def good_value(values: Sequence[str]) -> str | None:
 
 
 def default_wordings(
-    attributes: Mapping[str, Sequence[str]], scene: Scene | None = None, ordered: Sequence[str] = ()
+    attributes: Mapping[str, Sequence[str]],
+    scene: Scene | None = None,
+    ordered: Sequence[str] = (),
+    language: str | None = None,
 ) -> Wordings:
     """Wordings for arbitrary labels: a question for each attribute, a report, and questions that a picture
     cannot answer.
@@ -43,10 +50,15 @@ def default_wordings(
     attributes: name -> at least two values. Two values of which one reads like "good" give a yes/no question
     whose yes is the other one; yes and no themselves give a yes/no question; anything else the choice among
     the values, which the questions list when they are few. `ordered` names attributes whose values are in
-    order, from harmless to grave. Chinese is written where a name or value is Chinese.
+    order, from harmless to grave. `language` is en or zh; None: zh where a name or value is Chinese.
+
+    Raises:
+        UserError: a name that no attribute can have, see `check_name`.
     """
-    everything = [*attributes, *(value for values in attributes.values() for value in values)]
-    language = "zh" if any(re.search(f"[{CJK}]", text) for text in everything) else "en"
+    everything = [*map(check_name, attributes), *(value for values in attributes.values() for value in values)]
+    if language is None:
+        language = "zh" if any(re.search(f"[{CJK}]", text) for text in everything) else "en"
+    said = {text: _spoken(text, "负" if language == "zh" else "minus ") for text in everything}
     with as_file(files(__package__) / f"generic.{language}.yaml") as path:
         texts = read_located(path).entries()
     made: dict[str, Attribute] = {}
@@ -55,9 +67,9 @@ def default_wordings(
         kind = _kind(values)
         # "Is anything wrong with the class?" is no question: labels from folders alone are about the item.
         plain = kind == "binary" and len(attributes) == 1 and normalised(name) in _NAMELESS
-        spoken = texts["item"].text() if plain else _spoken(name)
-        made[name] = _attribute(spoken, values, kind, name in ordered, texts)
-        tasks[_free(name, tasks)] = _task(name, spoken, made[name], kind, texts)
+        spoken = texts["item"].text() if plain else said[name]
+        made[name] = _attribute(spoken, values, kind, name in ordered, texts, said)
+        tasks[_free(name, tasks)] = _task(name, spoken, made[name], kind, texts, said)
     asked = list(tasks)
     tasks[_free("report", tasks)] = _report(list(made), texts["report"])
     if len(asked) > 1:
@@ -77,8 +89,16 @@ def _free(name: str, taken: Mapping[str, object]) -> str:
     return name if name not in taken else _free(name + "_task", taken)
 
 
-def _spoken(text: str) -> str:
-    return " ".join(text.replace("_", " ").split())
+def _spoken(text: str, minus: str) -> str:
+    """A name or a value as it stands in a sentence: nothing in it cuts the sentence, and it begins with what is read
+    first. `minus` goes before the digits of a negative number."""
+    plain = "".join(" " if c != "." and set(unicodedata.normalize("NFKC", c)) & _STOPS else c for c in text)
+    plain = _LEADING.sub("", re.sub(r"\.(?!\w)", " ", _MINUS.sub(minus, plain.strip())))
+    if plain[:1] in ("(", "（"):
+        plain = _LEADING.sub("", re.sub("[()（）]", " ", plain))
+    if not any(c.isalnum() for c in plain):  # "+" and "-"
+        plain = " ".join(unicodedata.name(c, "sign").lower().replace("-", " ") for c in text if not c.isspace())
+    return " ".join(plain.split())
 
 
 def _filled(texts: Sequence[str], name: str, **words: str) -> tuple[str, ...]:
@@ -91,21 +111,29 @@ def _filled(texts: Sequence[str], name: str, **words: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(made))
 
 
-def _attribute(spoken: str, values: Sequence[str], kind: str, ordered: bool, texts: Mapping[str, Located]) -> Attribute:
+def _attribute(
+    spoken: str,
+    values: Sequence[str],
+    kind: str,
+    ordered: bool,
+    texts: Mapping[str, Located],
+    said: Mapping[str, str],
+) -> Attribute:
     """The attribute with the positive value last where there is one."""
     report = texts["report"].entries()
     if kind == "choice":
         good = good_value(values)
         safe = (good,) if good else tuple(values[:1]) if ordered else ()
-        says = {value: _says(value, spoken, texts["choice"]) for value in values}
+        says = {value: _says(value, said[value], spoken, texts["choice"]) for value in values}
         part = report["part"].text()
-        return Attribute(tuple(values), ordered, None, safe, says, {v: (_part(part, spoken, v),) for v in values})
+        phrases = {v: (_part(part, spoken, said[v]),) for v in values}
+        return Attribute(tuple(values), ordered, None, safe, says, phrases)
     good = good_value(values) if kind == "binary" else next(v for v in values if normalised(v) in _NO)
     positive = next(value for value in values if value != good)
     order = (good or "", positive)
     if kind == "binary":
-        says = {value: _says(value, spoken, texts["choice"]) for value in order}
-        phrases = {value: (_part(report["part"].text(), spoken, value),) for value in order}
+        says = {value: _says(value, said[value], spoken, texts["choice"]) for value in order}
+        phrases = {value: (_part(report["part"].text(), spoken, said[value]),) for value in order}
         return Attribute(order, False, positive, order[:1], says, phrases)
     denied = _part(report["negative"].text(), spoken, "")
     says = {
@@ -117,20 +145,27 @@ def _attribute(spoken: str, values: Sequence[str], kind: str, ordered: bool, tex
 
 
 def _part(part: str, name: str, value: str) -> str:
-    return part.replace("{name}", name).replace("{value}", _spoken(value))
+    return part.replace("{name}", name).replace("{value}", value)
 
 
-def _says(value: str, name: str, choice: Located) -> tuple[str, ...]:
+def _says(value: str, spoken: str, name: str, choice: Located) -> tuple[str, ...]:
     """Value and name together, which wins over a value that is part of a name; and the value alone if it
     means something by itself."""
-    both = _part(choice.entries()["says"].text(), name, value)
-    return (both,) if bare_value(value) else (_spoken(value), both)
+    both = _part(choice.entries()["says"].text(), name, spoken)
+    return (both,) if bare_value(value) or bare_value(spoken) else (spoken, both)
 
 
-def _task(name: str, spoken: str, attribute: Attribute, kind: str, texts: Mapping[str, Located]) -> Task:
+def _task(
+    name: str,
+    spoken: str,
+    attribute: Attribute,
+    kind: str,
+    texts: Mapping[str, Located],
+    said: Mapping[str, str],
+) -> Task:
     entries = texts[kind].entries()
-    options = ", ".join(map(_spoken, attribute.values))
-    good = _spoken(attribute.values[0])
+    options = ", ".join(said[value] for value in attribute.values)
+    good = said[attribute.values[0]]
     found = questions_of(entries["questions"])
     few = len(attribute.values) <= _LISTED
     asked = [
@@ -139,17 +174,17 @@ def _task(name: str, spoken: str, attribute: Attribute, kind: str, texts: Mappin
     ]
     questions = Questions(*(_filled(part, spoken, options=options, good=good) for part in asked))
     # A name that holds a value ("crack seen": crack) would be read as that value: such answers are left out.
-    inside = any(_spoken(value) in spoken for value in attribute.values) and kind != "flag"
+    inside = any(said[value] in spoken for value in attribute.values) and kind != "flag"
     if kind == "choice":
         usable = [text for text in entries["answers"].texts() if not (inside and "{name}" in text)]
-        answers = {v: _filled(usable, spoken, value=_spoken(v)) for v in attribute.values}
-        choices = {v: _spoken(v)[:1].upper() + _spoken(v)[1:] for v in attribute.values}
+        answers = {v: _filled(usable, spoken, value=said[v]) for v in attribute.values}
+        choices = {v: said[v][:1].upper() + said[v][1:] for v in attribute.values}
     else:
         negative, positive = attribute.values
-        denied = _filled(entries["negative"].texts(), spoken, value=_spoken(negative))
+        denied = _filled(entries["negative"].texts(), spoken, value=said[negative])
         answers = {
             negative: tuple(text for text in denied if "no no " not in text),  # of a label such as "no helmet"
-            positive: _filled(entries["positive"].texts(), spoken, value=_spoken(positive)),
+            positive: _filled(entries["positive"].texts(), spoken, value=said[positive]),
         }
         choices = {negative: texts["no"].text(), positive: texts["yes"].text()}
     return Task("attribute", 1.0, (name,), questions, answers, choices=choices)

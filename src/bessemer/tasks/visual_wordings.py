@@ -32,6 +32,7 @@ _KEYS = {
     "detect": ("weight", "questions", "none"), "segment": ("weight", "questions", "none"),
     "count": ("weight", "questions", "one", "several", "none"), "describe": ("weight", "questions"),
 }  # fmt: skip
+_UNSAID = re.compile(r"[_{}\[\]［］]")  # brackets hold numbers, braces are slots
 _SLOT = {"detect": "{labels}", "segment": "{labels}", "count": "{several}", "describe": ""}
 
 
@@ -55,7 +56,8 @@ class VisualWordings:
 
     def spoken(self, label: str) -> tuple[str, ...]:
         """The names of a label: for one, for several, then others; the label itself where the file has none."""
-        found = self.names.get(label, (label.replace("_", " "),))
+        plain = " ".join(_UNSAID.sub(" ", label).split())
+        found = self.names.get(label, (plain or label,))
         return found if len(found) > 1 else found * 2
 
     def known(self, labels: Mapping[str, object] | tuple[str, ...]) -> dict[str, list[str]]:

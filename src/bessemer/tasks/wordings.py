@@ -27,12 +27,14 @@ test, and an answer that the parser does not read as the value it was written fo
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..data.paths import shown
 from ..data.records import SCENES, Scene
+from ..errors import UserError
 from .located import Located, read_located
 from .parse import bare_value, read_claims
 from .prose import words
@@ -45,6 +47,8 @@ __all__ = [
     "Task",
     "Topic",
     "Wordings",
+    "check_name",
+    "check_wordings",
     "load_wordings",
     "questions_of",
     "refuse_overlap",
@@ -53,7 +57,8 @@ __all__ = [
 
 KINDS = ("attribute", "report", "dialogue", "unanswerable")
 PARTS = ("train", "bank", "test")
-_NAME = re.compile(r"[^\W\d_][\w -]{0,63}")
+_LONGEST = 200
+_UNFIT = frozenset("{}")  # they mark slots
 _SLOT = re.compile(r"\{([^{}]*)\}")
 _ATTRIBUTE_KEYS = ("values", "ordered", "positive", "safe", "says", "phrases", "from", "map", "advice")
 _TASK_KEYS = {
@@ -141,6 +146,22 @@ class Wordings:
         return known
 
 
+def check_name(name: str) -> str:
+    """The name of an attribute or a task, if it can be one.
+
+    Raises:
+        UserError: more than 200 characters, some that cannot be printed, a brace, or blanks at an end or in a row
+            (the file's reader makes one of them).
+    """
+    plain = name.isprintable() and name == " ".join(name.split())
+    if not plain or not 0 < len(name) <= _LONGEST or set(name) & _UNFIT:
+        raise UserError(
+            f"the name {shown(name)!r}, expected up to {_LONGEST} printable characters without braces and "
+            "needless blanks; rename it, or leave it out"
+        )
+    return name
+
+
 def load_wordings(path: Path | str) -> Wordings:
     """Read and check a wordings file.
 
@@ -156,11 +177,28 @@ def load_wordings(path: Path | str) -> Wordings:
     if not places:
         raise top["tasks"].error("no task, expected at least one")
     for name, place in sorted(places.items(), key=lambda item: _kind(item[1]) == "dialogue"):
-        if not _NAME.fullmatch(name):
-            raise place.error("expected a name that begins with a letter, then letters, digits, _ and -")
+        _named(place, name)
         tasks[name] = _task(place, attributes, tasks)
     refuse_overlap(places)
     return Wordings(attributes, {name: tasks[name] for name in places}, scene)
+
+
+def check_wordings(text: str, file: str) -> Wordings:
+    """The same of a text that is not written yet; `file` stands in the messages."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "wordings.yaml")
+        path.write_bytes(text.encode())
+        try:
+            return load_wordings(path)
+        except UserError as error:
+            raise UserError(str(error).replace(shown(path, 200), file)) from error
+
+
+def _named(place: Located, name: str) -> None:
+    try:
+        check_name(name)
+    except UserError as error:
+        raise place.error(str(error)) from error
 
 
 def _kind(place: Located) -> str:
@@ -174,9 +212,8 @@ def _attributes(place: Located) -> dict[str, Attribute]:
     found: dict[str, Attribute] = {}
     sources = {}
     for name, entry in place.entries().items():
-        if not _NAME.fullmatch(name):
-            raise entry.error("expected a name that begins with a letter, then letters, digits, _ and -")
-        found[name] = _attribute(entry)
+        _named(entry, name)
+        found[name] = _attribute(name, entry)
         sources[name] = entry
     for name, attribute in found.items():
         if attribute.source is None:
@@ -189,7 +226,7 @@ def _attributes(place: Located) -> dict[str, Attribute]:
     return found
 
 
-def _attribute(place: Located) -> Attribute:
+def _attribute(name: str, place: Located) -> Attribute:
     entries = place.entries(_ATTRIBUTE_KEYS, required=("values",))
     values = entries["values"].texts(at_least=2)
     ordered = "ordered" in entries and entries["ordered"].flag()
@@ -218,7 +255,7 @@ def _attribute(place: Located) -> Attribute:
     for value, spoken in phrases.items():
         if says[value]:
             for phrase in spoken:
-                _check_reading(entries.get("phrases", place), {place.key.split(".")[-1]: attribute}, phrase, value)
+                _check_reading(entries.get("phrases", place), {name: attribute}, phrase, value)
     return attribute
 
 
