@@ -155,6 +155,15 @@ def test_aliases_of_other_tools() -> None:
         load(Config, RECIPE, "ppo", ["lora_r=2", "lora_rank=3"])
 
 
+def test_a_list_that_is_given_several_times_is_joined() -> None:
+    words = ["prompts=a", "lr=2", "prompts=[b, 'c, d']", "prompts=e"]
+    assert load(Config, RECIPE, "ppo", words).prompts == ["a", "b", "c, d", "e"]
+    assert load(Config, RECIPE, "ppo", ["others=sft", "others=org/x"]).others == ["runs/solar/sft", "org/x"]
+    for key in ("seed", "policy", "weights", "weights.truth"):
+        with pytest.raises(UserError, match=f"ppo.{key} is given twice in the command line, expected it once"):
+            load(Config, RECIPE, "ppo", [f"{key}=1", f"{key}=2"])
+
+
 def test_an_entry_of_a_mapping_can_be_set_alone() -> None:
     assert load(Config, RECIPE, "ppo", ["weights.truth=3"]).weights == {"truth": 3.0, "clarity": 0.5}
     recipe = {**RECIPE, "ppo": {"weights": {"truth": 9}}}

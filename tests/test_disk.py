@@ -135,3 +135,28 @@ def test_tree_hash_follows_links_and_survives_a_circle(tmp_path: Path) -> None:
     assert disk.tree_hash(tmp_path / "plain") == disk.tree_hash(tmp_path / "linked")
     (tmp_path / "plain" / "circle").symlink_to(tmp_path / "plain")
     assert disk.tree_hash(tmp_path / "plain") == disk.tree_hash(tmp_path / "linked")
+
+
+def test_tree_hash_of_links_to_nowhere_and_of_pipes(tmp_path: Path) -> None:
+    before = disk.tree_hash(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    assert disk.tree_hash(tmp_path) == before
+    (tmp_path / ".#labels.csv").symlink_to("ann@host.123")  # as Emacs locks
+    expected = hashlib.sha256(b".#labels.csv\0" + hashlib.sha256(b"ann@host.123").digest())
+    assert disk.tree_hash(tmp_path) == expected.hexdigest()
+    (tmp_path / "self").symlink_to("self")
+    assert disk.tree_hash(tmp_path) != expected.hexdigest()
+    with pytest.raises(UserError, match=f"{tmp_path / 'pipe'} could not be read .*expected files and folders"):
+        disk.tree_hash(tmp_path / "pipe")
+
+
+def test_tree_hash_names_what_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_bytes(b"one")
+
+    def denied(path: Path) -> str:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(disk, "file_hash", denied)
+    for path in (tmp_path, tmp_path / "a"):
+        with pytest.raises(UserError, match=rf"{tmp_path / 'a'} could not be read \(Permission denied\), expected"):
+            disk.tree_hash(path)

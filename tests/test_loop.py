@@ -107,6 +107,20 @@ def test_what_changes_runs_again_and_nothing_else(capsys: pytest.CaptureFixture[
     assert Path("runs/walk/source/records.jsonl").read_text() == "by hand"
 
 
+def test_a_run_inside_its_own_input(capsys: pytest.CaptureFixture[str]) -> None:
+    """`cd photos && bessemer init . && bessemer run photos.yaml`"""
+    Path("a.png").write_text("x")
+    text = "stages: [source, train]\ntrain: {source: .}\n"
+    run_recipe(recipe(text))
+    Path("runs/walk/report.html").write_text("as evaluate leaves it")
+    ran(capsys)
+    run_recipe(recipe(text))
+    assert ran(capsys) == []
+    Path("a.png").write_text("y")
+    run_recipe(recipe(text))
+    assert ran(capsys) == ["train"]
+
+
 def test_a_moved_run_is_still_current(capsys: pytest.CaptureFixture[str]) -> None:
     run_recipe(recipe())
     ran(capsys)
@@ -123,6 +137,8 @@ def test_force_until_and_only(capsys: pytest.CaptureFixture[str]) -> None:
     assert Path("runs/walk/source.old-1/records.jsonl").exists()
     run_recipe(recipe(), ["seed=6"], only="shuffled")
     assert ran(capsys) == ["shuffled"]
+    with pytest.raises(UserError, match="--only shuffled comes after --until train, expected one of the two"):
+        run_recipe(recipe(), until="train", only="shuffled")
     for options in ({"until": "trian"}, {"only": "trian"}, {"force": ["trian"]}):
         with pytest.raises(UserError, match="did you mean 'train'"):
             run_recipe(recipe(), **options)
@@ -169,6 +185,9 @@ def test_only_may_name_a_section_that_stages_leaves_out(capsys: pytest.CaptureFi
         ("stages: [source]", ["stps=3"], ["no section of this recipe has a field 'stps'"]),
         ("stages: [source]", ["suorce.text=3"], ["'suorce.text'; did you mean 'source'"]),
         ("stages: [source]", ["source.txt=3"], ["did you mean 'text'"]),
+        ("stages: [source]", ["seed=1", "seed=2"], ["source.seed is given twice in the command line, expected it"]),
+        ("stages: [source]", ["source.output_dir=a", "source.output_dir=b"], ["source.output_dir is given twice"]),
+        ("stages: [source]", ["name=a", "name=b"], ["name is given twice in the command line, expected it once"]),
         ("stages: [source]", ["name=../x"], ["cannot name a directory"]),
     ],
 )
@@ -186,11 +205,12 @@ def test_overrides_reach_the_sections_that_have_them() -> None:
         "stages": ["source", "train", "shuffled"],
         "shuffled": {"stage": "train", "steps": 2},
     }
-    found = plan(loaded, ["train.lr=3", "lr=2", "steps=4", "name=other", "seed=1", "seed=2"])
+    found = plan(loaded, ["train.lr=3", "lr=2", "steps=4", "name=other", "seed=1", "train.seed=2"])
     configs = {section.name: section.config for section in found}
     assert (configs["train"].learning_rate, configs["shuffled"].learning_rate) == (3.0, 2.0)
     assert (configs["train"].steps, configs["shuffled"].steps) == (4, 4)
-    assert configs["source"].output_dir == "runs/other/source" and configs["source"].seed == 2
+    assert configs["source"].output_dir == "runs/other/source" and configs["source"].seed == 1
+    assert configs["train"].seed == 2
     moved = plan(loaded, ["source.output_dir=/data/x", "stages=source,train"])
     assert [section.config.output_dir for section in moved] == ["/data/x", "runs/walk/train"]
     assert moved[1].config.source == "/data/x"

@@ -107,6 +107,29 @@ def test_a_folder_with_a_manifest_of_somebody_else_counts_whole(tmp_path: Path) 
     assert manifest.content_hash(tmp_path) != before
 
 
+def test_stages_below_a_folder_of_inputs_do_not_count(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("x")
+    (tmp_path / "report.json").write_text("of somebody else")
+    before = manifest.content_hash(tmp_path)
+    for name in ("import", "import.old-1"):
+        stage(tmp_path / "runs" / "photos" / name)
+    for name in ("report.json", "report.html"):
+        (tmp_path / "runs" / "photos" / name).write_text("evaluate's copy")
+    assert manifest.content_hash(tmp_path) == before
+    for name in ("report.json", "runs/b.png", "runs/photos/b.png"):
+        (tmp_path / name).write_text("y")
+        assert manifest.content_hash(tmp_path) != before
+        before = manifest.content_hash(tmp_path)
+
+
+def test_the_report_of_a_recipe_is_an_input_of_who_is_given_its_directory(tmp_path: Path) -> None:
+    stage(tmp_path / "evaluate")
+    (tmp_path / "report.json").write_text("1")
+    before = manifest.content_hash(tmp_path)
+    (tmp_path / "report.json").write_text("2")
+    assert manifest.content_hash(tmp_path) != before
+
+
 def test_is_current(tmp_path: Path) -> None:
     assert not manifest.is_current(tmp_path / "none", "f")
     assert manifest.is_current(stage(tmp_path / "done"), "f")

@@ -12,7 +12,7 @@ import pytest
 
 import tiny
 from bessemer.annotation.codec import encode_image, to_json
-from bessemer.annotation.documents import save_all, save_labels
+from bessemer.annotation.documents import review, save_all, save_labels
 from bessemer.annotation.intake import add_folder
 from bessemer.annotation.listing import image, images_by_sha256
 from bessemer.annotation.shapes import AnnotatedImage, Annotation, Box, Label
@@ -21,6 +21,7 @@ from bessemer.cli import main
 from bessemer.data.splits import hashed_part
 from bessemer.errors import UserError
 from bessemer.turns import Config, _passes
+from photographing import photograph
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "tiny" / "turns.yaml"
 
@@ -114,6 +115,59 @@ def test_nothing_waits_and_nothing_is_new(place: Path, capsys: pytest.CaptureFix
     assert loop() == 0 and len(turns_of(place)["turns"]) == 1
     assert "nothing was annotated since turn 1" in capsys.readouterr().out
     assert not (place / "runs/loop/turn-2/import").exists()
+    older = {key: value for key, value in turns_of(place).items() if key != "project"}
+    (place / "runs/loop/loop.json").write_text(json.dumps(older))
+    for number in range(8):
+        photograph(place / "more" / f"new{number}.png", 40 + number, 30)
+    with open_project(place / "project") as project:
+        add_folder(project, place / "more")
+    assert loop() == 0
+    (turn,) = turns_of(place)["turns"]
+    assert len(turn["queued"]) == 4 and min(turn["queued"]) > 24
+    assert "4 photographs that were added are queued" in capsys.readouterr().out
+    assert loop() == 0 and "turn 1: 0 of 4 queued photographs are annotated" in capsys.readouterr().out
+
+
+def test_what_was_refused_is_mended_and_counts(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the import stage, then by the gate, when the sections before it are done."""
+    note = place / "runs/loop/turn-1/snapshot.json"
+    with open_project(place / "project") as project:
+        save_all(project, [(id, "ann", 0, truth_of(id)) for id in range(1, 9)], state="submitted")
+        save_all(project, [(1, "bo", 0, truth_of(1))], state="submitted")
+    assert loop() == 2 and "has documents of ann, bo" in capsys.readouterr().err
+    assert not note.exists()
+    with open_project(place / "project") as project:
+        review(project, 1, "ann", 1, "dora", "accepted")
+
+    def refuse(*_: object) -> bool:
+        raise UserError("too few")
+
+    monkeypatch.setattr("bessemer.turns._passes", refuse)
+    assert loop() == 2 and "too few" in capsys.readouterr().err
+    first = json.loads((place / "runs/loop/turn-1/sft/manifest.json").read_text())["fingerprint"]
+    monkeypatch.setattr("bessemer.turns._passes", _passes)
+    with open_project(place / "project") as project:
+        save_all(project, [(9, "ann", 0, truth_of(9))], state="submitted")
+    assert loop() == 0
+    lines = (place / "runs/loop/turn-1/import/examples.jsonl").read_text().splitlines()
+    assert len(lines) == 9
+    assert json.loads((place / "runs/loop/turn-1/sft/manifest.json").read_text())["fingerprint"] != first
+    assert turns_of(place)["turns"][0]["snapshot"] == json.loads(note.read_text())["snapshot"]
+
+
+def test_another_project_needs_another_place(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with create_project(place / "other", "other") as project:
+        add_folder(project, place / "photographs")
+    with open_project(place / "project") as project:
+        save_all(project, [(id, "ann", 0, truth_of(id)) for id in range(1, 9)], state="submitted")
+    assert loop("overrides=[import.data=elsewhere, sft.max_steps=x]") == 2  # in its first turn already
+    assert turns_of(place)["project"] == str(place / "project")
+    capsys.readouterr()
+    assert main(["loop", str(RECIPE), "other"]) == 2
+    said = capsys.readouterr().err
+    assert f"holds the turns of {place / 'project'}, expected those of {place / 'other'}; set output_dir" in said
 
 
 def test_a_stopped_turn_goes_on_with_its_snapshot(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

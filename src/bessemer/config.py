@@ -161,11 +161,11 @@ def load(cls: type[T], recipe: Mapping[str, Any], section: str, overrides: Seque
         cls: the stage's `Config`.
         recipe: as from `read_recipe`; {} for a verb without one.
         section: the section's name, in messages and as the last part of the directory.
-        overrides: `key=value`, the value read by the type of its field.
+        overrides: `key=value`, the value read by the type of its field; of a list that is given several times
+            the values in their order.
 
     Raises:
-        UserError: a key that the class does not have, the same field twice under two names, or a value of
-            another type.
+        UserError: a key that the class does not have, the same field twice, or a value of another type.
     """
     kinds, defaults = field_types(cls), cls()
     layers = [
@@ -174,7 +174,7 @@ def load(cls: type[T], recipe: Mapping[str, Any], section: str, overrides: Seque
             f"section {section}",
             {key: value for key, value in _section(recipe, section).items() if key != "stage"},
         ),
-        ("the command line", dict(map(split_override, overrides))),
+        ("the command line", _gathered(overrides, kinds, section)),
     ]
     values: dict[str, Any] = {}
     for source, layer in layers:
@@ -276,6 +276,22 @@ def _shared(recipe: Mapping[str, Any], kinds: Mapping[str, Any]) -> dict[str, An
         and canonical(key, kinds) is not None
         and (key not in names or get_origin(plain_type(kinds.get(key))[0]) is dict)
     }
+
+
+def _gathered(overrides: Sequence[str], kinds: Mapping[str, Any], section: str) -> dict[str, Any]:
+    """Overrides by field; a list that is given several times (`--image a --image b`) is joined."""
+    found: dict[str, Any] = {}
+    for key, value in map(split_override, overrides):
+        name = canonical(key, kinds) or key
+        if name in found:
+            where, kind = f"{section}.{name}", kinds.get(name)
+            if get_origin(plain_type(kind)[0]) is not list:
+                raise UserError(f"{where} is given twice in the command line, expected it once; keep one")
+            both = (fields.coerce(found[name], kind, where), fields.coerce(value, kind, where))
+            found[name] = [item for some in both for item in some or ()]
+        else:
+            found[name] = value
+    return found
 
 
 def _by_field(layer: Mapping[str, Any], kinds: Mapping[str, Any], section: str, source: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -121,34 +121,61 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def tree_hash(path: str | Path, without: Collection[str] = ()) -> str:
+def tree_hash(
+    path: str | Path, without: Collection[str] = (), leave_out: Callable[[Path], bool] = lambda path: False
+) -> str:
     """SHA-256 over the sorted relative names and contents of the files under `path`; of a single file, over
     its contents.
 
-    `without` are names of entries directly under `path` that do not count. Links count as what they point to.
-    Empty directories, permissions and times do not count.
+    `without` are names of entries directly under `path` that do not count; `leave_out` says of any entry below
+    whether it does not. Links count as what they point to, one that points nowhere as the text of its target. Empty
+    directories, pipes and devices, permissions and times do not count.
+
+    Raises:
+        UserError: a file or directory that cannot be read.
     """
-    path = Path(path)
-    if path.is_file():
-        return file_hash(path)
-    digest = hashlib.sha256()
-    files = {str(file.relative_to(path)): file for file in _walk(path)}
-    for name in sorted(files):
-        if name.split(os.sep, 1)[0] not in without:
-            # A name cannot hold NUL and a digest has a fixed length, so no two trees can run together into
-            # the same bytes.
-            digest.update(os.fsencode(name) + b"\0" + bytes.fromhex(file_hash(files[name])))
+    path = place = Path(path)
+    try:
+        if path.is_file():
+            return file_hash(path)
+        digest = hashlib.sha256()
+        files = {str(file.relative_to(path)): file for file in _walk(path, leave_out)}
+        for name in sorted(files):
+            place = files[name]
+            contents = None if name.split(os.sep, 1)[0] in without else _entry_hash(place)
+            if contents is not None:
+                # A name cannot hold NUL and a digest has a fixed length, so no two trees can run together into
+                # the same bytes.
+                digest.update(os.fsencode(name) + b"\0" + bytes.fromhex(contents))
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or place} could not be read ({error.strerror or error}), expected files and folders that "
+            "can be read; mend the permissions, or move it away"
+        ) from error
     return digest.hexdigest()
 
 
-def _walk(root: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
+def _entry_hash(path: Path) -> str | None:
+    """Of a file its contents, of a link that points nowhere its target's text; None for what is neither."""
+    if path.is_file():
+        return file_hash(path)
+    if path.is_symlink() and not path.exists():
+        return hashlib.sha256(os.fsencode(os.readlink(path))).hexdigest()
+    return None
+
+
+def _walk(
+    root: Path, leave_out: Callable[[Path], bool] = lambda path: False, above: frozenset[str] = frozenset()
+) -> Iterator[Path]:
     """Files under `root`, through links, each directory at most once on the way down (a link to its own
     parent would never end)."""
     real = os.path.realpath(root)
     if real in above:
         return
-    for entry in sorted(os.scandir(root), key=lambda entry: entry.name):
-        if entry.is_dir():
-            yield from _walk(Path(entry.path), above | {real})
+    for path in sorted(Path(root).iterdir(), key=lambda path: path.name):
+        if leave_out(path):
+            continue
+        if path.is_dir():  # False, not an error, for a link to itself
+            yield from _walk(path, leave_out, above | {real})
         else:
-            yield Path(entry.path)
+            yield path

@@ -73,19 +73,24 @@ def plan(recipe: Mapping[str, Any], overrides: Sequence[str] = (), extra: Collec
     Raises:
         UserError: every fault found, one a line.
     """
-    recipe = {**recipe, **{k: v for k, v in map(split_override, overrides) if k in _OF_THE_RECIPE}}
+    mine = [pair for pair in map(split_override, overrides) if pair[0] in _OF_THE_RECIPE]
+    for key in dict(mine):
+        if sum(key == other for other, _ in mine) > 1:
+            raise UserError(f"{key} is given twice in the command line, expected it once; keep one")
+    recipe = {**recipe, **dict(mine)}
     check_recipe(recipe)
     modules = _modules(recipe, extra)
     given = _distribute(overrides, {name: field_types(module.Config) for name, module in modules.items()})
     for name in modules:
         if "output_dir" in given[name]:  # the sections that read from this one must know of it
-            recipe[name] = {**(recipe.get(name) or {}), "output_dir": given[name].pop("output_dir")}
+            recipe[name] = {**(recipe.get(name) or {}), "output_dir": given[name]["output_dir"][-1]}
     verbs = sections(recipe)
     planned: list[Section] = []
     faults: list[str] = []
     for name, module in modules.items():
         try:
-            config = load(module.Config, recipe, name, [f"{k}={v}" for k, v in given[name].items()])
+            own = [f"{key}={value}" for key, values in given[name].items() for value in values]
+            config = load(module.Config, recipe, name, own)
             faults += _unusable_inputs(name, config, recipe, before=[section.name for section in planned])
             planned.append(Section(name, verbs[name], config, module.run))
         except UserError as error:
@@ -128,6 +133,8 @@ def run_recipe(
             raise UserError(f"there is no section {name!r}, expected one of {', '.join(names)}{hint}")
     last = names.index(until) + 1 if until else len(planned)
     chosen = [section for section in planned[:last] if only in (None, section.name)]
+    if not chosen:
+        raise UserError(f"--only {only} comes after --until {until}, expected one of the two; leave --until out")
     root, began = chosen[0].directory.parent, time.monotonic()
     print(f"{len(chosen)} sections in {root}", flush=True)
     owns_signals = interrupts.catch()
@@ -194,24 +201,22 @@ def _modules(recipe: Mapping[str, Any], extra: Collection[str]) -> dict[str, Mod
     return {name: STAGES[verbs[name]].load() for name in wanted}
 
 
-def _distribute(overrides: Sequence[str], kinds: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
-    """Section -> its overrides, field -> value: those for all sections first, so that its own win."""
-    given: dict[str, dict[str, str]] = {name: {} for name in kinds}
-    particular: list[tuple[str, str, str]] = []
+def _distribute(overrides: Sequence[str], kinds: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, list[str]]]:
+    """Section -> its overrides, field -> values: its own win over those for all sections."""
+    given: dict[str, dict[str, list[str]]] = {name: {} for name in kinds}
+    particular: dict[str, dict[str, list[str]]] = {name: {} for name in kinds}
     for key, value in map(split_override, overrides):
         head, _, rest = key.partition(".")
         takers = {name: field for name in kinds if (field := canonical(key, kinds[name])) is not None}
         if rest and head in given:
-            particular.append((head, canonical(rest, kinds[head]) or rest, value))
+            particular[head].setdefault(canonical(rest, kinds[head]) or rest, []).append(value)
         elif key not in _OF_THE_RECIPE:
             if not takers:
                 known = [*kinds, *{field for fields in kinds.values() for field in fields}]
                 raise UserError(f"no section of this recipe has a field {key!r}{nearest(head, known)}")
             for name, field in takers.items():
-                given[name][field] = value
-    for name, field, value in particular:
-        given[name][field] = value
-    return given
+                given[name].setdefault(field, []).append(value)
+    return {name: given[name] | particular[name] for name in kinds}
 
 
 def _unusable_inputs(name: str, config: Any, recipe: Mapping[str, Any], before: Sequence[str]) -> list[str]:

@@ -28,6 +28,7 @@ __all__ = [
 MANIFEST = "manifest.json"
 # Differ from run to run though the results do not: times, paths, and what only serves to go on.
 _NOT_CONTENT = (MANIFEST, "config.yaml", "timings.jsonl", "checkpoints", "tensorboard", "error.txt")
+_BESIDE_STAGES = ("report.json", "report.html")  # evaluate's copies
 
 
 def read_manifest(directory: str | Path) -> dict[str, Any] | None:
@@ -67,12 +68,21 @@ def parent_paths(config: Any) -> dict[str, Path]:
 
 def content_hash(path: str | Path) -> str:
     """SHA-256 of what a later stage could read there: for a stage's directory without times, paths and
-    checkpoints."""
+    checkpoints; for any other without the stages that lie below it, since the folder of photographs may be the one
+    that `runs` is made in."""
     path = Path(path)
     if not is_stage(path):
-        return tree_hash(path)
+        return tree_hash(path, leave_out=lambda below: _is_made(below, path))
     hidden = [entry.name for entry in path.iterdir() if entry.name.startswith(".")]
     return tree_hash(path, without=(*_NOT_CONTENT, *hidden))
+
+
+def _is_made(path: Path, root: Path) -> bool:
+    """Whether a run left this below `root`, a folder of inputs: the directory of a stage, or the report beside it; a
+    report in `root` itself is an input of `compare`."""
+    if path.name in _BESIDE_STAGES:
+        return path.parent != root and any(map(is_stage, path.parent.iterdir()))
+    return is_stage(path)
 
 
 def fingerprint(config: Any, parents: Mapping[str, str]) -> str:

@@ -9,7 +9,8 @@ command goes on: where it was stopped, or with the next turn once enough of the 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -22,7 +23,7 @@ from bessemer.annotation.queue import queue
 from bessemer.annotation.shapes import State
 from bessemer.annotation.snapshot import create_snapshot
 from bessemer.annotation.store import Project, open_project
-from bessemer.config import Artifact, read_recipe
+from bessemer.config import Artifact, read_recipe, split_override
 from bessemer.data.mixture import permutation
 from bessemer.disk import write_json
 from bessemer.errors import UserError
@@ -80,7 +81,7 @@ def run(config: Config) -> Path:
     _check(config)
     root, owns = Path(config.output_dir), interrupts.catch()
     try:
-        history = _history(root)
+        history = _history(root, Path(config.project).resolve())
         for _ in range(config.turns):
             if history and not _annotated(config, history[-1]):
                 break
@@ -103,15 +104,28 @@ def _check(config: Config) -> None:
         )
 
 
-def _history(root: Path) -> list[dict[str, Any]]:
+def _history(root: Path, project: Path) -> list[dict[str, Any]]:
+    """The turns so far; those of another project are refused."""
     path = root / "loop.json"
     try:
-        found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["turns"]
+        whole = json.loads(path.read_text(encoding="utf-8"))
+        found: list[dict[str, Any]] = whole["turns"]
+        other = whole.get("project", str(project))  # an older one does not say
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error!r}), expected what the turn before left; move it aside") from error
+    if other != str(project):
+        raise UserError(
+            f"{root} holds the turns of {other}, expected those of {project}; set output_dir to another place "
+            f"(or, if the project was moved, mend its name in {path})"
+        )
     return found
+
+
+def _write_history(config: Config, root: Path, history: list[dict[str, Any]]) -> None:
+    project = str(Path(config.project).resolve())
+    write_json(root / "loop.json", {"model": _standing(history), "project": project, "turns": history})
 
 
 def _standing(history: Sequence[dict[str, Any]]) -> str:
@@ -120,7 +134,7 @@ def _standing(history: Sequence[dict[str, Any]]) -> str:
 
 
 def _turn(config: Config, root: Path, history: list[dict[str, Any]]) -> bool:
-    """Train, compare, queue; False where nothing was annotated since the turn before."""
+    """Train, compare, queue; False where nothing was annotated or added since the turn before."""
     number = len(history) + 1
     folder = root / f"turn-{number}"
     before = _standing(history)
@@ -128,28 +142,58 @@ def _turn(config: Config, root: Path, history: list[dict[str, Any]]) -> bool:
         _first_annotations(config, project)
         snapshot = _snapshot(config, project, folder)
     if history and snapshot == history[-1]["snapshot"]:
-        print(f"nothing was annotated since turn {number - 1}; add photographs or annotate more of them")
-        return False
+        return _queue_more(config, root, history)
     write_json(folder / "snapshot.json", {"snapshot": snapshot})
+    _write_history(config, root, history)
+    with _mendable(folder / "snapshot.json"):
+        training, model, compare = _sections(config, folder, snapshot, before)
+        for place, section in enumerate([*training, compare], 1):
+            run_section(section, head=f"turn {number}: [{place}/{len(training) + 1}] {section.name}")
+        gain, interval = _gain(compare.directory, config.gate)
+        passed = _passes(config, before, gain, interval)
+    _say(config, number, before, gain, interval, passed)
+    turn = {"turn": number, "snapshot": snapshot, "model": model, "passed": passed, "gate": config.gate}
+    turn |= {"gain": gain, "interval": interval, "report": str(folder / "report.html")}
+    turn["queued"] = _queue(config, _proposing(config, training[0].config, compare, model if passed else before))
+    history.append(turn)
+    _write_history(config, root, history)
+    return True
+
+
+@contextmanager
+def _mendable(note: Path) -> Iterator[None]:
+    """Where what people annotated may be refused: they mend it, and the next try takes a snapshot of that."""
+    try:
+        yield
+    except UserError:
+        note.unlink(missing_ok=True)
+        raise
+
+
+def _sections(config: Config, folder: Path, snapshot: str, before: str) -> tuple[list[Section], str, Section]:
+    """The sections of a turn that make its model, that model, and the section that compares it with the model
+    before."""
     sections = plan(read_recipe(config.recipe), _overrides(config, folder, snapshot))
     training = [section for section in sections if section.stage != "evaluate"]
     trained = [section for section in training if section.stage in TRAINED]
     if not trained or training[0].stage != "import":
         raise UserError(f"{config.recipe}: expected sections from import to one of {', '.join(reversed(TRAINED))}")
-    compare = _compare(config, folder, training[0].directory, before, trained[-1].directory)
-    for place, section in enumerate([*training, compare], 1):
-        run_section(section, head=f"turn {number}: [{place}/{len(training) + 1}] {section.name}")
-    gain, interval = _gain(compare.directory, config.gate)
-    passed = _passes(config, before, gain, interval)
-    _say(config, number, before, gain, interval, passed)
-    model = str(trained[-1].directory)
-    turn = {"turn": number, "snapshot": snapshot, "model": model, "passed": passed, "gate": config.gate}
-    turn |= {"gain": gain, "interval": interval, "report": str(folder / "report.html")}
-    standing, row = (model, "sft") if passed else (before, "base")
-    said = compare.directory / "outputs" / "models" / row
-    turn["queued"] = _queue(config, _proposing(config, training[0].config, compare.config, standing, said))
-    history.append(turn)
-    write_json(root / "loop.json", {"model": _standing(history), "turns": history})
+    model = trained[-1].directory
+    return training, str(model), _compare(config, folder, training[0].directory, before, model)
+
+
+def _queue_more(config: Config, root: Path, history: list[dict[str, Any]]) -> bool:
+    """Nothing is new to learn from, but photographs may have been added: let the standing model queue some of them;
+    False where none wait."""
+    last, before = history[-1], _standing(history[:-1])
+    training, _, compare = _sections(config, root / f"turn-{last['turn']}", last["snapshot"], before)
+    more = _queue(config, _proposing(config, training[0].config, compare, _standing(history)))
+    if not more:
+        print(f"nothing was annotated since turn {last['turn']}; add photographs or annotate more of them")
+        return False
+    last["queued"] += more
+    _write_history(config, root, history)
+    print(f"{len(more)} photographs that were added are queued; annotate them: bessemer annotate {config.project}")
     return True
 
 
@@ -182,9 +226,11 @@ def _states(config: Config) -> list[State]:
 
 
 def _overrides(config: Config, folder: Path, snapshot: str) -> list[str]:
-    own = [text for text in config.overrides if not text.startswith("evaluate.")]  # see _compare
     mine = ["import.source=annotations", f"import.data={snapshot}", f"seed={config.seed}"]
-    return [*own, *mine, f"output_dir={folder.parent}", f"name={folder.name}"]
+    mine += [f"output_dir={folder.parent}", f"name={folder.name}"]
+    ours = {split_override(text)[0] for text in mine}
+    own = [text for text in config.overrides if not text.startswith("evaluate.")]  # see _compare
+    return [*(text for text in own if split_override(text)[0] not in ours), *mine]
 
 
 def _compare(config: Config, folder: Path, dataset: Path, before: str, after: Path) -> Section:
@@ -225,12 +271,14 @@ def _say(
     print(f"turn {number}: {config.gate} {gain:+.4f} ({between}): {verdict}")
 
 
-def _proposing(config: Config, importing: Any, comparing: Any, model: str, evaluated: Path) -> Preannotate:
+def _proposing(config: Config, importing: Any, compare: Section, standing: str) -> Preannotate:
     """How the standing model proposes: with the split of the import stage, in the type of the comparison."""
+    row = "base" if standing == compare.config.base else "sft"
     return Preannotate(
-        model=Artifact(model), dataset=Artifact(comparing.dataset), project=config.project,
-        evaluated=Artifact(str(evaluated)), budget=config.budget, order=config.order, seed=importing.seed,
-        test_share=importing.test_share, language=importing.language, dtype=comparing.dtype,
+        model=Artifact(standing), dataset=Artifact(compare.config.dataset), project=config.project,
+        evaluated=Artifact(str(compare.directory / "outputs" / "models" / row)), budget=config.budget,
+        order=config.order, seed=importing.seed, test_share=importing.test_share, language=importing.language,
+        dtype=compare.config.dtype,
     )  # fmt: skip
 
 

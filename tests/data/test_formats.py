@@ -136,6 +136,7 @@ def test_images_go_to_the_turns_that_mark_them() -> None:
         ("<image> ?", {"images": ["a.png", "b.png"]}, "1 <image> marks and 2 images"),
         ("<image><image>", {"images": ["a.png"]}, "2 <image> marks and 1 images"),
         ("?", {"images": [{"bytes": "..."}]}, "expected a path"),
+        ("?", {"images": 1}, "images 1, expected a path or a list of paths"),
         ([{"type": "image", "path": "a.png"}], {"images": ["b.png"]}, "both in the row and in its messages"),
         ([{"type": "image", "image": 3}], {}, "image 3, expected a path"),
         ([{"type": "video", "path": "a.mp4"}], {}, "expected type text, image or image_url"),
@@ -170,6 +171,7 @@ def test_bad_images(content: object, row: dict[str, Any], message: str) -> None:
         ({"instruction": "q", "output": None}, "'output' is null"),
         ({"instruction": "q", "input": {"a": 1}, "output": "a"}, "'input' is no text"),
         ({"instruction": "q", "output": "a", "history": ["x"]}, "history item x"),
+        ({"instruction": "q", "output": "a", "history": 5}, "'history' is 5, expected a list"),
         ({"prompt": "q", "completion": "a", "label": False}, "label true or false"),
     ],
 )  # fmt: skip

@@ -93,6 +93,26 @@ def test_two_documents_of_one_image_need_a_name(tmp_path: Path, tasks: Path) -> 
         run(Config("export", str(tmp_path / "project"), str(tmp_path / "out"), to="coco"))
 
 
+def test_an_export_of_nothing_is_refused(tmp_path: Path, tasks: Path) -> None:
+    """Slips in states and annotator; of a project and of a snapshot; and rankings where they cannot go."""
+    project = run(Config("import", str(tasks), str(tmp_path / "project")))
+    with open_project(project) as opened:
+        snapshot = create_snapshot(opened, ("submitted",)).directory
+    wrong = Config("export", str(project), str(tmp_path / "out"), to="coco")
+    for states in (["acepted"], ["todo", "accepted"], []):
+        with pytest.raises(UserError, match="expected some of doing, submitted, accepted, rejected"):
+            run(replace(wrong, states=states))
+    for source in (project, snapshot):
+        with pytest.raises(UserError, match=r"nothing by annotator 'w@x\.com' in .*, expected one of 4, w@x\.cn"):
+            run(replace(wrong, source=str(source), annotator="w@x.com"))
+    for more in ({}, {"annotator": "w@x.cn"}):
+        with pytest.raises(UserError, match="no document.* that is accepted and no ranking .*expected something"):
+            run(replace(wrong, states=["accepted"], **more))  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()
+    run(replace(wrong, states=["accepted"], annotator="4", to="label-studio"))  # rankings alone
+    assert (tmp_path / "out.rankings.json").is_file()
+
+
 def test_an_archive_with_photographs(tmp_path: Path, tasks: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         for path in tasks.rglob("*"):

@@ -68,3 +68,7 @@ def test_refusals(shop: Path, tmp_path: Path) -> None:
         run(Config(str(shop / "sft")))  # type: ignore[arg-type]
     with pytest.raises(UserError, match="exists already, expected a new directory"):
         run(Config(str(shop / "sft"), str(tmp_path)))  # type: ignore[arg-type]
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file" / "out", tmp_path / "file" / "a" / "out", tmp_path / ("x" * 300)):
+        with pytest.raises(UserError, match="could not be written .*expected a writable place"):
+            run(Config(str(shop / "sft"), str(place)))  # type: ignore[arg-type]

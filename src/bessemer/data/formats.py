@@ -153,7 +153,9 @@ def _context(row: dict[str, Any], format: str) -> list[Turn]:
     if format == "prompt and completion":
         prompt = row.get("prompt")
         return system + (_turns(prompt) if isinstance(prompt, list) else [Turn("user", get_field(row, "prompt", str))])
-    history = [turn for pair in row.get("history") or [] for turn in _pair(pair)]
+    pairs = row.get("history") or []
+    need(isinstance(pairs, list), f"'history' is {shown(pairs, 40)}", "a list of [question, answer]")
+    history = [turn for pair in pairs for turn in _pair(pair)]
     question = get_field(row, "instruction" if format == "alpaca" else "query", str)
     detail = (row.get("input") or "") if format == "alpaca" else ""
     need(isinstance(detail, str), "'input' is no text", "text")
@@ -242,7 +244,8 @@ def _with_objects(turns: list[Turn], row: dict[str, Any], find: FindImage, measu
 def _listed(row: dict[str, Any]) -> list[str]:
     """The paths that a row lists apart from its messages."""
     listed = row.get("images") if row.get("images") is not None else row.get("image")
-    paths = [listed] if isinstance(listed, str) else list(listed or [])
+    paths = [listed] if isinstance(listed, str) else listed or []
+    need(isinstance(paths, list), f"images {shown(paths, 40)}", "a path or a list of paths")
     for path in paths:
         need(isinstance(path, str), f"image {shown(path, 40)}", "a path")
     return paths

@@ -33,11 +33,13 @@ def begin(config: Any, stage: str) -> Run:
     mesh = Mesh.start()
     if mesh.world_size > 1:
         raise UserError(f"{mesh.world_size} processes (torchrun), expected one: a stage trains on one device")
+    dtype = ""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
+        if field.name == "dtype":
+            dtype = short_name(dtype_of(value, mesh.device))
         if field.name in _COUNTS and isinstance(field.default, int) and field.default > 0 and value < 1:
             raise UserError(f"{field.name}={value}, expected at least 1")
-    dtype = short_name(dtype_of(config.dtype, mesh.device)) if hasattr(config, "dtype") else ""
     parents = {field: Path(value) for field, value in artifacts(config).items() if Path(value).is_dir()}
     return Run.start(Path(config.output_dir), config, stage=stage, parents=parents, seed=config.seed, dtype=dtype)
 

@@ -27,7 +27,10 @@ from bessemer.annotation.formats.report import Loss, Notes
 from bessemer.annotation.formats.sources import open_source
 from bessemer.annotation.formats.table import FORMATS, read, write
 from bessemer.annotation.intake import SUFFIXES, Added, add_folder
-from bessemer.annotation.shapes import AnnotatedImage, AnnotationSet
+from bessemer.annotation.listing import progress
+from bessemer.annotation.rankings import rankings
+from bessemer.annotation.shapes import STATES, AnnotatedImage, AnnotationSet
+from bessemer.annotation.snapshot import read_snapshot
 from bessemer.annotation.store import create_project, open_project
 from bessemer.data.images import MAX_BYTES
 from bessemer.data.paths import shown
@@ -184,12 +187,17 @@ def _photographs(source: Path, target: Path) -> Path:
 
 def _export(config: Config, choices: Choices) -> Path:
     source = Path(config.source)
+    known = [state for state in STATES if state != "todo"]  # of these there are documents
+    if not config.states or set(config.states) - set(known):
+        raise UserError(f"states {shown(', '.join(config.states))!r}, expected some of {', '.join(known)}")
     if (source / "edits.log").is_file():
         with open_project(source) as project:
-            states = [state for state in ("doing", "submitted", "accepted", "rejected") if state in config.states]
+            states = [state for state in known if state in config.states]
             annotations, photograph, ranked = set_of_project(project, config.annotator, states)
     else:
         annotations, photograph, ranked = set_of_snapshot(source, config.annotator)
+    if not annotations.images and not (ranked and config.to == "label-studio"):
+        raise _nothing(config, source)
     tasks, unheld = write_rankings(ranked) if config.to == "label-studio" else ([], [])
     target = _write(config, choices, annotations, None, photograph, unheld)
     if tasks:  # of another kind than photographs, so a project of Label Studio of their own
@@ -197,6 +205,24 @@ def _export(config: Config, choices: Choices) -> Path:
         write_json(path, tasks)
         print(f"wrote {len(tasks)} tasks of rankings: {path}")
     return target
+
+
+def _nothing(config: Config, source: Path) -> UserError:
+    """Why there is nothing to export: nobody of that name, or no work in these states."""
+    if (source / "edits.log").is_file():
+        with open_project(source) as project:
+            people = {*progress(project).documents, *(ranking.annotator for ranking in rankings(project))}
+    else:
+        snapshot = read_snapshot(source)
+        people = {entry.annotator for entry in snapshot.entries} | {item.annotator for item in snapshot.rankings}
+    if config.annotator and people and config.annotator not in people:
+        names = ", ".join(shown(name, 40) for name in sorted(people))
+        return UserError(f"nothing by annotator {shown(config.annotator, 40)!r} in {source}, expected one of {names}")
+    by = f" by {shown(config.annotator, 40)}" if config.annotator else ""
+    return UserError(
+        f"{source}: no document{by} that is {' or '.join(config.states)} and no ranking for to=label-studio, expected "
+        "something to export; nothing was written"
+    )
 
 
 def _convert(config: Config, choices: Choices) -> Path:

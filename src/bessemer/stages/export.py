@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from bessemer.config import Artifact
-from bessemer.disk import publish
+from bessemer.disk import publish, unwritable
 from bessemer.errors import UserError
 from bessemer.models.model import ADAPTER, load_model, save_model
 
@@ -33,12 +33,15 @@ def run(config: Config) -> Path:
     if not config.model or not config.output_dir:
         raise UserError("expected a model and a directory: bessemer export runs/solar/ppo/model exported")
     target = Path(config.output_dir)
-    if target.exists():
-        raise UserError(f"{target} exists already, expected a new directory; nothing was written")
-    model = load_model(config.model, config.dtype)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".exporting-"))
     try:
+        if target.exists():
+            raise UserError(f"{target} exists already, expected a new directory; nothing was written")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".exporting-"))
+    except OSError as error:
+        raise unwritable(target, error) from error
+    try:
+        model = load_model(config.model, config.dtype)
         adapter = ADAPTER if model.lora is not None else None
         made = temporary / "model"  # a directory of its own: only its owner may enter a temporary one
         save_model(model, made, adapter=adapter, merge=True)
