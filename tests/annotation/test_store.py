@@ -273,7 +273,7 @@ def test_what_cannot_be_opened(project: Project, tmp_path: Path) -> None:
     with sqlite3.connect(database) as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
-    with pytest.raises(UserError, match="version 99, expected 2; open it with a newer version"):
+    with pytest.raises(UserError, match="version 99, expected 3; open it with a newer version"):
         open_project(project.directory)
     forget_database(project.directory)
     database.write_bytes(b"no database at all, but long enough to be looked at" * 100)

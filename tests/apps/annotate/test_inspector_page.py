@@ -106,10 +106,9 @@ def test_learning_a_key_ends_with_the_next_one_and_with_the_sheet(window: Browse
     window.click("[data-action='tool.box']")
     window.click("dialog header button")
     window.wait("return document.querySelector('dialog') === null")
-    tool = "return document.querySelector('.canvas').dataset.tool"
     for key, wanted in (("g", "point"), ("b", "box"), ("g", "point")):
         window.press(key)
-        assert window.js(tool) == wanted
+        window.wait("return document.querySelector('.canvas').dataset.tool === arguments[0]", wanted)
 
 
 def test_hidden_shapes_stay_hidden_with_another_tool(window: Browser, served: Server) -> None:
