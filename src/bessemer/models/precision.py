@@ -8,7 +8,8 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Mapping
-from typing import Literal, get_args
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -55,7 +56,7 @@ def short_name(dtype: torch.dtype) -> str:
     return "bf16" if dtype == torch.bfloat16 else "fp32"
 
 
-def mixed(device: torch.device | str) -> torch.autocast:
+def mixed(device: torch.device | str) -> AbstractContextManager[Any]:
     """A context in which float32 networks compute in bfloat16 where the device multiplies it, else as they are."""
     device = torch.device(device)
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=multiplies_bfloat16(device))
+    return torch.autocast(device.type, dtype=torch.bfloat16) if multiplies_bfloat16(device) else nullcontext()

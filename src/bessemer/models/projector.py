@@ -32,7 +32,7 @@ class Projector(nn.Module):
         """Start with outputs as large as the language model's own embeddings (V, D), so that it can read them."""
         with torch.no_grad():
             probe = torch.randn(256, 1, self.sizes["channels"], generator=torch.Generator().manual_seed(0))
-            ratio = embeddings.float().std() / self(probe).std()
+            ratio = embeddings.float().std().to(self.outer.weight.device) / self(probe).std()
             self.outer.weight.mul_(ratio)
             self.outer.bias.mul_(ratio)
 
