@@ -10,6 +10,7 @@ import torch
 
 from bessemer.distributed import Mesh
 from bessemer.errors import UserError
+from bessemer.models.precision import Precision
 from bessemer.stages import distill, grpo, ppo, reward, sft, tower
 from bessemer.stages.begin import begin
 
@@ -54,6 +55,16 @@ def test_what_a_run_computes_in_is_noted_and_compared(
         run._unlock()  # type: ignore[misc]
         assert expected in capsys.readouterr().err
     assert found["dtype"] == "bf16"  # what it began with
+
+
+@pytest.mark.parametrize("word", ["auto", "bf16"])
+def test_who_asks_for_a_slow_type_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, word: Precision
+) -> None:
+    monkeypatch.setattr("bessemer.models.precision.multiplies_bfloat16", lambda device: False)
+    monkeypatch.setattr("bessemer.stages.begin.multiplies_bfloat16", lambda device: False)
+    begin(sft.Config(dtype=word, output_dir=str(tmp_path / "run")), "sft")
+    assert ("dtype=auto takes fp32" in caplog.text) == (word == "bf16")
 
 
 @pytest.mark.parametrize(

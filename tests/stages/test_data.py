@@ -242,11 +242,15 @@ def test_what_a_file_says_of_images_goes_through_a_project(tmp_path: Path, capsy
     run(Config("import", str(tmp_path / "in"), str(tmp_path / "project"), report=str(tmp_path / "in.json")))
     unkept = json.loads((tmp_path / "in.json").read_text())["brought"]["unkept"]
     assert unkept == [
-        "coco a.json of the whole set, which the project has otherwise",
         "keys of coco of a.jpg, which was in the project",
+        "coco a.json of the whole set, which the project has otherwise",
     ]
+    (tmp_path / "in" / "b.json").write_text(json.dumps({**top, "annotations": []}))
+    with pytest.raises(UserError, match="annotator"):
+        run(Config("import", str(tmp_path / "in"), str(tmp_path / "project"), annotator="bad\u202ename"))
     with open_project(tmp_path / "project") as project, project.read() as db:
-        assert kept(db)["coco"]["files"]["a.json"]["info"] == {"v": 1}
+        files = kept(db)["coco"]["files"]  # nothing of what was refused
+        assert list(files) == ["a.json"] and files["a.json"]["info"] == {"v": 1}
 
 
 YAML = """download: get.sh

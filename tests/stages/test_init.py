@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -63,16 +64,22 @@ def test_its_import_runs(folder: Path) -> None:
     assert {c.task for c in Dataset(out).conversations("train")} >= {"class", "report"}
 
 
+def table(root: Path, columns: str, labels: Iterable[str]) -> Path:
+    """Photographs with labels.csv beside them: a row of labels each."""
+    root.mkdir()
+    rows = [f"file,{columns}"]
+    for i, row in enumerate(labels):
+        Image.new("RGB", (40, 40), (i, 0, 90)).save(root / f"{i}.png")
+        rows.append(f"{i}.png,{row}")
+    (root / "labels.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
 def test_a_table_of_several_labels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = tmp_path / "site"
-    root.mkdir()
-    rows = ["file,helmet,grade,batch"]
-    for i in range(24):
-        Image.new("RGB", (40, 40), (i, 0, 90)).save(root / f"{i}.png")
-        rows.append(f"{i}.png,{'yes' if i % 2 else 'no'},{i % 3},b{i // 4}")
-    (root / "labels.csv").write_text("\n".join(rows) + "\n")
+    labels = (f"{'yes' if i % 2 else 'no'},{i % 3},b{i // 4}" for i in range(24))
+    root = table(tmp_path / "site", "helmet,grade,batch", labels)
     monkeypatch.chdir(tmp_path)
     path = run(
         Config(
@@ -109,13 +116,9 @@ def test_nothing_is_overwritten_unasked(folder: Path) -> None:
 def test_ordinary_names_of_columns_and_labels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = tmp_path / "parts"
-    root.mkdir()
-    rows = ["file,defective?,kind: (main),sign"]
-    for i in range(24):
-        Image.new("RGB", (40, 40), (i, 0, 90)).save(root / f"{i}.png")
-        rows.append(f"{i}.png,{'yes' if i % 2 else 'no'},{'crack (small)' if i % 3 else 'ok'},{-1 if i % 5 else 1}")
-    (root / "labels.csv").write_text("\n".join(rows) + "\n")
+    values = ((i % 2, i % 3, i % 5) for i in range(24))
+    labels = (f"{'yes' if a else 'no'},{'crack (small)' if b else 'ok'},{-1 if c else 1}" for a, b, c in values)
+    root = table(tmp_path / "parts", "defective?,kind: (main),sign", labels)
     monkeypatch.chdir(tmp_path)
     config = plan(read_recipe(run(Config(str(root), output="r.yaml"))))[0].config
     config.general_documents = 6

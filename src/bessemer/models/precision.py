@@ -6,7 +6,6 @@ A processor without bfloat16 products imitates them, at a tenth of the speed of 
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, get_args
@@ -16,8 +15,6 @@ import torch
 from bessemer.errors import UserError
 
 __all__ = ["Precision", "dtype_of", "mixed", "multiplies_bfloat16", "short_name"]
-
-log = logging.getLogger(__name__)
 
 Precision = Literal["auto", "bf16", "fp32"]
 
@@ -46,8 +43,6 @@ def dtype_of(precision: str, device: torch.device | str) -> torch.dtype:
         raise UserError(f"dtype={precision}, expected auto, bf16 or fp32")
     if precision == "auto":
         precision = "bf16" if multiplies_bfloat16(device) else "fp32"
-    elif precision == "bf16" and not multiplies_bfloat16(device):
-        log.warning("dtype=bf16 is slow here: this device imitates its products; dtype=auto takes fp32")
     return torch.bfloat16 if precision == "bf16" else torch.float32
 
 

@@ -85,7 +85,7 @@ class Roles:
 
     def logprobs_of(self, states: Tensor, targets: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
         """Log-probability (M,) of each target token and entropy (M,), from the states (M, D) that predict them."""
-        return linear_logprobs(states, self.model.backbone.head, targets.to(states.device), temperature)
+        return linear_logprobs(states, self.model.backbone.head, targets, temperature)
 
     def logits_of(self, states: Tensor) -> Tensor:
         """Logits (M, V) in float32 of states (M, D)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ from typing import Any
 from bessemer.config import artifacts
 from bessemer.distributed import Mesh
 from bessemer.errors import UserError
-from bessemer.models.precision import dtype_of, short_name
+from bessemer.models.precision import dtype_of, multiplies_bfloat16, short_name
 from bessemer.run import Run
 
 __all__ = ["begin", "cache_directory"]
 
+log = logging.getLogger(__name__)
 
 # Fields of which at least one is needed, in every stage that has them with a default above 0.
 _COUNTS = (
@@ -38,6 +40,8 @@ def begin(config: Any, stage: str) -> Run:
         value = getattr(config, field.name)
         if field.name == "dtype":
             dtype = short_name(dtype_of(value, mesh.device))
+            if dtype == "bf16" and not multiplies_bfloat16(mesh.device):
+                log.warning("dtype=bf16 is slow here: this device imitates its products; dtype=auto takes fp32")
         if field.name in _COUNTS and isinstance(field.default, int) and field.default > 0 and value < 1:
             raise UserError(f"{field.name}={value}, expected at least 1")
     parents = {field: Path(value) for field, value in artifacts(config).items() if Path(value).is_dir()}

@@ -12,6 +12,7 @@ from bessemer.config import Artifact
 from bessemer.disk import publish, unwritable
 from bessemer.errors import UserError
 from bessemer.models.model import ADAPTER, load_model, save_model
+from bessemer.models.precision import Precision
 
 __all__ = ["Config", "run"]
 
@@ -24,8 +25,8 @@ class Config:
     """Model directory, such as runs/solar/ppo/model."""
     output_dir: str = ""
     """Where to write; must not exist."""
-    dtype: str = "bf16"
-    """Type of the weights: bf16 or fp32."""
+    dtype: Precision = "bf16"
+    """Type of the weights: bf16, fp32, or auto: bf16 where this machine multiplies it."""
 
 
 def run(config: Config) -> Path:

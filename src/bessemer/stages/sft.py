@@ -99,7 +99,7 @@ def run(config: Config) -> Path:
 
     def loss_of(batch: TextBatch) -> Loss:
         hidden = model.backbone.hidden(batch.packed)[batch.rows.to(model.backbone.device)]
-        logprobs, _ = linear_logprobs(hidden, model.backbone.head, batch.targets.to(hidden.device))
+        logprobs, _ = linear_logprobs(hidden, model.backbone.head, batch.targets)
         return answer_loss(logprobs, batch, batches.tasks)
 
     fit(

@@ -78,10 +78,6 @@ def bring_in(
     found = Brought()
     ids = match_images(project, annotations)
     found.absent += [image.name for image in annotations.images if image.name not in ids]
-    whole = {format: said for format, said in annotations.raw.items() if format != "label_studio"}
-    found.unkept += [f"{place} of the whole set, which the project has otherwise" for place in keep(project, whole)]
-    if "label_studio" in annotations.raw:
-        found.unkept.append("tasks of Label Studio without a photograph")
     with project.read() as db:
         held = {id: json.loads(raw) for id, raw in db.execute("SELECT id, raw FROM images")}
     for name, raw in project_raws(annotations).items():
@@ -110,6 +106,10 @@ def bring_in(
         check_annotator(name)
     for model in proposed:
         check_text(model, "the version of the model", 200, empty=False)
+    whole = {format: said for format, said in annotations.raw.items() if format != "label_studio"}
+    found.unkept += [f"{place} of the whole set, which the project has otherwise" for place in keep(project, whole)]
+    if "label_studio" in annotations.raw:
+        found.unkept.append("tasks of Label Studio without a photograph")
     for name, images in by.items():
         done = import_annotations(project, replace(annotations, images=tuple(images)), name, state)
         found.documents[name] = len(done.saved)
