@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from bessemer.data.batches import pack
 from bessemer.data.records import Message
@@ -85,6 +86,23 @@ def test_before_the_first_update_nothing_differs(
     assert set(summary) == {"gold"} | {
         f"gold/{name}" for name in ("truthfulness", "helpfulness", "harmlessness", "fluency", "clarity")
     }
+
+
+def test_a_critic_that_was_fitted_errs_less_than_one_that_starts_at_zero(
+    texts: Path, vowels: Path, tmp_path: Path
+) -> None:
+    there = {"model_name_or_path": str(texts / "sft"), "reward_model": str(vowels / "reward"), "dataset": str(vowels)}
+    size = {"batch_size_prompts": 32, "mini_batch_size": 32, "num_ppo_epochs": 1}
+    error = {
+        start: metrics(run(config(texts, tmp_path / start, **there, **size, value_init=start)))[0]["value_error"]
+        for start in ("reward", "zero")
+    }
+    assert error["reward"] < 0.9 * error["zero"]
+    file = tmp_path / "old" / "model" / "reward" / "model.safetensors"
+    shutil.copytree(vowels / "reward", tmp_path / "old")
+    save_file({name: part for name, part in load_file(file).items() if not name.startswith("expected.")}, file)
+    with pytest.raises(UserError, match="an older version made it"):
+        run(config(texts, tmp_path / "no", **{**there, "reward_model": str(tmp_path / "old")}))
 
 
 def test_answers_of_a_step_may_be_computed_in_any_number_of_passes(shop: Path, tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_answers_take_temperatures_in_turn(shop: Path, tmp_path: Path) -> None:
     assert any(ranking.responses[1] != ranking.responses[3] for ranking in found)
 
 
-def test_answers_are_borrowed_from_other_questions_of_the_task(shop: Path, tmp_path: Path) -> None:
+def test_answers_are_borrowed_from_other_questions(shop: Path, tmp_path: Path) -> None:
     out = run(config(shop, tmp_path / "rank", num_generations=2, borrowed_answers=2))
     found = rankings(out)
     own: dict[str, set[str]] = {}
@@ -92,8 +92,9 @@ def test_answers_are_borrowed_from_other_questions_of_the_task(shop: Path, tmp_p
     for ranking in found:
         borrowed = ranking.responses[2:]
         assert not set(borrowed) & set(ranking.responses[:2]) and len(set(borrowed)) == len(borrowed)
-        assert set(borrowed) <= own[ranking.prompt.task]
+        assert len(borrowed) < 2 or borrowed[0] in own[ranking.prompt.task]
         assert ranking.prompt.provenance["temperatures"] == [1.0, 1.0] and len(ranking.ended) == len(ranking.responses)
+    assert any(ranking.responses[-1] not in own[ranking.prompt.task] for ranking in found)
     assert rankings(run(config(shop, tmp_path / "again", num_generations=2, borrowed_answers=2))) == found
 
 
@@ -126,11 +127,15 @@ def test_answers_of_an_earlier_run_are_ranked_as_they_are(
         run(config(shop, tmp_path / "third", answers=str(tmp_path)))
 
 
-def test_a_task_without_other_answers_lends_none() -> None:
-    ask = [Prompt(str(i), (Message("user", "?"),), task, None, {}) for i, task in enumerate("aabc")]
-    given = [[("x", True)], [("y", False), ("x", True)], [("x", True)], [("z", True)]]
-    found = with_borrowed(ask, given, 3, seed=0)
-    assert found == [[("x", True), ("y", False)], given[1], given[2], given[3]]
+def test_answers_are_borrowed_in_turn_of_the_same_task_and_of_another() -> None:
+    ask = [Prompt(str(i), (Message("user", "?"),), task, None, {}) for i, task in enumerate("aab")]
+    given = [[("x", True)], [("y", False), ("x", True)], [("z", True)]]
+    found = with_borrowed(ask, given, 2, seed=0)
+    assert found[0] == [("x", True), ("y", False), ("z", True)]  # of another photograph, then of another question
+    assert found[1] == [*given[1], ("z", True)]  # no other answer to its question is there
+    assert found[2][0] == ("z", True) and found[2][1] in {("x", True), ("y", False)} and len(found[2]) == 2
+    alone = [given[0], given[0]]
+    assert with_borrowed(ask[:2], alone, 3, seed=0) == alone
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
+from sklearn.metrics import r2_score
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -61,22 +62,26 @@ def pairs(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "pairs.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def independent(texts: Path, out: Path) -> tuple[dict[tuple[str, str], Tensor], dict[str, Tensor]]:
-    """Raw scores by (prompt, answer) from transformers, PEFT and the head's file alone; and that file."""
+def independent(
+    texts: Path, out: Path
+) -> tuple[dict[tuple[str, str], Tensor], dict[str, Tensor], dict[tuple[str, str], Tensor]]:
+    """Raw scores by (prompt, answer) from transformers, PEFT and the head's file alone; that file; and the states
+    before each token of the answer."""
     base = AutoModelForCausalLM.from_pretrained(out / "model" / "language")
     network = PeftModel.from_pretrained(base, str(out / "model" / "adapter")).eval()
     words = AutoTokenizer.from_pretrained(texts / "tiny-model")
     head = load_file(out / "model" / "reward" / "model.safetensors")
-    found = {}
+    found, before = {}, {}
     for index in range(20):
         turn = [{"role": "user", "content": f"Number {index}?"}]
         for answer in [*WORDS, LONG]:
-            text = words.apply_chat_template(turn, tokenize=False, add_generation_prompt=True) + answer + "<|im_end|>"
-            ids = torch.tensor([words(text, add_special_tokens=False)["input_ids"]])
+            asked = words.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+            ids = torch.tensor([words(asked + answer + "<|im_end|>", add_special_tokens=False)["input_ids"]])
             with torch.no_grad():
-                last = network(input_ids=ids, output_hidden_states=True).hidden_states[-1][0, -1]
-            found[f"p{index}", answer] = head["linear.weight"] @ last + head["linear.bias"]
-    return found, head
+                states = network(input_ids=ids, output_hidden_states=True).hidden_states[-1][0]
+            found[f"p{index}", answer] = head["linear.weight"] @ states[-1] + head["linear.bias"]
+            before[f"p{index}", answer] = states[len(words(asked, add_special_tokens=False)["input_ids"]) - 1 : -1]
+    return found, head, before
 
 
 def test_it_learns_what_length_and_words_cannot_tell(trained: Path) -> None:
@@ -111,14 +116,23 @@ def test_every_judged_pair_of_the_held_out_prompts_is_a_row(trained: Path) -> No
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT asks transformers for it
 def test_scores_are_standardised_and_saved_as_another_library_reads_them(texts: Path, trained: Path) -> None:
-    scores, head = independent(texts, trained)
+    scores, head, before = independent(texts, trained)
     held = {row["prompt"] for row in pairs(trained)}
     train = torch.stack([score for (prompt, _), score in scores.items() if prompt not in held])
     assert len(train) == 16 * 4
     torch.testing.assert_close(head["mean"], train.mean(0), atol=1e-4, rtol=1e-4)
     # the head of a principle that was never decided hardly varies, and its noise is not blown up
+    least = float(train.std(0).square().mean().sqrt()) / 2
     torch.testing.assert_close(head["std"][:2], train.std(0)[:2], atol=1e-4, rtol=1e-4)
-    assert head["std"][2] == pytest.approx(max(0.1, float(train.std(0)[2])), rel=1e-4)
+    assert head["std"][2] == pytest.approx(least, rel=1e-4) and least > max(0.1, float(train.std(0)[2]))
+    unseen = [key for key in scores if key[0] in held]
+    truth = torch.cat([scores[key].expand(len(before[key]), -1) for key in unseen])
+    expected = torch.cat([before[key] for key in unseen]) @ head["expected.weight"].T + head["expected.bias"]
+    summary = json.loads((trained / "manifest.json").read_text())["summary"]
+    for column, name in enumerate(["truthfulness", "helpfulness", "clarity"]):
+        share = r2_score(truth[:, column].numpy(), expected[:, column].numpy())
+        assert summary[f"expected/{name}"] == pytest.approx(share, abs=1e-3)
+    assert summary["expected/helpfulness"] > 0.2  # the longest answer gives itself away before it ends
     torch.testing.assert_close(head["weights"], torch.tensor([0.5, 0.5, 0.0]))
     names = json.loads((trained / "model" / "reward" / "config.json").read_text())["principles"]
     assert names == ["truthfulness", "helpfulness", "clarity"]
@@ -143,7 +157,7 @@ def test_borrowed_answers_teach_but_are_no_measure_of_the_model(texts: Path, tmp
     borrowing = [replace(one, prompt=replace(one.prompt, provenance=noted)) for one in read_records(ranked, Ranking)]
     write_records(ranked, borrowing)
     out = run(config(texts, ranked, tmp_path / "reward"))
-    scores, head = independent(texts, out)
+    scores, head, _ = independent(texts, out)
     held = {row["prompt"] for row in pairs(out)}
     drawn = {one.prompt.id: one.responses[:2] for one in borrowing}
     usual = [score for (prompt, said), score in scores.items() if prompt not in held and said in drawn[prompt]]

@@ -19,8 +19,9 @@ class RewardHead(nn.Module):
     """Replaces the language-model head: hidden states (M, D) -> scores (M, P), one column a principle. Final.
 
     Scores are raw; `mean` and `std` (P,) standardise them to mean 0 and deviation 1 on the reference model's answers,
-    and `weights` (P,) add the standardised scores up. They are saved with the head, so that a reward never depends on
-    who loads it.
+    and `weights` (P,) add the standardised scores up. `expected`, on the same states, says before an answer has ended
+    which scores the reference model's answers get from there on; zero where nobody fitted it. All are saved with the
+    head, so that a reward never depends on who loads it.
     """
 
     def __init__(self, width: int, principles: Sequence[str], seed: int = 0) -> None:
@@ -32,6 +33,9 @@ class RewardHead(nn.Module):
             # N(0, 1 / (d + 1)) starts scores near N(0, 1) for unit-variance states (arXiv 2009.01325, appendix B)
             self.linear.weight.copy_(torch.randn(self.linear.weight.shape, generator=generator) / (width + 1) ** 0.5)
             self.linear.bias.zero_()
+        self.expected = nn.Linear(width, len(self.principles)).requires_grad_(False)
+        for parameter in self.expected.parameters():
+            parameter.zero_()
         self.mean = nn.Buffer(torch.zeros(len(self.principles)))
         self.std = nn.Buffer(torch.ones(len(self.principles)))
         self.weights = nn.Buffer(torch.full((len(self.principles),), 1.0 / len(self.principles)))
@@ -57,12 +61,14 @@ class RewardHead(nn.Module):
             raise UserError(f"{directory}: no reward head; expected the model of a reward stage")
         config = json.loads(path.read_text(encoding="utf-8"))
         head = cls(int(config["width"]), config["principles"])
-        head.load_state_dict(load_file(directory / "model.safetensors"))
+        state = load_file(directory / "model.safetensors")
+        head.load_state_dict({**{n: t for n, t in head.state_dict().items() if n.startswith("expected.")}, **state})
         return head
 
 
 def value_head(width: int, reward: RewardHead | None = None) -> nn.Linear:
-    """A head for one value a token: zero, or warm-started as the reward head's weighted, standardised sum."""
+    """A head for one value a token: zero, or warm-started as the weighted sum of the standardised scores that the
+    reward head expects of the reference model, which is the policy at first."""
     head = nn.Linear(width, 1)
     with torch.no_grad():
         if reward is None:
@@ -70,6 +76,6 @@ def value_head(width: int, reward: RewardHead | None = None) -> nn.Linear:
             head.bias.zero_()
         else:
             share = reward.weights / reward.std
-            head.weight.copy_((share[:, None] * reward.linear.weight).sum(0, keepdim=True))
-            head.bias.copy_((share * (reward.linear.bias - reward.mean)).sum()[None])
+            head.weight.copy_((share[:, None] * reward.expected.weight).sum(0, keepdim=True))
+            head.bias.copy_((share * (reward.expected.bias - reward.mean)).sum()[None])
     return head

@@ -67,6 +67,16 @@ def _minus(new: ModelOutputs | None, old: ModelOutputs | None, context: Context)
     return result
 
 
+def _by_task(rows: Sequence[PromptAnswer]) -> dict[str, Any]:
+    """The score of each kind of question: a gain in most can hide the loss of one."""
+    found = {}
+    for task in sorted({row.task for row in rows}):
+        scores = _scores([row for row in rows if row.task == task])
+        mean, interval = _mean(scores)
+        found[task] = {"n": len(scores), "score": mean, "score_interval": interval}
+    return found
+
+
 def _judged(model: ModelOutputs, context: Context) -> dict[str, Any]:
     """What the labelled answers of one model come to."""
     main = main_attribute(context) or Attribute("", ())
@@ -99,6 +109,7 @@ def _model(model: ModelOutputs, evaluation: Evaluation) -> dict[str, Any]:
         "principles": metrics.principle_means(model.prompts),
         "score": score,
         "score_interval": score_interval,
+        "by_task": _by_task(model.prompts),
         "n_prompts": len(model.prompts),
         "token_f1": token_f1,
         "token_f1_interval": token_f1_interval,

@@ -153,7 +153,11 @@ def render(report: Report, image_root: Path) -> str:
     drawn_on = any(sample["frame"] for sample in report["samples"])
     bodies: dict[str, list[Markup | None]] = {
         "Result": [element("div", cards(report), {"class": "cards"}), facts(report)],
-        "Models": [sections.models_table(report), panels(drawn, ["comparison", "principles"])],
+        "Models": [
+            sections.models_table(report),
+            panels(drawn, ["comparison", "principles"]),
+            sections.tasks_table(report),
+        ],
         "Detection": [
             panels(drawn, [*curves, *confusions]),
             sections.detection_table(report),

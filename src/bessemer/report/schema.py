@@ -73,6 +73,7 @@ MODEL: dict[str, Any] = {
     "principles": {"*": "rate?"},
     "score": "rate?",
     "score_interval": "interval?",
+    "by_task": {"*": {"n": "count", "score": "rate?", "score_interval": "interval?"}},
     "n_prompts": "count",
     "token_f1": "rate?",
     "token_f1_interval": "interval?",

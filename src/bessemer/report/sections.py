@@ -19,6 +19,7 @@ __all__ = [
     "pictured_tables",
     "reward_table",
     "slices_table",
+    "tasks_table",
 ]
 
 Report = Mapping[str, Any]
@@ -203,6 +204,19 @@ def slices_table(report: Report) -> Markup | None:
                 head = element("span", [f"{attribute['name']}: {value}", sub(f"n = {size}")])
                 rows.append([head, *(DASH if share is None else share for share in shares)])
     return table(["accuracy among", *(model["name"] for model in models)], rows) if rows else None
+
+
+def tasks_table(report: Report) -> Markup | None:
+    """The score of every model on each kind of held-out question; None where there is but one kind."""
+    models = [model for model in report["models"] if model["by_task"]]
+    tasks = list(dict.fromkeys(task for model in models for task in model["by_task"]))
+    rows: list[list[Node]] = []
+    for task in tasks:
+        found = [model["by_task"].get(task) for model in models]
+        shares = [rate(cell["score"], cell["score_interval"]) if cell else None for cell in found]
+        head = element("span", [task or DASH, sub(f"n = {max(cell['n'] for cell in found if cell)}")])
+        rows.append([head, *(DASH if share is None else share for share in shares)])
+    return table(["score on questions of", *(model["name"] for model in models)], rows) if len(tasks) > 1 else None
 
 
 def by_principle(report: Report, columns: Sequence[Column]) -> Markup | None:

@@ -60,8 +60,8 @@ def language_outputs(
     feed = Feed(model, dataset.root, cache)
     sampler = sampler_for(model, ADAPTER if model.lora is not None else None)
     feed.prepare([prompt.messages for prompt in [*questions, *heldout]])
-    asked_main = [prompt for prompt in questions if _asked(prompt) == main and _positive(prompt) is not None]
-    watched = {prompt.id: found for prompt in asked_main if (found := _first_tokens(feed, prompt))}
+    graded = [prompt for prompt in questions if _positive(prompt) is not None]
+    watched = {prompt.id: found for prompt in graded if (found := _first_tokens(feed, prompt))}
     tokens = tuple(sorted({token for some in watched.values() for token in some.values()}))
     how = Sampling(min(response_length, 24), 0.0, watched=tokens)
     greedy = sample_answers(sampler, feed, questions, how, batch_size=128)
@@ -71,7 +71,7 @@ def language_outputs(
         for answer in greedy
         if answer.prompt.id in watched
     }
-    alike = [prompt for prompt in asked_main if prompt.id not in watched]
+    alike = [prompt for prompt in graded if prompt.id not in watched and _asked(prompt) == main]
     for prompt, chances in zip(alike, choice_probabilities(model, feed, alike), strict=True):
         odds[prompt.id] = chances[str(_positive(prompt))]
     sampled = sample_answers(sampler, feed, heldout, Sampling(response_length, temperature, seed=seed))

@@ -84,9 +84,9 @@ class Config:
     """Taken from the reward of an answer that was cut off."""
     early_stop_kl: float = 0.05
     """Leave a round when the KL (k3) from the sampling policy exceeds this; 0: never."""
-    value_init: Literal["zero", "reward"] = "zero"
-    """The value is a head on the reward model's states, which are there anyway; it starts at zero or as the reward
-    head, which was taught at the end of answers and misleads before it."""
+    value_init: Literal["reward", "zero"] = "reward"
+    """The value is a head on the reward model's states, which are there anyway. It starts as what the reward stage saw
+    the reference's answers come to from such states, or at zero."""
     thresholds: dict[str, float] = field(default_factory=dict)
     """Principles that are a threshold (in standard deviations) instead of a summand, such as harmlessness: -0.5."""
     shuffle_rewards: bool = False
@@ -225,6 +225,11 @@ def make_roles(model: Model, reward_directory: Path, value_init: str, seed: int)
     """Policy (a copy of the SFT adapter), reference (that adapter, frozen), reward and value on one backbone."""
     reference = policy_and_reference(model, seed)
     reward = load_reward(model, reward_directory, "reward")
+    if value_init == "reward" and not bool(reward.expected.weight.any()):
+        raise UserError(
+            f"{reward_directory}: its reward head says nothing of answers that have not ended (an older version made "
+            "it); train it again, or start with value_init=zero"
+        )
     value = value_head(model.width, reward if value_init == "reward" else None).to(model.backbone.device)
     model.freeze()
     return Roles(

@@ -12,6 +12,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 from bessemer.config import Artifact
@@ -51,8 +52,8 @@ class Config:
     num_generations: int = 4
     """Answers to each question (at least 2; 4 is usual)."""
     borrowed_answers: int = 0
-    """Further answers to each question, which the model gave to other questions of the same task: sound in form and
-    mostly wrong here, so that a reward model has to look at the photograph."""
+    """Further answers to each question, which the model gave to others, in turn of the same task (sound in form and
+    mostly wrong here: a reward model has to look at the photograph) and of another (it has to heed what was asked)."""
     max_prompts: int = 0
     """Only so many questions; 0: all."""
     rankers: list[str] = field(default_factory=lambda: ["rules"])
@@ -208,20 +209,23 @@ def _drawn(config: Config, sampler: Sampler, feed: Feed, prompts: Sequence[Promp
 def with_borrowed(
     prompts: Sequence[Prompt], answers: Sequence[Sequence[Given]], count: int, seed: int
 ) -> list[list[Given]]:
-    """The answers to each prompt with up to `count` more, which were given to other prompts of the same task and are
-    not among them yet: fewer where a task has no others."""
-    given: dict[str, list[tuple[int, Given]]] = {}
-    for index, (prompt, mine) in enumerate(zip(prompts, answers, strict=True)):
-        given.setdefault(prompt.task, []).extend((index, answer) for answer in mine)
+    """The answers to each prompt with up to `count` more that were given to other prompts, in turn of the same task and
+    of another, and are not among them yet: fewer where there are no others."""
+    given = [(prompt.task, index, one) for index, prompt in enumerate(prompts) for one in answers[index]]
+    same: dict[str, list[tuple[int, Given]]] = {}
+    for task, index, one in given:
+        same.setdefault(task, []).append((index, one))
+    other = {name: [(index, one) for task, index, one in given if task != name] for name in same}
     found = []
     for index, (prompt, mine) in enumerate(zip(prompts, answers, strict=True)):
-        together, pool = list(mine), given[prompt.task]
+        together = list(mine)
         for number in range(count):
-            start = hashed("borrowed", seed, prompt.id, number) % len(pool)
+            pool = (other if number % 2 else same)[prompt.task]
+            start = hashed("borrowed", seed, prompt.id, number) % max(1, len(pool))
             texts = {text for text, _ in together}
             others = (pool[(start + step) % len(pool)] for step in range(len(pool)))
-            one = next((answer for owner, answer in others if owner != index and answer[0] not in texts), None)
-            together += [one] if one else []
+            new = (answer for owner, answer in others if owner != index and answer[0] not in texts)
+            together += islice(new, 1)
         found.append(together)
     return found
 

@@ -2,12 +2,13 @@
 
 Bradley-Terry with soft targets over all pairs of a prompt's ranked answers (Ouyang et al. 2022, equation 1), split by
 photograph or question. Scores are standardised on the reference model's own answers, so that a reward of 0 is its
-average answer.
+average answer; which score it can expect where an answer has got to is fitted to the same answers, for a critic.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from bessemer.algos.masked import Loss
 from bessemer.algos.preference import soft_bradley_terry
+from bessemer.algos.regression import Moments, ridge
 from bessemer.config import Artifact
 from bessemer.data.dataset import Dataset
 from bessemer.data.records import Ranking, read_records
@@ -37,6 +39,8 @@ from bessemer.training.optim import Group
 from bessemer.training.rankings import RankedPrompt, RankingBatch, RankingBatches, ranked_prompts, split_by_subject
 
 __all__ = ["Config", "run"]
+
+LEAST_DEVIATION = 0.1  # of scores in logits of preference: below it a head was taught nothing
 
 
 @dataclass
@@ -120,14 +124,16 @@ def run(config: Config) -> Path:
         warmup_ratio=config.warmup_ratio,
         save_steps=config.save_steps,
     )
-    standardise(head, [score[item.usual] for item, score in zip(train, score_all(roles, batches), strict=True)])
     held_batches = RankingBatches(feed, held, config.per_device_train_batch_size, config.cutoff_len, config.seed)
-    pairs = held_pairs(train, held, score_all(roles, held_batches), principles)
+    (scores, seen), (held_scores, unseen) = score_all(roles, batches), score_all(roles, held_batches)
+    standardise(head, [score[item.usual] for item, score in zip(train, scores, strict=True)])
+    explained = expect(head, seen, unseen)
+    pairs = held_pairs(train, held, held_scores, principles)
     lines = [json.dumps(asdict(pair), ensure_ascii=False) for pair in pairs]
     write_atomic(run.directory / "pairs.jsonl", "".join(line + "\n" for line in lines).encode())
     model.reward = head
     save_model(model, run.model_directory, adapter=ADAPTER)
-    return run.finish(train_prompts=len(train), heldout_prompts=len(held), **_accuracies(pairs))
+    return run.finish(train_prompts=len(train), heldout_prompts=len(held), **_accuracies(pairs), **explained)
 
 
 def _rankings(path: Path) -> tuple[list[Ranking], dict[str, float]]:
@@ -168,23 +174,42 @@ def _roles(model: Model, head: RewardHead, config: Config) -> Roles:
 
 
 @torch.no_grad()
-def score_all(roles: Roles, batches: RankingBatches) -> list[Tensor]:
-    """Raw scores (K, P) of every item's answers, in order."""
+def score_all(roles: Roles, batches: RankingBatches) -> tuple[list[Tensor], Moments]:
+    """Raw scores (K, P) of every item's answers, in order; and how the states before each token of the model's usual
+    answers go with the scores that those answers got in the end."""
     found: list[Tensor] = []
+    moments = Moments(roles.model.width, batches.items[0].targets.shape[2])
     for start in range(0, len(batches.items), batches.batch_size):
         chosen = list(range(start, min(start + batches.batch_size, len(batches.items))))
         batch = batches.batch(chosen)
-        grid = batch.grid(roles.scores("reward", batch.packed).cpu())
+        hidden = roles.hidden("reward", batch.packed)
+        scores = roles.scores_of("reward", hidden, batch.packed).cpu()
+        usual = batch.usual.repeat_interleave(batch.lengths)
+        moments.add(hidden[batch.rows[usual]], scores.repeat_interleave(batch.lengths, 0)[usual])
+        grid = batch.grid(scores)
         found.extend(grid[row, : len(batches.answers[index])] for row, index in enumerate(chosen))
-    return found
+    return found, moments
 
 
 def standardise(head: RewardHead, scores: Sequence[Tensor]) -> None:
     """Set the head's mean and deviation of each principle to those of these answers, which are the model's own."""
     everything = torch.cat(list(scores))
     head.mean.copy_(everything.mean(0))
-    # a head that hardly varies was taught nothing: its noise must not be blown up to size 1
-    head.std.copy_(everything.std(0).clamp(min=0.1))
+    deviations = everything.std(0)
+    # a head that hardly varies was taught little: its noise must not be blown up to the size of what the others know
+    typical = deviations.square().mean().sqrt()
+    head.std.copy_(deviations.clamp(min=max(LEAST_DEVIATION, float(typical) / 2)))
+
+
+def expect(head: RewardHead, seen: Moments, unseen: Moments) -> dict[str, float]:
+    """Fit what the head expects of an answer that has not ended; returns which share of the held-out answers' variance
+    that explains, by principle."""
+    weight, bias, explained = ridge(seen, unseen)
+    with torch.no_grad():
+        head.expected.weight.copy_(weight)
+        head.expected.bias.copy_(bias)
+    shares = zip(head.principles, explained.tolist(), strict=True)
+    return {f"expected/{name}": share for name, share in shares if math.isfinite(share)}
 
 
 def held_pairs(

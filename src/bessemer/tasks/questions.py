@@ -108,13 +108,16 @@ def prompts(
 def attribute_prompts(
     wordings: Wordings, examples: Sequence[Example], names: Collection[str], seed: int
 ) -> list[Prompt]:
-    """One question an example and attribute, for the attributes named, in the wordings kept for tests."""
+    """One question an example and attribute, for the attributes named, in the wordings kept for tests; those about one
+    example follow one another, so that whoever answers them looks at a photograph once."""
     asked = {
         name
         for name, task in wordings.tasks.items()
         if task.kind == "attribute" and task.attributes and task.attributes[0] in names
     }
-    return [prompt for prompt in prompts(wordings, examples, "test", seed) if prompt.task in asked]
+    found = [prompt for prompt in prompts(wordings, examples, "test", seed) if prompt.task in asked]
+    places = {example.id: place for place, example in enumerate(examples)}
+    return sorted(found, key=lambda prompt: places[prompt.provenance["example"]])
 
 
 def _prompt(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bessemer.algos.preference import aggregate_targets
-from bessemer.data.batches import Packed, pack_answers
+from bessemer.data.batches import Packed, pack_answers, response_rows
 from bessemer.data.mixture import epoch_order, permutation
 from bessemer.data.records import Prompt, Ranking
 from bessemer.data.render import Rendered
@@ -61,11 +61,15 @@ class RankingBatch:
     """B prompts with K answers each (short ones are padded by targets of nan, never by tokens).
 
     packed: all answers of all prompts; places (A, 2): row and column of each of the A answers in the (B, K) grid;
-    targets, pair_weights: (B, K, K, P).
+    rows (M,): rows that predict each answer token; lengths (A,): tokens of each answer, summing to M; usual (A,) bool:
+    those that were drawn as the policy's are; targets, pair_weights: (B, K, K, P).
     """
 
     packed: Packed
     places: Tensor
+    rows: Tensor
+    lengths: Tensor
+    usual: Tensor
     targets: Tensor
     pair_weights: Tensor
 
@@ -167,7 +171,8 @@ class RankingBatches:
         prompts = [self.rendered[chosen[row]] for row, _ in places]
         # an answer of no token at all still needs a place to be read at: the end of its prompt
         answers = [self.answers[chosen[row]][column] for row, column in places]
-        packed, _, _ = pack_answers(prompts, answers, self.feed.inputs(prompts))
+        packed, prompt_length, lengths = pack_answers(prompts, answers, self.feed.inputs(prompts))
+        usual = torch.tensor([column in self.items[chosen[row]].usual for row, column in places])
         widest = max(len(self.answers[index]) for index in chosen)
         principles = self.items[chosen[0]].targets.shape[2]
         targets = torch.full((len(chosen), widest, widest, principles), float("nan"))
@@ -176,4 +181,5 @@ class RankingBatches:
             count = len(self.answers[index])
             targets[row, :count, :count] = self.items[index].targets
             weights[row, :count, :count] = self.items[index].pair_weights
-        return RankingBatch(packed, torch.tensor(places), targets, weights)
+        rows = response_rows(packed, prompt_length, lengths)
+        return RankingBatch(packed, torch.tensor(places), rows, lengths, usual, targets, weights)
