@@ -97,8 +97,10 @@ def chosen(first: Path, order: str, options: argparse.Namespace, seed: int) -> l
 def turn(root: Path, truth: Path, options: argparse.Namespace, seed: int) -> dict[str, list[LabelledAnswer]]:
     """Answers of the first model and of the two that go on from it."""
     first = root / f"first-{seed}"
-    if not (first / "project").is_dir():
+    if not (first / "labelled").is_file():
+        shutil.rmtree(first / "project", ignore_errors=True)
         make_project(first / "project", truth, seed, options.initial)
+        (first / "labelled").touch()
     answers = {"first": train(first, options, seed)}
     stages = first / "run"
     if not (first / "queued.json").is_file():
@@ -174,7 +176,7 @@ def main() -> None:
     rows = [
         {"seed": seed, "model": name, "accuracy": statistics.mean(map(right, some)), "auc": mean_auc(some)}
         for seed, answers in zip(options.seeds, found, strict=True)
-        for name, some in {**answers}.items()
+        for name, some in answers.items()
     ]
     rows += [
         {"seed": seed, "model": "commoner answer", "accuracy": trivial(answers["first"]), "auc": 0.5}

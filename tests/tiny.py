@@ -24,6 +24,7 @@ from transformers import (
 
 from bessemer.data.batches import Packed, pack
 from bessemer.data.render import Rendered
+from bessemer.models.heads import RewardHead
 from bessemer.models.model import Model, attach_vision, load_model
 from bessemer.models.vision import Tower
 
@@ -175,3 +176,12 @@ def surroundings(directory: Path) -> Path:
     vision_tower(directory / "tiny-tower")
     photographs(directory / "photographs")
     return directory
+
+
+def reward_head(width: int, principles: Sequence[str], seed: int = 0) -> RewardHead:
+    """A head as a reward stage leaves it, which expects something of answers that have not ended."""
+    head = RewardHead(width, principles, seed)
+    generator = torch.Generator().manual_seed(seed + 1)
+    for part in (head.expected.weight, head.expected.bias):
+        part.copy_(torch.randn(part.shape, generator=generator) / width**0.5)
+    return head

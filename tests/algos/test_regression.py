@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
@@ -14,7 +15,7 @@ def _rows(seed: int, count: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     x = 3 + torch.randn(count, 6, generator=generator)
     noise = torch.randn(count, 2, generator=generator)
-    return x, torch.stack([x[:, 0] - 2 * x[:, 3] + 5 + 0.1 * noise[:, 0], noise[:, 1], torch.full((count,), 4.0)], 1)
+    return x, torch.stack([x[:, 0] - 2 * x[:, 3] + 5 + 0.1 * noise[:, 0], noise[:, 1], torch.full((count,), 0.1)], 1)
 
 
 def _moments(x: Tensor, y: Tensor, pieces: int = 1) -> Moments:
@@ -43,9 +44,13 @@ def test_each_target_takes_the_penalty_that_serves_the_held_out_rows() -> None:
         assert abs(float(explained[column]) - expected) < 1e-3
     assert explained[0] > 0.99 and explained[2].isnan()
     assert weight[1].abs().max() < 1e-3 < 0.9 < weight[0, 0]
+    unheld, *_ = ridge(_moments(x, y), Moments(6, 3), [1e-6, 1e3])
+    assert unheld.abs().max() < 1e-3
+    with pytest.raises(ValueError, match="at least one row"):
+        ridge(Moments(6, 3), _moments(x, y))
 
 
 def test_sums_of_batches_are_those_of_the_whole() -> None:
     x, y = _rows(2, 30)
     for whole, parts in zip(vars(_moments(x, y)).values(), vars(_moments(x, y, 4)).values(), strict=True):
-        assert_close(torch.as_tensor(whole), torch.as_tensor(parts), atol=1e-3, rtol=1e-6)
+        assert_close(torch.as_tensor(whole), torch.as_tensor(parts), atol=1e-9, rtol=1e-12)

@@ -74,6 +74,10 @@ def test_a_warm_value_is_the_reward_that_the_expected_scores_would_make() -> Non
     head = _head()
     reward = aggregate(normalise(head.expected(HIDDEN), head.mean, head.std, 1e9), head.weights)
     assert_close(value_head(24, head)(HIDDEN)[:, 0], reward, atol=1e-5, rtol=0)
+    scores = normalise(head.expected(HIDDEN), head.mean, head.std, 1e9)
+    limits = torch.tensor([torch.nan, -9.0, torch.nan])  # none falls short of it, and it is no summand
+    thresholded = aggregate(scores, head.weights, limits, penalty=0.0)
+    assert_close(value_head(24, head, ["clarity"])(HIDDEN)[:, 0], thresholded, atol=1e-5, rtol=0)
 
 
 @torch.no_grad()

@@ -40,7 +40,7 @@ def _roles(model: Model) -> Roles:
     lora = model.adapters()
     for name in ("policy", "reward", "value"):
         lora.copy(ADAPTER, name)
-    reward = RewardHead(model.width, ["truthfulness", "clarity"])
+    reward = tiny.reward_head(model.width, ["truthfulness", "clarity"])
     model.freeze()
     return Roles(
         model,

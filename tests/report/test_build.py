@@ -27,6 +27,7 @@ from bessemer.report.outputs import (
 )
 from bessemer.report.saved import read_evaluation, write_evaluation
 from bessemer.report.schema import SCHEMA, Nullable, validate
+from bessemer.report.sections import tasks_table
 
 # The contract of report.json as it was agreed, word by word; everything else may grow.
 TOP = (
@@ -133,6 +134,24 @@ def test_differences_and_ratios_by_hand() -> None:
     assert rows["ppo"]["score"] == pytest.approx((0.7 + 0.7 + 0) / 3)
     assert (report["n_test"], report["n_heldout"]) == (4, 3)
     assert report["roles"]["featured"] == "ppo"
+
+
+def test_the_score_of_each_kind_of_question_by_hand() -> None:
+    """A gain in one kind that hides the loss of another."""
+
+    def model(name: str, grade: float, kind: float) -> ModelOutputs:
+        rows = [PromptAnswer(f"g{i}", "q", "a", {"truth": grade, "form": 1.0}, "grade") for i in range(2)]
+        none = PromptAnswer("n", "q", "a", {"truth": None}, "kind")
+        return ModelOutputs(name, prompts=(*rows, PromptAnswer("k", "q", "a", {"truth": kind}, "kind"), none))
+
+    report = build(Evaluation(Context("d", "s", 0), (model("sft", 0.2, 0.9), model("ppo", 0.8, 0.1))))
+    sft, ppo = (model["by_task"] for model in report["models"])
+    assert [sft["grade"]["score"], sft["kind"]["score"]] == pytest.approx([0.6, 0.9])
+    assert [ppo["grade"]["score"], ppo["kind"]["score"]] == pytest.approx([0.9, 0.1])
+    assert [sft["grade"]["n"], sft["kind"]["n"]] == [2, 1]
+    cells = re.findall(r"n = \d+|(?<=>)\d+\.\d %", tasks_table(report).text)  # type: ignore[union-attr]
+    assert cells == ["n = 2", "60.0 %", "90.0 %", "n = 1", "90.0 %", "10.0 %"]
+    assert tasks_table(build(Evaluation(Context("d", "s", 0), (said("sft", "", {"a": 1.0}),)))) is None
 
 
 def test_a_teacher_that_is_never_right_gives_no_ratio() -> None:

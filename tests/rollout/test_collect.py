@@ -16,7 +16,7 @@ from bessemer.algos.policy import clipped_surrogate
 from bessemer.data.images import image_ref
 from bessemer.data.records import ImageRef, Message, Prompt
 from bessemer.models.feed import Feed
-from bessemer.models.heads import RewardHead, value_head
+from bessemer.models.heads import value_head
 from bessemer.models.model import ADAPTER, Model
 from bessemer.models.roles import Role, Roles
 from bessemer.models.tuning import tune_language
@@ -45,7 +45,7 @@ def _roles(model: Model, frozen: bool = False) -> Roles:
     lora = model.adapters()
     for name in ("policy", "value", "reward"):
         lora.copy(ADAPTER, name)
-    reward = RewardHead(model.width, ["truth", "清晰"])
+    reward = tiny.reward_head(model.width, ["truth", "清晰"])
     model.freeze()
     return Roles(
         model,

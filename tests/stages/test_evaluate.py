@@ -193,9 +193,12 @@ def asked(index: int, choices: dict[str, str]) -> Prompt:
     return Prompt(f"q{index}", (Message("user", f"Is number {index} bad?"),), "state", None, facts)
 
 
-@pytest.mark.parametrize("choices", [{"fine": "No", "bad": "Yes"}, {"fine": "That is fine", "bad": "That is bad"}])
+APART, ALIKE = {"fine": "No", "bad": "Yes"}, {"fine": "That is fine", "bad": "That is bad"}
+
+
+@pytest.mark.parametrize(("choices", "main"), [(APART, "state"), (ALIKE, "state"), (APART, "another")])
 def test_log_odds_and_perplexity_are_those_of_transformers(
-    texts: Path, tmp_path: Path, choices: dict[str, str]
+    texts: Path, tmp_path: Path, choices: dict[str, str], main: str
 ) -> None:
     """Choices that their first tokens (bytes here) tell apart, which decide then, and choices that begin alike."""
     documents = [Document(f"d{i}", text) for i, text in enumerate(["Plain text.", "安全帽", "A third, longer one."])]
@@ -208,7 +211,7 @@ def test_log_odds_and_perplexity_are_those_of_transformers(
         prompts,
         [],
         documents,
-        main="state",
+        main=main,
         response_length=4,
         temperature=1.0,
         seed=0,

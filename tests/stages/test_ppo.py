@@ -93,11 +93,14 @@ def test_a_critic_that_was_fitted_errs_less_than_one_that_starts_at_zero(
 ) -> None:
     there = {"model_name_or_path": str(texts / "sft"), "reward_model": str(vowels / "reward"), "dataset": str(vowels)}
     size = {"batch_size_prompts": 32, "mini_batch_size": 32, "num_ppo_epochs": 1}
-    error = {
-        start: metrics(run(config(texts, tmp_path / start, **there, **size, value_init=start)))[0]["value_error"]
-        for start in ("reward", "zero")
-    }
-    assert error["reward"] < 0.9 * error["zero"]
+
+    def error(start: str, shuffled: bool = False) -> float:
+        out = tmp_path / f"{start}-{shuffled}"
+        ran = run(config(texts, out, **there, **size, value_init=start, shuffle_rewards=shuffled))
+        return metrics(ran)[0]["value_error"]
+
+    assert error("reward") < 0.9 * error("zero")
+    assert error("reward", shuffled=True) == error("zero", shuffled=True)  # what it saw would tell the control
     file = tmp_path / "old" / "model" / "reward" / "model.safetensors"
     shutil.copytree(vowels / "reward", tmp_path / "old")
     save_file({name: part for name, part in load_file(file).items() if not name.startswith("expected.")}, file)

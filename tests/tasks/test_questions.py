@@ -8,7 +8,7 @@ import pytest
 from bessemer.data.records import Example, Prompt, read_records, write_records
 from bessemer.errors import UserError
 from bessemer.tasks.judge import judge
-from bessemer.tasks.questions import conversations, prompts
+from bessemer.tasks.questions import attribute_prompts, conversations, prompts
 from bessemer.tasks.wordings import load_wordings
 from tasks.task_samples import HELMETS, IMAGE, cells, solar
 
@@ -105,6 +105,15 @@ def test_every_prefix_holds_the_tasks_by_their_weights() -> None:
         for name, task in wordings.tasks.items():
             assert abs(counts[name] - n * task.weight / total) <= 1.01, (n, name)
     assert prompts(wordings, many, "bank", 0, limit=17) == made[:17]
+
+
+def test_questions_about_one_example_follow_one_another() -> None:
+    examples = cells()
+    asked = attribute_prompts(solar(), examples, ["defect", "severity"], 0)
+    assert [prompt.provenance["example"] for prompt in asked] == [e.id for e in examples for _ in range(2)]
+    assert {prompt.task for prompt in asked} == {"defect", "severity"}
+    same = {prompt.id: prompt for prompt in prompts(solar(), examples, "test", 0)}
+    assert all(same[prompt.id] == prompt for prompt in asked)
 
 
 def test_rounds_ask_in_other_words() -> None:

@@ -123,7 +123,7 @@ def test_ppo_eight_at_once_are_eight_times_one(tmp_path: Path) -> None:
     model = _adapted(tmp_path)
     lora = model.adapters()
     lora.copy(ADAPTER, "value")
-    value = value_head(model.width, RewardHead(model.width, ["a"]))
+    value = value_head(model.width, tiny.reward_head(model.width, ["a"]))
     roles = Roles(model, {"policy": Role(ADAPTER, trainable=True), "value": Role("value", value, trainable=True)})
     generator = torch.Generator().manual_seed(5)
     lengths = torch.tensor([1, 6, 2, 9, 4, 3, 12, 5])

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bessemer.algos.masked import widen
-
 __all__ = ["RIDGES", "Moments", "ridge"]
 
 RIDGES = tuple(10.0**power for power in range(-4, 3))
@@ -31,8 +29,8 @@ class Moments:
         """Take in rows; x (n, D), y (n, P)."""
         if len(x) != len(y):
             raise ValueError(f"{len(x)} rows of inputs for {len(y)} of targets")
-        inputs = torch.cat([widen(x), torch.ones(len(x), 1, device=x.device)], 1).cpu()
-        outputs = widen(y).cpu()
+        outputs = y.cpu().double()
+        inputs = torch.cat([x.cpu().double(), torch.ones(len(x), 1, dtype=torch.float64)], 1)
         self.xx += inputs.T @ inputs
         self.xy += inputs.T @ outputs
         self.yy += outputs.square().sum(0)
@@ -47,16 +45,18 @@ class Moments:
 def ridge(train: Moments, held: Moments, penalties: Sequence[float] = RIDGES) -> tuple[Tensor, Tensor, Tensor]:
     """Return weight (P, D) and bias (P,) of a ridge regression, and which share of the held-out variance it explains.
 
-    Of the penalties the one with the least error on the held-out rows is taken, for each target alone; the intercept
-    is not penalised. The share (P,) is 1 - error / variance, below 0 where the mean would have been better; nan where
-    a target does not vary. Source: Hoerl and Kennard 1970.
+    Of the penalties the one with the least error on the held-out rows is taken, for each target alone (the largest if
+    none was held out); the intercept is not penalised. The share (P,) is 1 - error / variance on the same rows, below 0
+    where the mean would have been better; nan where a target does not vary. Raises ValueError without rows to learn
+    from. Source: Hoerl and Kennard 1970.
     """
+    if not train.count:
+        raise ValueError("expected at least one row to learn from")
     scale = float(train.xx.diagonal()[:-1].mean())
     free = torch.ones(len(train.xx), dtype=torch.float64)
     free[-1] = 0.0
-    solutions = torch.stack(
-        [torch.linalg.solve(train.xx + max(penalty * scale, 1e-12) * free.diag(), train.xy) for penalty in penalties]
-    )
+    strongest_first = sorted((max(penalty * scale, 1e-12) for penalty in penalties), reverse=True)
+    solutions = torch.stack([torch.linalg.solve(train.xx + size * free.diag(), train.xy) for size in strongest_first])
     errors = torch.stack([held.error(solution) for solution in solutions])
     best = errors.argmin(0)
     columns = torch.arange(len(best))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
@@ -15,13 +15,26 @@ from bessemer.errors import UserError
 __all__ = ["RewardHead", "value_head"]
 
 
+class Expected(nn.Module):
+    """Hidden states (M, D) -> scores (M, P) that an answer which has not ended can expect; fitted, never descended.
+    Final."""
+
+    def __init__(self, width: int, principles: int) -> None:
+        super().__init__()
+        self.weight = nn.Buffer(torch.zeros(principles, width))
+        self.bias = nn.Buffer(torch.zeros(principles))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return nn.functional.linear(hidden.float(), self.weight, self.bias)
+
+
 class RewardHead(nn.Module):
     """Replaces the language-model head: hidden states (M, D) -> scores (M, P), one column a principle. Final.
 
-    Scores are raw; `mean` and `std` (P,) standardise them to mean 0 and deviation 1 on the reference model's answers,
-    and `weights` (P,) add the standardised scores up. `expected`, on the same states, says before an answer has ended
-    which scores the reference model's answers get from there on; zero where nobody fitted it. All are saved with the
-    head, so that a reward never depends on who loads it.
+    Scores are raw; `mean` and `std` (P,) standardise them to mean 0 and, where they vary enough, deviation 1 on the
+    reference model's answers, and `weights` (P,) add the standardised scores up. `expected`, on the same states, says
+    before an answer has ended which scores the reference model's answers get from there on; zero where nobody fitted
+    it. All are saved with the head, so that a reward never depends on who loads it.
     """
 
     def __init__(self, width: int, principles: Sequence[str], seed: int = 0) -> None:
@@ -33,9 +46,7 @@ class RewardHead(nn.Module):
             # N(0, 1 / (d + 1)) starts scores near N(0, 1) for unit-variance states (arXiv 2009.01325, appendix B)
             self.linear.weight.copy_(torch.randn(self.linear.weight.shape, generator=generator) / (width + 1) ** 0.5)
             self.linear.bias.zero_()
-        self.expected = nn.Linear(width, len(self.principles)).requires_grad_(False)
-        for parameter in self.expected.parameters():
-            parameter.zero_()
+        self.expected = Expected(width, len(self.principles))
         self.mean = nn.Buffer(torch.zeros(len(self.principles)))
         self.std = nn.Buffer(torch.ones(len(self.principles)))
         self.weights = nn.Buffer(torch.full((len(self.principles),), 1.0 / len(self.principles)))
@@ -66,16 +77,21 @@ class RewardHead(nn.Module):
         return head
 
 
-def value_head(width: int, reward: RewardHead | None = None) -> nn.Linear:
+def value_head(width: int, reward: RewardHead | None = None, thresholds: Collection[str] = ()) -> nn.Linear:
     """A head for one value a token: zero, or warm-started as the weighted sum of the standardised scores that the
-    reward head expects of the reference model, which is the policy at first."""
+    reward head expects of the reference model, which is the policy at first.
+
+    thresholds: principles that are no summand of the reward, and so none of its expectation.
+    """
     head = nn.Linear(width, 1)
     with torch.no_grad():
         if reward is None:
             head.weight.zero_()
             head.bias.zero_()
         else:
-            share = reward.weights / reward.std
+            summand = torch.tensor([name not in thresholds for name in reward.principles], device=reward.weights.device)
+            weights = reward.weights * summand
+            share = weights / weights.sum() / reward.std
             head.weight.copy_((share[:, None] * reward.expected.weight).sum(0, keepdim=True))
             head.bias.copy_((share * (reward.expected.bias - reward.mean)).sum()[None])
     return head

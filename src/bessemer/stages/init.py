@@ -128,7 +128,7 @@ sft:
   learning_rate: 1.0e-3
 rank:
   temperatures: [1.0, 1.0, 1.0, 1.5] # of four answers to a question; one wilder than the others, so that form differs
-  borrowed_answers: 2 # and two that were given to other photographs, so that looking pays
+  borrowed_answers: 2 # and two that were given to another photograph and another question, so that looking pays
 reward:
   per_device_train_batch_size: 16
   learning_rate: 1.0e-3

@@ -6,7 +6,7 @@ penalty on the KL to the reference at every token, generalised advantages, clipp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -88,9 +88,10 @@ class Config:
     """The value is a head on the reward model's states, which are there anyway. It starts as what the reward stage saw
     the reference's answers come to from such states, or at zero."""
     thresholds: dict[str, float] = field(default_factory=dict)
-    """Principles that are a threshold (in standard deviations) instead of a summand, such as harmlessness: -0.5."""
+    """Principles that are a threshold (of the standardised score) instead of a summand, such as harmlessness: -0.5."""
     shuffle_rewards: bool = False
-    """Control: give each answer another answer's reward; nothing should be gained."""
+    """Control: give each answer another answer's reward; nothing should be gained. The value starts at zero then: what
+    it saw of the true rewards would teach."""
     eval_steps: int = 5
     """Rounds between looks at held-out prompts."""
     eval_prompts: int = 64
@@ -215,22 +216,25 @@ def run(config: Config) -> Path:
         )
     dataset = Dataset(Path(config.dataset))
     model = load_model(config.model_name_or_path, config.dtype, Mesh.start().device)
-    roles = make_roles(model, Path(config.reward_model), config.value_init, config.seed)
+    start = "zero" if config.shuffle_rewards else config.value_init
+    roles = make_roles(model, Path(config.reward_model), start, config.seed, config.thresholds)
     feed = Feed(model, dataset.root, cache_directory())
     loop = Loop(config, roles, feed, sampler_for(model, "policy"), dataset.prompts("ppo"))
     return rounds(run, loop, dataset, config, "ppo")
 
 
-def make_roles(model: Model, reward_directory: Path, value_init: str, seed: int) -> Roles:
+def make_roles(
+    model: Model, reward_directory: Path, value_init: str, seed: int, thresholds: Collection[str] = ()
+) -> Roles:
     """Policy (a copy of the SFT adapter), reference (that adapter, frozen), reward and value on one backbone."""
     reference = policy_and_reference(model, seed)
     reward = load_reward(model, reward_directory, "reward")
     if value_init == "reward" and not bool(reward.expected.weight.any()):
         raise UserError(
             f"{reward_directory}: its reward head says nothing of answers that have not ended (an older version made "
-            "it); train it again, or start with value_init=zero"
+            "it); train it again (bessemer run RECIPE --force reward), or start with value_init=zero"
         )
-    value = value_head(model.width, reward if value_init == "reward" else None).to(model.backbone.device)
+    value = value_head(model.width, reward if value_init == "reward" else None, thresholds).to(model.backbone.device)
     model.freeze()
     return Roles(
         model,

@@ -203,11 +203,12 @@ def standardise(head: RewardHead, scores: Sequence[Tensor]) -> None:
 
 def expect(head: RewardHead, seen: Moments, unseen: Moments) -> dict[str, float]:
     """Fit what the head expects of an answer that has not ended; returns which share of the held-out answers' variance
-    that explains, by principle."""
+    that explains, by principle; nothing is expected where no answer has a token."""
+    if not seen.count:
+        return {}
     weight, bias, explained = ridge(seen, unseen)
-    with torch.no_grad():
-        head.expected.weight.copy_(weight)
-        head.expected.bias.copy_(bias)
+    head.expected.weight.copy_(weight)
+    head.expected.bias.copy_(bias)
     shares = zip(head.principles, explained.tolist(), strict=True)
     return {f"expected/{name}": share for name, share in shares if math.isfinite(share)}
 
