@@ -211,20 +211,22 @@ def with_borrowed(
 ) -> list[list[Given]]:
     """The answers to each prompt with up to `count` more that were given to other prompts, in turn of the same task and
     of another, and are not among them yet: fewer where there are no others."""
-    given = [(prompt.task, index, one) for index, prompt in enumerate(prompts) for one in answers[index]]
-    same: dict[str, list[tuple[int, Given]]] = {}
-    for task, index, one in given:
-        same.setdefault(task, []).append((index, one))
-    other = {name: [(index, one) for task, index, one in given if task != name] for name in same}
+    given: dict[str, list[tuple[int, Given]]] = {}
+    for index, (prompt, mine) in enumerate(zip(prompts, answers, strict=True)):
+        given.setdefault(prompt.task, []).extend((index, one) for one in mine)
     found = []
     for index, (prompt, mine) in enumerate(zip(prompts, answers, strict=True)):
         together = list(mine)
+        others = [task for task in given if task != prompt.task]
         for number in range(count):
-            pool = (other if number % 2 else same)[prompt.task]
-            start = hashed("borrowed", seed, prompt.id, number) % max(1, len(pool))
-            texts = {text for text, _ in together}
-            others = (pool[(start + step) % len(pool)] for step in range(len(pool)))
-            new = (answer for owner, answer in others if owner != index and answer[0] not in texts)
+            drawn = hashed("borrowed", seed, prompt.id, number)
+            if number % 2 and not others:
+                continue
+            # every other task as often as the next: a reward model has to see the few that decline, too
+            pool = given[others[drawn % len(others)] if number % 2 else prompt.task]
+            texts, start = {text for text, _ in together}, drawn // max(1, len(others))
+            turned = (pool[(start + step) % len(pool)] for step in range(len(pool)))
+            new = (answer for owner, answer in turned if owner != index and answer[0] not in texts)
             together += islice(new, 1)
         found.append(together)
     return found
