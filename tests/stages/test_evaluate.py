@@ -214,6 +214,7 @@ def test_log_odds_and_perplexity_are_those_of_transformers(
         main=main,
         response_length=4,
         temperature=1.0,
+        copies=1,
         seed=0,
     )
     model = AutoModelForCausalLM.from_pretrained(texts / "tiny-model").eval()
@@ -238,6 +239,17 @@ def test_log_odds_and_perplexity_are_those_of_transformers(
     sums = [nll(document.text, 0) for document in documents]
     perplexity = math.exp(sum(total for total, _ in sums) / sum(count for _, count in sums))
     assert found.facts.perplexity_general == pytest.approx(perplexity, rel=1e-4)
+
+
+def test_each_held_out_prompt_is_answered_as_often_as_asked_for(texts: Path, tmp_path: Path) -> None:
+    run(config(texts, tmp_path, sft=str(texts / "sft"), heldout_answers=3))
+    (row,) = report_of(tmp_path)["models"]
+    assert (row["n_prompts"], row["n_prompt_answers"]) == (3, 9)
+    said = [answer.text for answer in read_outputs(tmp_path / "evaluate" / "outputs" / "models" / "sft").prompts]
+    assert len(set(said)) > 3
+    assert "answered 3 times" in (tmp_path / "evaluate" / "report.html").read_text(encoding="utf-8")
+    with pytest.raises(UserError, match=r"heldout_answers=3 at temperature=0"):
+        run(config(texts, tmp_path / "no", sft=str(texts / "sft"), heldout_answers=3, temperature=0.0))
 
 
 def test_text_alone_has_no_photographs_to_be_tested_on(texts: Path, tmp_path: Path) -> None:

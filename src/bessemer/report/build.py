@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +30,24 @@ def severity_attribute(context: Context) -> Attribute | None:
     return next((a for a in context.attributes if a.ordered and len(a.values) > 2), None)
 
 
+def _by_prompt(
+    rows: Sequence[PromptAnswer], value: Callable[[PromptAnswer], float | None]
+) -> dict[str, tuple[float, str]]:
+    """Prompt -> the mean value of its answers, of those that have one, and what it is resampled with."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        if (one := value(row)) is not None:
+            found.setdefault(row.id, []).append(one)
+    clusters = {row.id: metrics.cluster(row) for row in rows}
+    return {id: (sum(values) / len(values), clusters[id]) for id, values in found.items()}
+
+
 def _token_f1(rows: Sequence[PromptAnswer]) -> dict[str, tuple[float, str]]:
-    return {
-        row.id: (metrics.token_f1(row.text, row.reference), metrics.cluster(row))
-        for row in rows
-        if row.reference is not None
-    }
+    return _by_prompt(rows, lambda row: None if row.reference is None else metrics.token_f1(row.text, row.reference))
 
 
 def _scores(rows: Sequence[PromptAnswer]) -> dict[str, tuple[float, str]]:
-    scored = [(row, metrics.prompt_score(row)) for row in rows]
-    return {row.id: (score, metrics.cluster(row)) for row, score in scored if score is not None}
+    return _by_prompt(rows, metrics.prompt_score)
 
 
 def _mean(cases: Mapping[str, tuple[float, str]]) -> tuple[float | None, list[float] | None]:
@@ -98,6 +105,9 @@ def _model(model: ModelOutputs, evaluation: Evaluation) -> dict[str, Any]:
     base = evaluation.model(context.base)
     score, score_interval = _mean(_scores(model.prompts))
     token_f1, token_f1_interval = _mean(_token_f1(model.prompts))
+    firsts: dict[str, PromptAnswer] = {}
+    for row in model.prompts:
+        firsts.setdefault(row.id, row)
     ended = [row.ended for row in model.prompts if row.ended is not None]
     facts = dataclasses.asdict(model.facts)
     before = None if base is None else base.facts.perplexity_general
@@ -110,10 +120,11 @@ def _model(model: ModelOutputs, evaluation: Evaluation) -> dict[str, Any]:
         "score": score,
         "score_interval": score_interval,
         "by_task": _by_task(model.prompts),
-        "n_prompts": len(model.prompts),
+        "n_prompts": len(firsts),
+        "n_prompt_answers": len(model.prompts),
         "token_f1": token_f1,
         "token_f1_interval": token_f1_interval,
-        "pictured": pictured_scores(model.prompts),
+        "pictured": pictured_scores(list(firsts.values())),
         "ended_rate": sum(ended) / len(ended) if ended else None,
         "minus_base": _minus(None if model.name == context.base else model, base, context),
         "perplexity_over_base": after / before if after is not None and before else None,

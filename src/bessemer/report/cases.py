@@ -75,7 +75,7 @@ def samples(models: Sequence[ModelOutputs], per_task: int = 2, count: int = 10) 
         for row in model.prompts:
             asked.setdefault(row.id, row)
             said = {"text": row.text, "score": prompt_score(row), "places": outlines(row)}
-            answers.setdefault(row.id, {})[model.name] = said
+            answers.setdefault(row.id, {}).setdefault(model.name, said)  # the first, where there are several
     by_task: dict[str, list[PromptAnswer]] = {}
     for key in sorted(asked):
         by_task.setdefault(asked[key].task, []).append(asked[key])

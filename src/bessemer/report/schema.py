@@ -75,6 +75,7 @@ MODEL: dict[str, Any] = {
     "score_interval": "interval?",
     "by_task": {"*": {"n": "count", "score": "rate?", "score_interval": "interval?"}},
     "n_prompts": "count",
+    "n_prompt_answers": "count",
     "token_f1": "rate?",
     "token_f1_interval": "interval?",
     "ended_rate": "rate?",

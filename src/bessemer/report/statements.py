@@ -98,6 +98,9 @@ def method(report: Report) -> list[str]:
         "All outputs were saved before they were scored.",
         "Samples are the first prompts of each task in order of their id; nobody chose them.",
     ]
+    draws = max((model["n_prompt_answers"] / max(1, model["n_prompts"]) for model in report["models"]), default=0)
+    if draws > 1:
+        found.append(f"Each held-out prompt was answered {draws:.0f} times; its score is their mean.")
     if report["main_attribute"] is not None:
         found += [
             "An answer that cannot be read counts as wrong: as the other of two values, as the furthest of "

@@ -49,13 +49,14 @@ def language_outputs(
     main: str | None,
     response_length: int,
     temperature: float,
+    copies: int,
     seed: int,
 ) -> ModelOutputs:
     """Answers of a language or vision-language model.
 
     Questions about labels are answered greedily, in 24 tokens at most (a label needs no more); held-out prompts are
-    sampled at `temperature`, as the policy that RL optimises. Probabilities come from the log-odds of the
-    choices' words.
+    sampled at `temperature`, each `copies` times, as the policy that RL optimises. Probabilities come from the log-odds
+    of the choices' words.
     """
     feed = Feed(model, dataset.root, cache)
     sampler = sampler_for(model, ADAPTER if model.lora is not None else None)
@@ -74,7 +75,7 @@ def language_outputs(
     alike = [prompt for prompt in graded if prompt.id not in watched and _asked(prompt) == main]
     for prompt, chances in zip(alike, choice_probabilities(model, feed, alike), strict=True):
         odds[prompt.id] = chances[str(_positive(prompt))]
-    sampled = sample_answers(sampler, feed, heldout, Sampling(response_length, temperature, seed=seed))
+    sampled = sample_answers(sampler, feed, heldout, Sampling(response_length, temperature, seed=seed), copies)
     return ModelOutputs(
         name,
         _facts(model, feed, documents, list({_example_id(prompt): prompt for prompt in questions}.values())[:12]),

@@ -82,6 +82,8 @@ class Config:
     """Only so many test photographs; 0: all."""
     heldout_prompts: int = 0
     """Only so many held-out prompts; 0: all."""
+    heldout_answers: int = 1
+    """Answers drawn to each of them, whose mean counts: more of them, less of the luck of a draw in every figure."""
     response_length: int = 48
     """Longest answer in tokens."""
     temperature: float = 1.0
@@ -100,6 +102,11 @@ def run(config: Config) -> Path:
     """Ask every model, then write report.json and report.html here and, for a recipe's section evaluate, a copy beside
     the stages."""
     run = begin(config, "evaluate")
+    if config.heldout_answers > 1 and config.temperature == 0:
+        raise UserError(
+            f"heldout_answers={config.heldout_answers} at temperature=0, where all are the same; expected 1, or a "
+            "temperature above 0"
+        )
     dataset = Dataset(Path(config.dataset))
     path = dataset.root / "wordings.yaml"
     wordings = load_wordings(path) if path.is_file() else None
@@ -192,6 +199,7 @@ def _makers(
             main=main,
             response_length=config.response_length,
             temperature=config.temperature,
+            copies=config.heldout_answers,
             seed=config.seed + 1,
         )
 
