@@ -47,25 +47,25 @@ def test_the_reward_rises_and_that_of_shuffled_rewards_does_not(texts: Path, vow
         "total_steps": 20,
         "batch_size_prompts": 32,
         "mini_batch_size": 16,
-        "learning_rate": 3e-3,
+        "learning_rate": 1e-3,
         "kl_coef": 0.0,
         "missing_eos_penalty": 0.0,
         "model_name_or_path": str(texts / "sft"),
         "reward_model": str(vowels / "reward"),
         "dataset": str(vowels),
     }
-    gains = {}
-    for shuffle in (False, True):
-        out = run(config(texts, tmp_path / str(shuffle), shuffle_rewards=shuffle, **learning))
+    gains, shares = {}, {}
+    for seed, shuffle in ((0, False), (0, True), (1, True)):
+        out = run(config(texts, tmp_path / f"{shuffle}-{seed}", shuffle_rewards=shuffle, seed=seed, **learning))
         rewards = [row["reward"] for row in metrics(out)]
-        gains[shuffle] = sum(rewards[-3:]) / 3 - sum(rewards[:3]) / 3
-    assert gains[False] > 0.7 and abs(gains[True]) < 0.4
-    before = wanted_share(texts / "sft", vowels)
-    gained, drifted = (wanted_share(tmp_path / str(shuffle), vowels) - before for shuffle in (False, True))
-    # noise drifts at such a rate of learning, up or down, but nowhere near as far as a reward leads
-    assert gained > 0.2 and drifted < gained / 2
+        gains[shuffle, seed] = sum(rewards[-3:]) / 3 - sum(rewards[:3]) / 3
+        shares[shuffle, seed] = wanted_share(out, vowels) - wanted_share(texts / "sft", vowels)
+    assert gains[False, 0] > 0.7 and shares[False, 0] > 0.2
+    # noise drifts, up or down, but nowhere near as far as a reward leads
+    for found in (gains, shares):
+        assert abs(found[True, 0] + found[True, 1]) / 2 < found[False, 0] / 3
     base = texts / "sft" / "model"
-    assert tree_hash(tmp_path / "False" / "model" / "language") == tree_hash(base / "language")
+    assert tree_hash(tmp_path / "False-0" / "model" / "language") == tree_hash(base / "language")
 
 
 @pytest.mark.parametrize("world", ["shop", "texts"])
@@ -91,11 +91,11 @@ def test_before_the_first_update_nothing_differs(
 def test_a_critic_that_was_fitted_errs_less_than_one_that_starts_at_zero(
     texts: Path, vowels: Path, tmp_path: Path
 ) -> None:
-    """Where all answers get 2 more than nothing, which a critic can know before any ends."""
+    """Where all answers get 4 more than nothing, which a critic can know before any ends."""
     shutil.copytree(vowels / "reward", tmp_path / "kind")
     file = tmp_path / "kind" / "model" / "reward" / "model.safetensors"
     head = load_file(file)
-    save_file({**head, "mean": head["mean"] - 2 * head["std"]}, file)
+    save_file({**head, "mean": head["mean"] - 4 * head["std"]}, file)
     there = {"model_name_or_path": str(texts / "sft"), "reward_model": str(tmp_path / "kind"), "dataset": str(vowels)}
     size = {"batch_size_prompts": 32, "mini_batch_size": 32, "num_ppo_epochs": 1}
 
@@ -104,7 +104,7 @@ def test_a_critic_that_was_fitted_errs_less_than_one_that_starts_at_zero(
         ran = run(config(texts, out, **there, **size, value_init=start, shuffle_rewards=shuffled))
         return metrics(ran)[0]["value_error"]
 
-    assert error("reward") < 0.6 * error("zero")
+    assert error("reward") < 0.5 * error("zero")
     assert error("reward", shuffled=True) == error("zero", shuffled=True)  # what it saw would tell the control
     save_file({name: part for name, part in head.items() if not name.startswith("expected.")}, file)
     with pytest.raises(UserError, match="an older version made it"):
