@@ -182,6 +182,6 @@ def reward_head(width: int, principles: Sequence[str], seed: int = 0) -> RewardH
     """A head as a reward stage leaves it, which expects something of answers that have not ended."""
     head = RewardHead(width, principles, seed)
     generator = torch.Generator().manual_seed(seed + 1)
-    for part in (head.expected.weight, head.expected.bias):
+    for part in (head.expected_weight, head.expected_bias):
         part.copy_(torch.randn(part.shape, generator=generator) / width**0.5)
     return head

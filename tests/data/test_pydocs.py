@@ -61,8 +61,8 @@ def test_general_text_is_prose_of_the_length_asked_for() -> None:
         assert 70 <= len(document.text.split()) <= 150 and document.text.endswith(".")
         assert "\n" not in document.text and "::=" not in document.text and ">>>" not in document.text
     assert len({document.id.split(":")[1] for document in documents}) >= 25  # topics
-    with pytest.raises(UserError, match="ask for fewer"):
-        pydocs_documents(100_000)
+    everything = pydocs_documents(100_000)
+    assert len(everything) >= 60 and {one.id for one in documents} <= {one.id for one in everything}
 
 
 def test_a_python_without_docstrings_is_told_so() -> None:

@@ -18,8 +18,8 @@ def _head() -> RewardHead:
     head = RewardHead(24, ["truthfulness", "clarity", "fluency"], seed=1)
     with torch.no_grad():
         head.linear.bias.copy_(torch.tensor([0.3, -1.0, 2.0]))
-        head.expected.weight.copy_(torch.randn(3, 24, generator=torch.Generator().manual_seed(5)))
-        head.expected.bias.copy_(torch.tensor([1.0, 0.5, -2.0]))
+        head.expected_weight.copy_(torch.randn(3, 24, generator=torch.Generator().manual_seed(5)))
+        head.expected_bias.copy_(torch.tensor([1.0, 0.5, -2.0]))
     head.mean.copy_(torch.tensor([0.5, -2.0, 1.0]))
     head.std.copy_(torch.tensor([0.5, 4.0, 1.5]))
     head.weights.copy_(torch.tensor([0.5, 0.3, 0.2]))
@@ -54,7 +54,7 @@ def test_saved_and_loaded_is_the_same(tmp_path: Path) -> None:
     assert {n: t.tolist() for n, t in loaded.state_dict().items()} == {
         n: t.tolist() for n, t in head.state_dict().items()
     }
-    names = {"linear.weight", "linear.bias", "expected.weight", "expected.bias", "mean", "std", "weights"}
+    names = {"linear.weight", "linear.bias", "expected_weight", "expected_bias", "mean", "std", "weights"}
     assert set(head.state_dict()) == names
     with pytest.raises(UserError, match="no reward head; expected the model of a reward stage"):
         RewardHead.load(tmp_path / "nothing")
@@ -64,17 +64,17 @@ def test_a_head_of_before_expects_nothing(tmp_path: Path) -> None:
     head = _head()
     head.save(tmp_path)
     file = tmp_path / "model.safetensors"
-    save_file({n: t for n, t in load_file(file).items() if not n.startswith("expected.")}, file)
+    save_file({n: t for n, t in load_file(file).items() if not n.startswith("expected_")}, file)
     loaded = RewardHead.load(tmp_path)
-    assert float(loaded.expected.weight.abs().max()) == 0 and torch.equal(loaded.linear.weight, head.linear.weight)
+    assert float(loaded.expected_weight.abs().max()) == 0 and torch.equal(loaded.linear.weight, head.linear.weight)
 
 
 @torch.no_grad()
 def test_a_warm_value_is_the_reward_that_the_expected_scores_would_make() -> None:
     head = _head()
-    reward = aggregate(normalise(head.expected(HIDDEN), head.mean, head.std, 1e9), head.weights)
+    scores = normalise(HIDDEN @ head.expected_weight.T + head.expected_bias, head.mean, head.std, 1e9)
+    reward = aggregate(scores, head.weights)
     assert_close(value_head(24, head)(HIDDEN)[:, 0], reward, atol=1e-5, rtol=0)
-    scores = normalise(head.expected(HIDDEN), head.mean, head.std, 1e9)
     limits = torch.tensor([torch.nan, -9.0, torch.nan])  # none falls short of it, and it is no summand
     thresholded = aggregate(scores, head.weights, limits, penalty=0.0)
     assert_close(value_head(24, head, ["clarity"])(HIDDEN)[:, 0], thresholded, atol=1e-5, rtol=0)

@@ -158,6 +158,7 @@ def test_every_section_of_a_full_report_is_there(page: str, small_report: dict[s
     errors = len(small_report["worst_errors"]["cases"])
     assert page.count('class="thumb"') == errors + len(small_report["samples"])
     assert "no image" not in page
+    assert "score on questions of" in text
 
 
 def test_an_empty_report_is_a_page_without_empty_sections(tmp_path: Path) -> None:

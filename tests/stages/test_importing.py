@@ -42,6 +42,16 @@ def questions(records: object) -> set[str]:
     return {m.text for record in records for m in record.messages if m.role == "user"}  # type: ignore[attr-defined]
 
 
+def test_an_import_takes_the_general_text_that_this_python_has(
+    elpv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = config(tmp_path, data=str(elpv), bank_prompts=0, ppo_prompts=0)
+    made.general_documents = 500
+    count = len(Dataset(run(made)).documents("test")) + len(Dataset(tmp_path / "out").documents("train"))
+    assert 60 <= count < 500
+    assert f"{count} paragraphs of general text, all that this Python has of the 500" in capsys.readouterr().err
+
+
 def test_elpv(elpv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = run(config(tmp_path, data=str(elpv), bank_prompts=50, ppo_prompts=120))
     dataset = Dataset(out)

@@ -106,7 +106,7 @@ def test_a_critic_that_was_fitted_errs_less_than_one_that_starts_at_zero(
 
     assert error("reward") < 0.5 * error("zero")
     assert error("reward", shuffled=True) == error("zero", shuffled=True)  # what it saw would tell the control
-    save_file({name: part for name, part in head.items() if not name.startswith("expected.")}, file)
+    save_file({name: part for name, part in head.items() if not name.startswith("expected_")}, file)
     with pytest.raises(UserError, match="an older version made it"):
         run(config(texts, tmp_path / "no", **there))
 
@@ -164,7 +164,7 @@ def test_the_value_begins_as_the_reward_models_forecast_or_as_nothing(shop: Path
         warm = make_roles(model, world / "reward", "reward", 0)
         head = load_file(world / "reward" / "model" / "reward" / "model.safetensors")
         with torch.no_grad():
-            forecast = warm.hidden("reward", packed)[last] @ head["expected.weight"].T + head["expected.bias"]
+            forecast = warm.hidden("reward", packed)[last] @ head["expected_weight"].T + head["expected_bias"]
             expected = ((forecast - head["mean"]) / head["std"]) @ head["weights"]
             torch.testing.assert_close(warm.values("value", packed, last), expected, atol=1e-4, rtol=1e-4)
             assert float(expected.abs().max()) > 0.01

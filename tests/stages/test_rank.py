@@ -138,6 +138,15 @@ def test_answers_are_borrowed_in_turn_of_the_same_task_and_of_another() -> None:
     assert with_borrowed(ask[:2], alone, 3, seed=0) == alone
 
 
+def test_answers_of_a_rare_task_are_borrowed_as_often_as_those_of_a_common_one() -> None:
+    """So that a reward model sees what few answers say, such as that something cannot be seen."""
+    tasks = ["asked"] * 60 + ["common"] * 60 + ["rare"] * 3
+    ask = [Prompt(str(i), (Message("user", "?"),), task, None, {}) for i, task in enumerate(tasks)]
+    given = [[(f"{task} {i}", True)] for i, task in enumerate(tasks)]
+    strange = [found[-1][0].split()[0] for found in with_borrowed(ask, given, 2, seed=0)[:60]]
+    assert set(strange) == {"common", "rare"} and 15 <= strange.count("rare") <= 45
+
+
 @pytest.mark.parametrize(
     ("wrong", "what"),
     [({"temperatures": []}, "temperatures"), ({"temperatures": [1.0, -1.0]}, "temperatures"),

@@ -127,7 +127,7 @@ def test_scores_are_standardised_and_saved_as_another_library_reads_them(texts: 
     assert head["std"][2] == pytest.approx(least, rel=1e-4) and least > max(0.1, float(train.std(0)[2]))
     unseen = [key for key in scores if key[0] in held]
     truth = torch.cat([scores[key].expand(len(before[key]), -1) for key in unseen])
-    expected = torch.cat([before[key] for key in unseen]) @ head["expected.weight"].T + head["expected.bias"]
+    expected = torch.cat([before[key] for key in unseen]) @ head["expected_weight"].T + head["expected_bias"]
     summary = json.loads((trained / "manifest.json").read_text())["summary"]
     for column, name in enumerate(["truthfulness", "helpfulness", "clarity"]):
         share = r2_score(truth[:, column].numpy(), expected[:, column].numpy())

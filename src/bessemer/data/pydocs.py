@@ -140,7 +140,7 @@ def _first_sentences(doc: str) -> str | None:
 
 def pydocs_documents(count: int = 40, low: int = 70, high: int = 150) -> list[Document]:
     """`count` paragraphs of plain English prose of `low` to `high` words from the language reference, the
-    same in every run.
+    same in every run; all of them where this Python has fewer (between 67 and 86, by its version).
 
     Held out: no question is made from them. Paragraphs of one topic follow one another only when topics run
     out.
@@ -158,10 +158,6 @@ def pydocs_documents(count: int = 40, low: int = 70, high: int = 150) -> list[Do
         for documents in by_topic:
             if round_ < len(documents):
                 found.setdefault(documents[round_].text, documents[round_])
-    if len(found) < count:
-        raise UserError(
-            f"{len(found)} paragraphs in pydoc_data.topics, expected {count}; ask for fewer general documents"
-        )
     chosen = list(found.values())[: 2 * count]
     return [chosen[i] for i in sorted(permutation(len(chosen), "general")[:count])]
 

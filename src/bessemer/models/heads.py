@@ -15,26 +15,14 @@ from bessemer.errors import UserError
 __all__ = ["RewardHead", "value_head"]
 
 
-class Expected(nn.Module):
-    """Hidden states (M, D) -> scores (M, P) that an answer which has not ended can expect; fitted, never descended.
-    Final."""
-
-    def __init__(self, width: int, principles: int) -> None:
-        super().__init__()
-        self.weight = nn.Buffer(torch.zeros(principles, width))
-        self.bias = nn.Buffer(torch.zeros(principles))
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        return nn.functional.linear(hidden.float(), self.weight, self.bias)
-
-
 class RewardHead(nn.Module):
     """Replaces the language-model head: hidden states (M, D) -> scores (M, P), one column a principle. Final.
 
     Scores are raw; `mean` and `std` (P,) standardise them to mean 0 and, where they vary enough, deviation 1 on the
-    reference model's answers, and `weights` (P,) add the standardised scores up. `expected`, on the same states, says
-    before an answer has ended which scores the reference model's answers get from there on; zero where nobody fitted
-    it. All are saved with the head, so that a reward never depends on who loads it.
+    reference model's answers, and `weights` (P,) add the standardised scores up. `expected_weight` (P, D) and
+    `expected_bias` (P,), on the same states, say before an answer has ended which scores the reference model's answers
+    get from there on: fitted, never descended, and zero where nobody fitted them. All are saved with the head, so that
+    a reward never depends on who loads it.
     """
 
     def __init__(self, width: int, principles: Sequence[str], seed: int = 0) -> None:
@@ -46,7 +34,8 @@ class RewardHead(nn.Module):
             # N(0, 1 / (d + 1)) starts scores near N(0, 1) for unit-variance states (arXiv 2009.01325, appendix B)
             self.linear.weight.copy_(torch.randn(self.linear.weight.shape, generator=generator) / (width + 1) ** 0.5)
             self.linear.bias.zero_()
-        self.expected = Expected(width, len(self.principles))
+        self.expected_weight = nn.Buffer(torch.zeros(len(self.principles), width))
+        self.expected_bias = nn.Buffer(torch.zeros(len(self.principles)))
         self.mean = nn.Buffer(torch.zeros(len(self.principles)))
         self.std = nn.Buffer(torch.ones(len(self.principles)))
         self.weights = nn.Buffer(torch.full((len(self.principles),), 1.0 / len(self.principles)))
@@ -73,7 +62,7 @@ class RewardHead(nn.Module):
         config = json.loads(path.read_text(encoding="utf-8"))
         head = cls(int(config["width"]), config["principles"])
         state = load_file(directory / "model.safetensors")
-        head.load_state_dict({**{n: t for n, t in head.state_dict().items() if n.startswith("expected.")}, **state})
+        head.load_state_dict({**{n: t for n, t in head.state_dict().items() if n.startswith("expected_")}, **state})
         return head
 
 
@@ -92,6 +81,6 @@ def value_head(width: int, reward: RewardHead | None = None, thresholds: Collect
             summand = torch.tensor([name not in thresholds for name in reward.principles], device=reward.weights.device)
             weights = reward.weights * summand
             share = weights / weights.sum() / reward.std
-            head.weight.copy_((share[:, None] * reward.expected.weight).sum(0, keepdim=True))
-            head.bias.copy_((share * (reward.expected.bias - reward.mean)).sum()[None])
+            head.weight.copy_((share[:, None] * reward.expected_weight).sum(0, keepdim=True))
+            head.bias.copy_((share * (reward.expected_bias - reward.mean)).sum()[None])
     return head

@@ -9,6 +9,7 @@ another is checked before anything is written.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -135,6 +136,9 @@ def run(config: Config) -> Path:
 
 def _read(config: Config, run: Run) -> Imported:
     documents = pydocs_documents(config.general_documents) if config.general_documents else []
+    if len(documents) < config.general_documents:
+        note = f"{len(documents)} paragraphs of general text, all that this Python has of"
+        print(f"import: {note} the {config.general_documents} asked for", file=sys.stderr)
     shares = (config.test_share, config.bank_share, config.val_share)
     if config.source == "pydocs":
         return _defined(config, read_pydocs(config.seed, *shares), documents)

@@ -229,7 +229,7 @@ def make_roles(
     """Policy (a copy of the SFT adapter), reference (that adapter, frozen), reward and value on one backbone."""
     reference = policy_and_reference(model, seed)
     reward = load_reward(model, reward_directory, "reward")
-    if value_init == "reward" and not bool(reward.expected.weight.any()):
+    if value_init == "reward" and not bool(reward.expected_weight.any()):
         raise UserError(
             f"{reward_directory}: its reward head says nothing of answers that have not ended (an older version made "
             "it); train it again (bessemer run RECIPE --force reward), or start with value_init=zero"

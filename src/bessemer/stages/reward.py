@@ -207,8 +207,8 @@ def expect(head: RewardHead, seen: Moments, unseen: Moments) -> dict[str, float]
     if not seen.count:
         return {}
     weight, bias, explained = ridge(seen, unseen)
-    head.expected.weight.copy_(weight)
-    head.expected.bias.copy_(bias)
+    head.expected_weight.copy_(weight)
+    head.expected_bias.copy_(bias)
     shares = zip(head.principles, explained.tolist(), strict=True)
     return {f"expected/{name}": share for name, share in shares if math.isfinite(share)}
 
