@@ -155,13 +155,19 @@ def test_the_score_of_each_kind_of_question_by_hand() -> None:
 
 
 def test_several_answers_to_a_prompt_are_one_prompt_of_their_mean() -> None:
+    counted = {"kind": "count", "picture": [9, 9, 9], "names": {}, "classes": [], "scenes": {}, "count": 0}
+
     def model(name: str, *scores: float) -> ModelOutputs:
-        rows = [PromptAnswer("p", "q", f"{name}{i}", {"truth": score}, "t") for i, score in enumerate(scores)]
+        rows = [
+            PromptAnswer("p", "q", f"{name}{i}", {"truth": score}, "t", visual=counted)
+            for i, score in enumerate(scores)
+        ]
         return ModelOutputs(name, prompts=(*rows, PromptAnswer("r", "q", "x", {"truth": 0.5}, "t")))
 
     report = build(Evaluation(Context("d", "s", 0), (model("sft", 0.2, 0.4), model("ppo", 0.9, 0.5))))
     sft, ppo = report["models"]
     assert (sft["n_prompts"], sft["n_prompt_answers"], report["n_heldout"]) == (2, 3, 2)
+    assert sft["pictured"]["count"]["n"] == 1
     assert (sft["score"], ppo["score"]) == (pytest.approx((0.3 + 0.5) / 2), pytest.approx((0.7 + 0.5) / 2))
     assert report["ppo_minus_sft"]["score"] == pytest.approx(0.2) and report["ppo_minus_sft"]["n"] == 2
     shown = next(sample for sample in report["samples"] if sample["id"] == "p")

@@ -2,19 +2,23 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from bessemer.data.batches import pack
 from bessemer.data.records import Message
 from bessemer.disk import tree_hash
 from bessemer.errors import UserError
 from bessemer.models.feed import Feed
+from bessemer.models.heads import RewardHead, value_head
 from bessemer.models.model import load_model
+from bessemer.stages import ppo
 from bessemer.stages.ppo import Config, make_roles, run
 from vowels import metrics, wanted_share
 
@@ -179,8 +183,15 @@ def test_the_value_begins_as_the_reward_models_forecast_or_as_nothing(shop: Path
         assert (cold.roles["reference"].adapter is not None) == adapted
 
 
-def test_thresholds_and_the_missing_end(shop: Path, tmp_path: Path) -> None:
-    """By hand from the logged means: a threshold leaves the sum and costs what is missing to it."""
+def test_thresholds_and_the_missing_end(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand from the logged means: a threshold leaves the sum, the critic's too, and costs what is missing to it."""
+    left_out: list[set[str]] = []
+
+    def noted(width: int, reward: RewardHead | None, thresholds: Collection[str]) -> nn.Linear:
+        left_out.append(set(thresholds))
+        return value_head(width, reward, thresholds)
+
+    monkeypatch.setattr(ppo, "value_head", noted)
     head = load_file(shop / "reward" / "model" / "reward" / "model.safetensors")
     names = json.loads((shop / "reward" / "model" / "reward" / "config.json").read_text())["principles"]
     weights = dict(zip(names, head["weights"].tolist(), strict=True))
@@ -192,6 +203,7 @@ def test_thresholds_and_the_missing_end(shop: Path, tmp_path: Path) -> None:
     free = metrics(run(config(shop, tmp_path / "b", missing_eos_penalty=0.0)))[0]
     assert free["reward"] == pytest.approx(plain["reward"] + cut_off, abs=1e-5)
     limited = metrics(run(config(shop, tmp_path / "c", thresholds={"harmlessness": 9.0})))[0]
+    assert left_out == [set(), set(), {"harmlessness"}]
     others = [name for name in names if name != "harmlessness"]
     total = sum(weights[n] * means[n] for n in others) / sum(weights[n] for n in others)
     assert limited["reward"] == pytest.approx(total - (9.0 - means["harmlessness"]) - cut_off, abs=1e-4)

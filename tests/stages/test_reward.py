@@ -157,11 +157,16 @@ def test_borrowed_answers_teach_but_are_no_measure_of_the_model(texts: Path, tmp
     borrowing = [replace(one, prompt=replace(one.prompt, provenance=noted)) for one in read_records(ranked, Ranking)]
     write_records(ranked, borrowing)
     out = run(config(texts, ranked, tmp_path / "reward"))
-    scores, head, _ = independent(texts, out)
+    scores, head, before = independent(texts, out)
     held = {row["prompt"] for row in pairs(out)}
     drawn = {one.prompt.id: one.responses[:2] for one in borrowing}
     usual = [score for (prompt, said), score in scores.items() if prompt not in held and said in drawn[prompt]]
     torch.testing.assert_close(head["mean"], torch.stack(usual).mean(0), atol=1e-4, rtol=1e-4)
+    unseen = [(prompt, said) for prompt, said in scores if prompt in held and said in drawn[prompt]]
+    truth = torch.cat([scores[key].expand(len(before[key]), -1) for key in unseen])[:, 1]
+    expected = torch.cat([before[key] for key in unseen]) @ head["expected_weight"][1] + head["expected_bias"][1]
+    summary = json.loads((out / "manifest.json").read_text())["summary"]
+    assert summary["expected/helpfulness"] == pytest.approx(r2_score(truth.numpy(), expected.numpy()), abs=1e-3)
     rows = [row for row in pairs(out) if row["principle"] == "helpfulness"]
     assert [row["borrowed"] for row in rows] == [row["target"] != 0.5 for row in rows]  # LONG alone wins or loses
     assert len(rows) == 4 * 6
