@@ -133,6 +133,8 @@ def mean_auc(answers: Sequence[LabelledAnswer]) -> float:
         if answer.probability is not None:
             by_name[answer.attribute].append((answer.truth == "yes", answer.probability))
     both = [rows for rows in by_name.values() if 0 < sum(truth for truth, _ in rows) < len(rows)]
+    if not both:
+        raise SystemExit("the test has one kind of everything, expected both of something; raise --images")
     return statistics.mean(float(roc_auc_score(*zip(*rows, strict=True))) for rows in both)
 
 
