@@ -11,9 +11,11 @@ from bessemer.data.dataset import Dataset
 from bessemer.data.records import Message, Prompt, Ranking, read_records, write_records
 from bessemer.errors import UserError
 from bessemer.stages import rank
-from bessemer.stages.rank import Config, run, with_borrowed
+from bessemer.stages.rank import Config, run, with_borrowed, with_flawed
 from bessemer.tasks.ai_judge import AiJudge
+from bessemer.tasks.graded import worse_answers
 from bessemer.tasks.judge import PRINCIPLES
+from tasks.picture_samples import all_prompts
 from tasks.stub_server import Reply, completion, serving
 
 
@@ -147,10 +149,33 @@ def test_answers_of_a_rare_task_are_borrowed_as_often_as_those_of_a_common_one()
     assert set(strange) == {"common", "rare"} and 15 <= strange.count("rare") <= 45
 
 
+def test_flawed_answers_stand_behind_the_others(shop: Path, tmp_path: Path) -> None:
+    plain = run(config(shop, tmp_path / "plain", borrowed_answers=1))
+    out = run(config(shop, tmp_path / "rank", borrowed_answers=1, flawed_answers=1))
+    pairs = list(zip(rankings(plain), rankings(out), strict=True))
+    assert any(len(one.responses) > len(other.responses) for other, one in pairs)
+    for other, one in pairs:
+        assert one.responses[: len(other.responses)] == other.responses
+        assert one.prompt.provenance["temperatures"] == [1.0] * 3
+    assert rankings(run(config(shop, tmp_path / "again", borrowed_answers=1, flawed_answers=1))) == rankings(out)
+
+
+def test_flaws_are_made_of_ones_own_answers_and_of_the_annotation() -> None:
+    prompts = [*all_prompts("en")[:40], Prompt("plain", (Message("user", "?"),))]
+    given = [[("Yes, it is so.", True), ("A borrowed one!", True)]] * len(prompts)
+    found = with_flawed(prompts, given, 1, 2, seed=0)
+    for prompt, mine in zip(prompts, found, strict=True):
+        assert mine[:2] == given[0] and len(mine) == 4 or not worse_answers(prompt)
+        assert "borrowed" not in mine[2][0] and "es" in mine[2][0]
+        assert not worse_answers(prompt) or mine[3][0] in worse_answers(prompt)
+    assert len({mine[2] for mine in found}) > 8
+    assert with_flawed(prompts[-1:], [[("", True)]], 1, 2, seed=0) == [[("", True)]]  # nothing to spoil
+
+
 @pytest.mark.parametrize(
     ("wrong", "what"),
     [({"temperatures": []}, "temperatures"), ({"temperatures": [1.0, -1.0]}, "temperatures"),
-     ({"borrowed_answers": -1}, "borrowed_answers")],
+     ({"borrowed_answers": -1}, "borrowed_answers"), ({"flawed_answers": -1}, "flawed_answers")],
 )  # fmt: skip
 def test_what_cannot_be_drawn_is_an_error(shop: Path, tmp_path: Path, wrong: dict[str, object], what: str) -> None:
     with pytest.raises(UserError, match=f"{what}=.*expected"):

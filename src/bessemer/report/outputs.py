@@ -110,8 +110,8 @@ class RewardPair:
 
     `target` is the share of annotators who prefer the first (1, 0, or 0.5 for a tie). The two other margins
     are those of the baselines fitted on the training rankings: answer length alone, and a bag of words. `borrowed`:
-    one of them was given to another prompt. `subject`: what stands for the photograph or question; pairs of one depend
-    on one another ("": the prompt).
+    the model did not give both to this prompt. `subject`: what stands for the photograph or question; pairs of one
+    depend on one another ("": the prompt).
     """
 
     prompt: str

@@ -129,6 +129,7 @@ sft:
 rank:
   temperatures: [1.0, 1.0, 1.0, 1.5] # of four answers to a question; one wilder than the others, so that form differs
   borrowed_answers: 2 # and two that were given to another photograph and another question, so that looking pays
+  flawed_answers: 1 # and one with its form spoilt, since the model itself hardly makes such mistakes
 reward:
   per_device_train_batch_size: 16
   learning_rate: 1.0e-3

@@ -30,6 +30,7 @@ from bessemer.run import Run
 from bessemer.stages.begin import begin, cache_directory
 from bessemer.tasks.agreement import agreement_table, measure_agreement
 from bessemer.tasks.ai_judge import AiJudge
+from bessemer.tasks.graded import spoilt, worse_answers
 from bessemer.tasks.judge import PRINCIPLES
 from bessemer.tasks.questions import hashed
 from bessemer.tasks.rankers import People, Ranker, Rules, Simulated
@@ -54,6 +55,10 @@ class Config:
     borrowed_answers: int = 0
     """Further answers to each question, which the model gave to others, in turn of the same task (sound in form and
     mostly wrong here: a reward model has to look at the photograph) and of another (it has to heed what was asked)."""
+    flawed_answers: int = 0
+    """Further answers to each question with a flaw that the model may not have yet, made by rule: in turn one of its
+    own with its form spoilt (cut off, repeating itself, keywords, debris ...) and, where annotations tell what would be
+    wrong (scenes, annotated photographs), the reference made worse; elsewhere another spoilt one."""
     max_prompts: int = 0
     """Only so many questions; 0: all."""
     rankers: list[str] = field(default_factory=lambda: ["rules"])
@@ -98,8 +103,9 @@ def run(config: Config) -> Path:
         raise UserError(f"num_generations={config.num_generations}, expected at least 2 answers to order")
     if not config.temperatures or min(config.temperatures) < 0:
         raise UserError(f"temperatures={config.temperatures}, expected numbers of at least 0")
-    if config.borrowed_answers < 0:
-        raise UserError(f"borrowed_answers={config.borrowed_answers}, expected 0 or more")
+    for name in ("borrowed_answers", "flawed_answers"):
+        if getattr(config, name) < 0:
+            raise UserError(f"{name}={getattr(config, name)}, expected 0 or more")
     dataset = Dataset(Path(config.dataset))
     prompts = dataset.prompts("rank")[: config.max_prompts or None]
     rankers = _rankers(config, dataset)
@@ -108,6 +114,7 @@ def run(config: Config) -> Path:
     else:
         drawn = _answers(run, config, dataset, prompts)
         answers = with_borrowed(prompts, drawn, config.borrowed_answers, config.seed)
+        answers = with_flawed(prompts, answers, config.num_generations, config.flawed_answers, config.seed)
         # with the prompt, which every ranking of it carries, whoever makes it
         drawn_at = {"temperatures": _temperatures(config)}
         prompts = [replace(prompt, provenance={**prompt.provenance, **drawn_at}) for prompt in prompts]
@@ -228,6 +235,23 @@ def with_borrowed(
             turned = (pool[(start + step) % len(pool)] for step in range(len(pool)))
             new = (answer for owner, answer in turned if owner != index and answer[0] not in texts)
             together += islice(new, 1)
+        found.append(together)
+    return found
+
+
+def with_flawed(
+    prompts: Sequence[Prompt], answers: Sequence[Sequence[Given]], own: int, count: int, seed: int
+) -> list[list[Given]]:
+    """The answers to each prompt, the first `own` of them the model's, with up to `count` more made worse by rule."""
+    found = []
+    for prompt, mine in zip(prompts, answers, strict=True):
+        together = list(mine)
+        for number in range(count):
+            draw = hashed("flawed", seed, prompt.id, number)
+            worse = worse_answers(prompt) if number % 2 else ()
+            made = (worse[draw % len(worse)], True) if worse else spoilt(mine[draw % own][0], draw // own)
+            if made is not None and made[0] not in {text for text, _ in together}:
+                together.append(made)
         found.append(together)
     return found
 

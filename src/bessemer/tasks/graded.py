@@ -1,7 +1,7 @@
-"""Answers of graded quality: the true one, and worse ones made from it in known ways, for each principle.
+"""Answers that are worse in known ways: the true one graded down by each principle, and any answer spoilt in its form.
 
-They show what the rules order (tests), and give rankings whose right order is known without asking anybody. Made for
-prompts of `visual` in English and Chinese.
+They show what the rules order (tests), and compete in rankings, so that a reward model meets flaws which the model does
+not have yet. English and Chinese.
 """
 
 from __future__ import annotations
@@ -15,18 +15,22 @@ from ..annotation.shapes import Pair
 from ..annotation.simplify import ring_area
 from ..data.coordinates import Coordinates, read_lists
 from ..data.records import Prompt
-from .prose import CJK
+from .prose import CJK, FUNCTION_WORDS, sentences, words
 from .sightings import plain
 
-__all__ = ["graded_answers"]
+__all__ = ["graded_answers", "spoilt", "worse_answers"]
 
 FAR, NEAR = 0.22, 0.08  # how far boxes are moved, as a share of their size
 _SENTENCE = re.compile(r"[^.。]*[.。]\s*")
+_PIECE = re.compile(rf"[{CJK}]|[^\s{CJK}]+\s*")
+_CLOSING = ".!?。！？… "
+_DEBRIS = ("\ufffd\ufffd ", "### ", "~~~@@ ", "xqzvtr ", "}}); ", "\ufffd\u0007")
 
 
 def graded_answers(prompt: Prompt) -> dict[str, tuple[str, ...]]:
     """For each principle two to four answers, the best (the reference) first, each worse by that principle than the
-    one before; other principles may suffer too. Empty for prompts whose rule this does not know."""
+    one before; other principles may suffer too. Empty for prompts whose rule this does not know: it knows those of
+    `visual`."""
     made = _MAKERS.get(prompt.facts.get("rule", ""))
     if made is None:
         return {}
@@ -34,6 +38,41 @@ def graded_answers(prompt: Prompt) -> dict[str, tuple[str, ...]]:
     chinese = bool(re.search(f"[{CJK}]", reference))
     found = made(prompt.facts, reference, chinese)
     return {name: tuple(dict.fromkeys(answers)) for name, answers in {**found, **_form(reference, chinese)}.items()}
+
+
+def worse_answers(prompt: Prompt) -> tuple[str, ...]:
+    """All that `graded_answers` made worse, each once; none for prompts that it does not know."""
+    return tuple(dict.fromkeys(text for texts in graded_answers(prompt).values() for text in texts[1:]))
+
+
+def spoilt(text: str, draw: int) -> tuple[str, bool] | None:
+    """An answer with its form spoilt, and whether it still ends by itself; None for a text without words.
+
+    draw: a large number that chooses how (cut off, said again and again, stuttered, neither begun nor closed, keywords
+    alone, debris in it) and where.
+    """
+    pieces = _PIECE.findall(text.strip())
+    if not pieces:
+        return None
+    draw, kind = divmod(draw, 6)
+    place = draw % len(pieces)
+    joint = "" if re.search(f"[{CJK}]", text) else " "
+    if kind == 0 and len(pieces) > 1:
+        return "".join(pieces[: max(1, place)]).rstrip(_CLOSING + ",;，；"), False
+    if kind == 1:
+        return text.strip() + 3 * (joint + sentences(text)[-1]), True
+    if kind == 2:
+        place = next((i for i in range(place, -1, -1) if words(pieces[i])), 0)  # not a comma
+        return "".join([*pieces[:place], *4 * [pieces[place].rstrip() + joint], *pieces[place:]]).strip(), True
+    if kind == 3:
+        kept = [piece for piece in pieces if piece.strip(_CLOSING + ",").lower() not in FUNCTION_WORDS]
+        if len(kept) >= 3:
+            return "".join(kept).lower().rstrip(_CLOSING), True
+    if kind == 4:
+        bits = [_DEBRIS[(draw // len(pieces) + step) % len(_DEBRIS)] for step in range(2)]
+        return "".join([*pieces[:place], bits[0], *pieces[place:], bits[1]]).strip(), True
+    plain = text.strip()
+    return (plain[:1].lower() + plain[1:]).rstrip(_CLOSING), True
 
 
 def _form(reference: str, chinese: bool) -> dict[str, Sequence[str]]:

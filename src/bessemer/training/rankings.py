@@ -28,7 +28,7 @@ class RankedPrompt:
 
     targets (K, K, P): share of annotators who put answer i before j, nan = nobody judged; pair_weights (K, K, P).
     temperatures: at which each of the model's own answers was drawn, those being the first; the others were borrowed
-    from other prompts.
+    from other prompts or made worse by rule.
     """
 
     prompt: Prompt
