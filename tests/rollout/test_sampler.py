@@ -234,6 +234,22 @@ def test_the_first_token_is_drawn_from_the_softmax(tmp_path: Path, temperature: 
     assert scipy.stats.chisquare(observed, others).pvalue < 1e-6
 
 
+def test_who_listens_hears_of_every_answer_as_it_ends(tmp_path: Path) -> None:
+    model = _taught(tiny.text_model(tmp_path, "llama"))
+    limits, end = Sampling(9, 1.0, seed=3), _a_token_that_is_said(model)
+    for sampler in (TransformersSampler(model, ADAPTER), DecoderSampler(model, ADAPTER)):
+        heard: list[int] = []
+        samples = sampler.sample(pack(PROMPTS), limits, end, copies=3, rows=3, tell=heard.append)
+        assert sum(heard) == len(samples.answers) == 12 and len(heard) >= 4 and min(heard) > 0
+
+        def stop(count: int) -> None:
+            raise InterruptedError
+
+        with pytest.raises(InterruptedError):
+            sampler.sample(pack(PROMPTS), limits, end, copies=3, rows=3, tell=stop)
+        assert sampler.sample(pack(PROMPTS), limits, end, copies=3, rows=3) == samples  # nothing is left in disorder
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_was_generated_has_the_probability_of_teacher_forcing(tmp_path: Path, kind: str) -> None:
     """The decoder's own logits at every step, against one forward of prompt and answer together."""

@@ -13,10 +13,11 @@ from sklearn.metrics import roc_auc_score
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import tiny
+from bessemer import interrupts
 from bessemer.config import Artifact
 from bessemer.data.dataset import Dataset
 from bessemer.data.records import Document, Message, Prompt
-from bessemer.errors import UserError
+from bessemer.errors import Stopped, UserError
 from bessemer.interrupts import release
 from bessemer.models.model import load_model
 from bessemer.report.saved import read_outputs
@@ -147,6 +148,28 @@ def test_what_was_said_is_saved_before_it_is_scored(
     assert asked == ["base", "sft"]
     (again,) = (model for model in report_of(tmp_path)["models"] if model["name"] == "sft")
     assert again["n"] == 4 and report_of(tmp_path)["ppo_minus_sft"]["score"] is None
+
+
+def test_a_model_is_stopped_between_its_answers(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model's answers take minutes: whoever stops the run does not wait for the rest of them."""
+    models = {"base": str(shop / "align"), "sft": str(shop / "sft"), "tower": str(shop / "tower")}
+    left = iter([False] * 6)  # behind each model, and each of the 4 photographs that the tower tells of
+    monkeypatch.setattr(interrupts, "requested", lambda: next(left, True))
+    with pytest.raises(Stopped, match="run the same command again"):
+        run(config(shop, tmp_path, **models))
+    said = capsys.readouterr().err
+    assert "answers of tower 100% 4/4" in said and "answers of base   0% 0/7" in said
+    assert "answers of base 100%" not in said and "answers of sft" not in said
+    assert sorted(path.name for path in (tmp_path / "evaluate" / "outputs" / "models").iterdir()) == [
+        "tower",
+        "trivial",
+    ]
+    monkeypatch.undo()
+    run(config(shop, tmp_path, **models))
+    said = capsys.readouterr().err
+    assert "answers of tower" not in said and "answers of base 100% 7/7" in said and "answers of sft 100% 7/7" in said
 
 
 def test_positive_is_what_the_wordings_say_and_not_what_comes_last(shop: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from bessemer.data.render import Rendered
 from bessemer.models.feed import Feed
 from bessemer.models.roles import Roles
 from bessemer.progress import Spans
-from bessemer.rollout.sampler import Sampler, Sampling, stream
+from bessemer.rollout.sampler import Sampler, Sampling, Tell, stream
 from bessemer.rollout.text import answer_text
 
 __all__ = [
@@ -92,9 +92,16 @@ class RolloutBatch:
 
 
 def sample_answers(
-    sampler: Sampler, feed: Feed, prompts: Sequence[Prompt], sampling: Sampling, copies: int = 1, batch_size: int = 64
+    sampler: Sampler,
+    feed: Feed,
+    prompts: Sequence[Prompt],
+    sampling: Sampling,
+    copies: int = 1,
+    batch_size: int = 64,
+    tell: Tell | None = None,
 ) -> list[Answer]:
-    """Sample `copies` answers to each prompt, those of one prompt side by side, with `batch_size` of them in flight.
+    """Sample `copies` answers to each prompt, those of one prompt side by side, with `batch_size` of them in flight;
+    `tell` hears how many more have ended whenever some have.
 
     Where images come as pixels, a batch ends before the next one begins: the pixels of all would not fit into memory.
     """
@@ -105,7 +112,7 @@ def sample_answers(
     for start in range(0, len(prompts), window or 1):
         part = rendered[start : start + window]
         seeded = _seeded(sampling, start)
-        samples = sampler.sample(feed.pack(part), seeded, feed.renderer.end_id, copies, batch_size)
+        samples = sampler.sample(feed.pack(part), seeded, feed.renderer.end_id, copies, batch_size, tell)
         for index, (ids, ended, first) in enumerate(zip(samples.answers, samples.ended, samples.first, strict=True)):
             prompt = prompts[start + index // copies]
             answers.append(Answer(prompt, part[index // copies], ids, _text(feed, ids, sampling), ended, first))

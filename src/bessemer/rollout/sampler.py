@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -25,7 +25,7 @@ from bessemer.rollout.decoder import Decoder
 from bessemer.rollout.sampling import Samples, Sampling, choose
 from bessemer.rollout.text import AnswerText
 
-__all__ = ["Piece", "Sampler", "Samples", "Sampling", "TransformersSampler", "choose", "sampler_for", "stream"]
+__all__ = ["Piece", "Sampler", "Samples", "Sampling", "Tell", "TransformersSampler", "choose", "sampler_for", "stream"]
 
 log = logging.getLogger(__name__)
 
@@ -33,15 +33,21 @@ REFILL = 0.125  # prompts wait until this share of the rows has ended: to read s
 COMPACT = 0.25  # compacting copies the cache, so it waits until this share of the rows has ended
 
 
+Tell = Callable[[int], None]
+
+
 class Sampler(Protocol):
     """Generates answers to packed prompts."""
 
     model: Model
 
-    def sample(self, prompts: Packed, sampling: Sampling, end_id: int, copies: int = 1, rows: int = 0) -> Samples:
+    def sample(
+        self, prompts: Packed, sampling: Sampling, end_id: int, copies: int = 1, rows: int = 0, tell: Tell | None = None
+    ) -> Samples:
         """Draw `copies` answers to each prompt, those of one prompt side by side.
 
         rows: most answers in flight, at least those of one prompt; 0: all of them. It changes no answer.
+        tell: called with how many more answers have ended whenever some have; what it raises ends the sampling.
         """
         ...
 
@@ -84,9 +90,11 @@ class TransformersSampler:
     def refresh(self) -> None:
         """Nothing is copied, so nothing is stale."""
 
-    def sample(self, prompts: Packed, sampling: Sampling, end_id: int, copies: int = 1, rows: int = 0) -> Samples:
+    def sample(
+        self, prompts: Packed, sampling: Sampling, end_id: int, copies: int = 1, rows: int = 0, tell: Tell | None = None
+    ) -> Samples:
         """Draw answers; each copy reads the prompts again, because a foreign cache cannot be shared."""
-        return _all(self, prompts, sampling, end_id, copies, rows)
+        return _all(self, prompts, sampling, end_id, copies, rows, tell)
 
     @torch.no_grad()
     def decode(self, prompts: Packed, answers: Answers, copies: int = 1, rows: int = 0) -> Iterator[None]:
@@ -171,11 +179,16 @@ def left_padded(backbone: PackedBackbone | PaddedBackbone, prompts: Packed) -> t
     return {"inputs_embeds": grid, "attention_mask": mask.long(), "position_ids": positions}, mask
 
 
-def _all(sampler: Sampler, prompts: Packed, sampling: Sampling, end_id: int, copies: int, rows: int) -> Samples:
+def _all(
+    sampler: Sampler, prompts: Packed, sampling: Sampling, end_id: int, copies: int, rows: int, tell: Tell | None
+) -> Samples:
     """Every answer of a call, whole."""
     answers = Answers(prompts, copies, sampling, end_id, sampler.model.tokenizer)
+    ended = 0
     for _ in sampler.decode(prompts, answers, copies, rows):
-        pass
+        if tell is not None and (now := int((~answers.open).sum())) > ended:
+            tell(now - ended)
+            ended = now
     return answers.samples()
 
 
@@ -202,9 +215,11 @@ class DecoderSampler:
         """Give up the copy with its cache."""
         self._decoder = None
 
-    def sample(self, prompts: Packed, sampling: Sampling, end_id: int, copies: int = 1, rows: int = 0) -> Samples:
+    def sample(
+        self, prompts: Packed, sampling: Sampling, end_id: int, copies: int = 1, rows: int = 0, tell: Tell | None = None
+    ) -> Samples:
         """Prefill each prompt once, then decode; rows that ended are given to prompts that wait, or leave the batch."""
-        return _all(self, prompts, sampling, end_id, copies, rows)
+        return _all(self, prompts, sampling, end_id, copies, rows, tell)
 
     @torch.no_grad()
     def decode(self, prompts: Packed, answers: Answers, copies: int = 1, rows: int = 0) -> Iterator[None]:

@@ -28,7 +28,7 @@ from bessemer.models.precision import mixed
 from bessemer.models.vision import Tower
 from bessemer.report.outputs import LabelledAnswer, ModelFacts, ModelOutputs, PromptAnswer
 from bessemer.rollout.collect import Answer, sample_answers
-from bessemer.rollout.sampler import Sampling, sampler_for
+from bessemer.rollout.sampler import Sampling, Tell, sampler_for
 from bessemer.tasks.judge import judge
 from bessemer.tasks.parse import parse_value
 
@@ -51,12 +51,13 @@ def language_outputs(
     temperature: float,
     copies: int,
     seed: int,
+    tell: Tell | None = None,
 ) -> ModelOutputs:
     """Answers of a language or vision-language model.
 
     Questions about labels are answered greedily, in 24 tokens at most (a label needs no more); held-out prompts are
     sampled at `temperature`, each `copies` times, as the policy that RL optimises. Probabilities come from the log-odds
-    of the choices' words.
+    of the choices' words. `tell` hears how many more answers there are, of len(questions) + copies len(heldout).
     """
     feed = Feed(model, dataset.root, cache)
     sampler = sampler_for(model, ADAPTER if model.lora is not None else None)
@@ -65,7 +66,7 @@ def language_outputs(
     watched = {prompt.id: found for prompt in graded if (found := _first_tokens(feed, prompt))}
     tokens = tuple(sorted({token for some in watched.values() for token in some.values()}))
     how = Sampling(min(response_length, 24), 0.0, watched=tokens)
-    greedy = sample_answers(sampler, feed, questions, how, batch_size=128)
+    greedy = sample_answers(sampler, feed, questions, how, batch_size=128, tell=tell)
     # an answer's first logits tell the choices apart for nothing; where they begin alike their words are read
     odds = {
         answer.prompt.id: _share(watched[answer.prompt.id], dict(zip(tokens, answer.first, strict=True)), answer.prompt)
@@ -75,7 +76,8 @@ def language_outputs(
     alike = [prompt for prompt in graded if prompt.id not in watched and _asked(prompt) == main]
     for prompt, chances in zip(alike, choice_probabilities(model, feed, alike), strict=True):
         odds[prompt.id] = chances[str(_positive(prompt))]
-    sampled = sample_answers(sampler, feed, heldout, Sampling(response_length, temperature, seed=seed), copies)
+    how = Sampling(response_length, temperature, seed=seed)
+    sampled = sample_answers(sampler, feed, heldout, how, copies, tell=tell)
     return ModelOutputs(
         name,
         _facts(model, feed, documents, list({_example_id(prompt): prompt for prompt in questions}.values())[:12]),
@@ -132,9 +134,14 @@ def _said(answer: Answer) -> PromptAnswer:
 
 
 def classifier_outputs(
-    classifier: Classifier, dataset: Dataset, examples: Sequence[Example], positives: Mapping[str, str | None]
+    classifier: Classifier,
+    dataset: Dataset,
+    examples: Sequence[Example],
+    positives: Mapping[str, str | None],
+    tell: Tell,
 ) -> ModelOutputs:
-    """The fine-tuned tower's answers; positives: attribute -> its positive value, if it has one."""
+    """The fine-tuned tower's answers; positives: attribute -> its positive value, if it has one; `tell` hears of each
+    photograph."""
     tower = classifier.tower
     probabilities: dict[str, list[Tensor]] = {name: [] for name in classifier.attributes}
     times = []
@@ -145,6 +152,7 @@ def classifier_outputs(
             for name, logits in classifier(pixels[None].contiguous(memory_format=torch.channels_last)).items():
                 probabilities[name].append(logits[0].float().softmax(-1))
             times.append(1000 * (time.perf_counter() - began))
+            tell(1)
     rows = []
     for name, values in classifier.attributes.items():
         rows += _classified(examples, name, values, torch.stack(probabilities[name]).numpy(), positives.get(name))

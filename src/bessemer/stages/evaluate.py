@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,7 @@ from bessemer.report.outputs import (
 from bessemer.report.provenance import git_commit, machine_facts, read_lineage
 from bessemer.report.saved import read_metrics, read_outputs, write_evaluation, write_outputs
 from bessemer.report.table import terminal_table
+from bessemer.run import Run
 from bessemer.stages.answers import classifier_outputs, language_outputs, probe_outputs, trivial_outputs
 from bessemer.stages.begin import begin, cache_directory
 from bessemer.tasks.questions import attribute_prompts
@@ -111,7 +114,7 @@ def run(config: Config) -> Path:
     path = dataset.root / "wordings.yaml"
     wordings = load_wordings(path) if path.is_file() else None
     names, main = _asked(config, wordings)
-    makers = _makers(config, dataset, wordings, names, main)
+    makers = _makers(run, config, dataset, wordings, names, main)
     outputs: list[ModelOutputs] = []
     with run.track(len(makers), "evaluate") as bar:
         for name, make in makers.items():
@@ -161,8 +164,20 @@ def _asked(config: Config, wordings: Wordings | None) -> tuple[list[str], str | 
     return names, config.main or next(iter(usable), None)
 
 
+@contextmanager
+def _heard(run: Run, total: int, who: str) -> Iterator[Callable[[int], None]]:
+    """Something to tell how many more answers of a model there are: it shows them, and hears whoever stops the run."""
+    with run.track(total, f"answers of {who}") as bar:
+
+        def tell(count: int) -> None:
+            bar.advance(count)
+            run.raise_if_stopped()
+
+        yield tell
+
+
 def _makers(
-    config: Config, dataset: Dataset, wordings: Wordings | None, names: list[str], main: str | None
+    run: Run, config: Config, dataset: Dataset, wordings: Wordings | None, names: list[str], main: str | None
 ) -> dict[str, Callable[[], ModelOutputs]]:
     """For each row of the table a function that makes its outputs, cheapest first."""
     cache, device = cache_directory(), Mesh.start().device
@@ -180,30 +195,37 @@ def _makers(
         makers["probe"] = lambda: probe_outputs(
             Tower.load(obtain_model(config.probe)).eval(), dataset, cache, train, examples, positives
         )
+
+    def classified() -> ModelOutputs:
+        classifier = Classifier.load(Path(config.tower) / "model")
+        with _heard(run, len(examples), "tower") as tell:
+            return classifier_outputs(classifier, dataset, examples, positives, tell)
+
     if config.tower and examples:
-        makers["tower"] = lambda: classifier_outputs(
-            Classifier.load(Path(config.tower) / "model"), dataset, examples, positives
-        )
+        makers["tower"] = classified
     models = {"base": config.base, "sft": config.sft, "ppo": config.ppo, "student": config.student}
     models["shuffled"] = config.shuffled
 
-    def asking(name: str, directory: str) -> Callable[[], ModelOutputs]:
-        return lambda: language_outputs(
-            name,
-            load_model(directory, config.dtype, device),
-            dataset,
-            cache,
-            questions if name != "shuffled" else [],
-            heldout,
-            dataset.documents("test"),
-            main=main,
-            response_length=config.response_length,
-            temperature=config.temperature,
-            copies=config.heldout_answers,
-            seed=config.seed + 1,
-        )
+    def asked(name: str, directory: str) -> ModelOutputs:
+        model, mine = load_model(directory, config.dtype, device), questions if name != "shuffled" else []
+        with _heard(run, len(mine) + config.heldout_answers * len(heldout), name) as tell:
+            return language_outputs(
+                name,
+                model,
+                dataset,
+                cache,
+                mine,
+                heldout,
+                dataset.documents("test"),
+                main=main,
+                response_length=config.response_length,
+                temperature=config.temperature,
+                copies=config.heldout_answers,
+                seed=config.seed + 1,
+                tell=tell,
+            )
 
-    makers |= {name: asking(name, directory) for name, directory in models.items() if directory}
+    makers |= {name: partial(asked, name, directory) for name, directory in models.items() if directory}
     return makers
 
 
