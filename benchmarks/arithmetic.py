@@ -3,7 +3,8 @@
 Counted are the linear layers, attention (each token with itself and those before it, nothing of the upper half), the
 language-model head on the rows that need it, and low-rank adapters; a multiplication and an addition are two
 operations. Not counted are norms, activations, softmax, rotations, the optimiser and every copy: what a network does
-besides is above the least, and shows in the ratio. Bytes are those of bf16 weights, read once a pass, and of the cache.
+besides is above the least, and shows in the ratio. Bytes are those of bf16 weights, read once a pass, and of the cache;
+`Work.stored_in` has them for other types.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from shapes import Shape
 __all__ = ["LORA_RANK", "Peak", "Rows", "Work", "decoding", "passing", "rollout", "training", "triangle"]
 
 BYTES = 2
-"""Of a weight, and of a number in the cache."""
+"""Of a weight, and of a number in the cache, in bf16."""
 LORA_RANK = 16
 
 
 @dataclass(frozen=True)
 class Peak:
-    """What a machine reached where nothing is in the way: `gflops` in a bf16 product, `gbs` (GB/s) in a stream."""
+    """What a machine reached where nothing is in the way: `gflops` in a product of the type that is measured, `gbs`
+    (GB/s) in a stream."""
 
     gflops: float
     gbs: float
@@ -37,6 +39,10 @@ class Work:
 
     def __add__(self, other: Work) -> Work:
         return Work(self.flop + other.flop, self.bytes + other.bytes)
+
+    def stored_in(self, size: int) -> Work:
+        """The same work on numbers of `size` bytes."""
+        return Work(self.flop, self.bytes * size / BYTES)
 
     def seconds(self, peak: Peak) -> float:
         """The roofline: the slower of computing and reading, both at their peak and at the same time."""

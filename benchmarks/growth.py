@@ -18,11 +18,12 @@ TITLES = {
     "size": "Cost by size of the model",
     "roles": "Cost by roles on one trunk",
 }
-ABOUT = """Random Llama-shaped models in bf16; unless it is what changes, the model has 135M parameters. A decoding step
-advances every row by one token; scoring reads the sequences once and asks for the log-probabilities of their second
-half; a training step does so with a LoRA adapter and learns. Of several roles the policy learns, and reference, reward
-and value read the same batch. Dots are medians with minimum and maximum, lines the least time by the arithmetic at the
-peak that the same process measured just before. `python benchmarks/scaling.py` measures all of it.
+ABOUT = """\
+Random Llama-shaped models in {dtype}; unless it is what changes, the model has 135M parameters. A decoding
+step advances every row by one token; scoring reads the sequences once and asks for the log-probabilities of their
+second half; a training step does so with a LoRA adapter and learns. Of several roles the policy learns, and reference,
+reward and value read the same batch. Dots are medians with minimum and maximum, lines the least time by the arithmetic
+at the peak that the same process measured just before. `python benchmarks/scaling.py` measures all of it.
 
 Small steps are far above the line: hundreds of small operations take their time whatever their size. What counts is
 that the distance does not grow. A row is named below its table when its ratio rises by more than a quarter along the
@@ -34,7 +35,8 @@ def growth(scaling: Mapping[str, Any], remarks: Mapping[str, str], folder: str) 
     """Markdown of all sweeps, and their plots by file name. remarks: why, by "SWEEP WORK"."""
     points = scaling.get("points", {})
     quick = not any(point.key in points for sweep in SWEEPS.values() for work in WORKS for point in values(sweep, work))
-    parts, plots = [ABOUT], {}
+    # a processor that multiplies no bf16 measures in fp32, and so are its bytes and its peak
+    parts, plots = [ABOUT.format(dtype=scaling.get("dtype", "bf16"))], {}
     for name, sweep in (QUICK if quick and points else SWEEPS).items():
         curves = {work: measured(name, sweep, work, points) for work in WORKS}
         parts.append(f"### {TITLES[name]}\n")

@@ -1,4 +1,4 @@
-"""What this process reaches where nothing is in the way: a bf16 matrix product, and reading a large tensor.
+"""What this process reaches where nothing is in the way: a matrix product, and reading a large tensor.
 
 python benchmarks/peak.py
 """
@@ -30,10 +30,12 @@ def repeated(act: Callable[[], object], times: int) -> list[float]:
     return seconds
 
 
-def measured_peak(repeats: int = 7, side: int = SIDE, stream: int = STREAM) -> Peak:
-    """The best of a few repetitions each; a stream is the faster of adding numbers up and of copying them (read and
-    written)."""
-    left, right = torch.randn(side, side).bfloat16(), torch.randn(side, side).bfloat16()
+def measured_peak(
+    dtype: torch.dtype = torch.bfloat16, repeats: int = 7, side: int = SIDE, stream: int = STREAM
+) -> Peak:
+    """The best of a few repetitions each, products in `dtype`; a stream is the faster of adding numbers up and of
+    copying them (read and written)."""
+    left, right = torch.randn(side, side).to(dtype), torch.randn(side, side).to(dtype)
     product = min(repeated(lambda: torch.mm(left, right), repeats))
     numbers = torch.ones(stream)
     target = torch.empty_like(numbers)

@@ -1,10 +1,11 @@
 """How cost grows: with the batch, the length, the size of the model, and the roles on one trunk.
 
-    python benchmarks/scaling.py [--quick] [--results FILE.json]
+    python benchmarks/scaling.py [--quick] [--dtype auto] [--results FILE.json]
 
-Random Llama-shaped models, bf16. Three works: `rollout` is one step of decoding, `forward` scores sequences, `train` is
-a LoRA step; forward and train have the head on the second half of each sequence. Of four roles the first is the policy,
-which learns; reference (no adapter), reward and value (an adapter each) read the same batch beside it.
+Random Llama-shaped models, in bf16 where the device multiplies it, else in fp32. Three works: `rollout` is one step of
+decoding, `forward` scores sequences, `train` is a LoRA step; forward and train have the head on the second half of each
+sequence. Of four roles the first is the policy, which learns; reference (no adapter), reward and value (an adapter
+each) read the same batch beside it.
 
 Every point runs in a process of its own, which measures its peak first (peak.py), and stands beside the least time that
 the arithmetic allows at that peak. The file is written after each point; started again, those in it are not repeated.
@@ -27,11 +28,16 @@ from arithmetic import Peak, Rows, Work, decoding, passing, training, triangle
 from paired import commit, machine
 from shapes import SHAPES, Shape, make_model
 
+from bessemer.distributed import Mesh
+from bessemer.models.precision import dtype_of, short_name
+
 __all__ = ["QUICK", "SWEEPS", "WORKS", "Point", "least", "measure_all", "values"]
 
 WORKS = ("rollout", "forward", "train")
 ROLES = ("policy", "reference", "reward", "value")
 RESULTS = Path(__file__).resolve().parent / "results" / "scaling.json"
+SIZES = {"bf16": 2, "fp32": 4}
+"""Bytes of a number."""
 DECODED = 16
 """Steps of decoding in one measurement."""
 SECONDS_A_POINT = 30
@@ -89,14 +95,14 @@ def least(point: Point, shape: Shape) -> Work:
     return total
 
 
-def found(times: Sequence[float], point: Point, shape: Shape, peak: Peak) -> dict[str, Any]:
-    """What is kept of a point."""
+def found(times: Sequence[float], point: Point, shape: Shape, peak: Peak, dtype: str) -> dict[str, Any]:
+    """What is kept of a point. dtype: bf16 or fp32."""
     import resource
     import statistics
 
     import torch
 
-    work, median = least(point, shape), statistics.median(times)
+    work, median = least(point, shape).stored_in(SIZES[dtype]), statistics.median(times)
     predicted = work.seconds(peak)
     return asdict(point) | {
         "parameters": shape.parameters,
@@ -112,11 +118,11 @@ def found(times: Sequence[float], point: Point, shape: Shape, peak: Peak) -> dic
     }
 
 
-def execute(point: Point, model: Path, steps: int) -> dict[str, Any]:
+def execute(point: Point, model: Path, steps: int, dtype: str) -> dict[str, Any]:
     """Measure a point in a process of its own; {"error": ...} if that fails, of too little memory for example."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder, "point.json")
-        words = ["--point", *map(str, astuple(point)), "--model", str(model), "--steps", str(steps)]
+        words = ["--point", *map(str, astuple(point)), "--model", str(model), "--steps", str(steps), "--dtype", dtype]
         command = [sys.executable, __file__, *words, "--results", str(target)]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")
         if done.returncode == 0 and target.is_file():
@@ -126,13 +132,15 @@ def execute(point: Point, model: Path, steps: int) -> dict[str, Any]:
         return {**asdict(point), "error": f"exit status {done.returncode}: {said}"}
 
 
-def read(file: Path) -> dict[str, Any]:
-    """The report as far as it goes; refuses one from another machine, whose seconds are not to be mixed with ours."""
-    report: dict[str, Any] = {"machine": machine(), "points": {}}
+def read(file: Path, dtype: str) -> dict[str, Any]:
+    """The report as far as it goes; refuses one from another machine or in another type, whose seconds are not to be
+    mixed with ours."""
+    report: dict[str, Any] = {"machine": machine(), "dtype": dtype, "points": {}}
     if file.is_file():
         stored = json.loads(file.read_text(encoding="utf-8"))
         kept = {name: stored["machine"][name] for name in ("processor", "cores")}
-        ours = {name: report["machine"][name] for name in kept}
+        ours = {name: report["machine"][name] for name in kept} | {"dtype": dtype}
+        kept["dtype"] = stored.get("dtype", "bf16")
         if kept != ours:
             raise SystemExit(f"{file} was measured on {kept}, expected this machine, {ours}; move it away")
         report["points"] = {key: point for key, point in stored["points"].items() if "error" not in point}
@@ -145,16 +153,16 @@ def wanted(sweeps: dict[str, Sweep]) -> list[Point]:
     return sorted(dict.fromkeys(points), key=lambda point: SHAPES[point.shape].parameters)
 
 
-def measure_all(points: Sequence[Point], file: Path, tokenizer: Path, steps: int) -> int:
+def measure_all(points: Sequence[Point], file: Path, tokenizer: Path, steps: int, dtype: str) -> int:
     """Measure what the file does not hold yet; returns how many points failed."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    report = read(file)
+    report = read(file, dtype)
     open_ = [point for point in points if point.key not in report["points"]]
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
         for number, point in enumerate(open_, 1):
             model = make_model(SHAPES[point.shape], tokenizer, Path(folder, point.shape))
-            result = execute(point, model, steps)
+            result = execute(point, model, steps, dtype)
             result |= {"date": datetime.date.today().isoformat(), "commit": commit()}
             failed += "error" in result
             report["points"][point.key] = result
@@ -173,6 +181,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--sweeps", nargs="+", choices=SWEEPS, default=list(SWEEPS), help="only these")
     parser.add_argument("--tokenizer", default="smollm2", help="model whose tokenizer is taken (%(default)s)")
     parser.add_argument("--steps", type=int, help="counted measurements of a point (5; 2 with --quick)")
+    parser.add_argument("--dtype", default="auto", choices=("auto", *SIZES), help="of weights (%(default)s)")
     parser.add_argument("--plan", action="store_true", help="only say what would be measured")
     parser.add_argument("--point", nargs=5, metavar=("WORK", "SHAPE", "BATCH", "LENGTH", "ROLES"), help="only this one")
     parser.add_argument("--model", type=Path, help="directory of the model of --point")
@@ -182,24 +191,25 @@ def parse() -> argparse.Namespace:
 def main() -> int:
     options = parse()
     steps = options.steps or (2 if options.quick else 5)
+    dtype = short_name(dtype_of(options.dtype, Mesh.start().device))
     if options.point:
         import steps as measurement
 
         work, shape, *numbers = options.point
         point = Point(work, shape, *map(int, numbers))
-        times, peak = measurement.measured(point, options.model, steps, DECODED)
-        options.results.write_text(json.dumps(found(times, point, SHAPES[shape], peak)), encoding="utf-8")
+        times, peak = measurement.measured(point, options.model, steps, DECODED, dtype)
+        options.results.write_text(json.dumps(found(times, point, SHAPES[shape], peak, dtype)), encoding="utf-8")
         return 0
     chosen = {name: (QUICK if options.quick else SWEEPS)[name] for name in options.sweeps}
     points = wanted(chosen)
     if options.plan:
-        missing = sum(point.key not in read(options.results)["points"] for point in points)
+        missing = sum(point.key not in read(options.results, dtype)["points"] for point in points)
         minutes = missing * (10 if options.quick else SECONDS_A_POINT) / 60
         print(f"scaling: {missing} of {len(points)} points to measure, about {minutes:.0f} minutes")
         return 0
     from bessemer.models.convert import obtain_model
 
-    return 1 if measure_all(points, options.results, obtain_model(options.tokenizer), steps) else 0
+    return 1 if measure_all(points, options.results, obtain_model(options.tokenizer), steps, dtype) else 0
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from bessemer.distributed import Mesh
 from bessemer.memory import keep_memory
 from bessemer.models.heads import RewardHead, value_head
 from bessemer.models.model import Model, load_model
+from bessemer.models.precision import dtype_of
 from bessemer.models.roles import Role, Roles
 from bessemer.rollout.sampler import Sampling, sampler_for
 from bessemer.training.conversations import answer_loss
@@ -42,12 +43,15 @@ class Asked(Protocol):
     def roles(self) -> int: ...
 
 
-def measured(point: Asked, directory: Path, steps: int, decoded: int) -> tuple[list[float], Peak]:
-    """Seconds of each of `steps` steps after one that is not counted, and the peak of this process before them."""
+def measured(point: Asked, directory: Path, steps: int, decoded: int, dtype: str) -> tuple[list[float], Peak]:
+    """Seconds of each of `steps` steps after one that is not counted, and the peak of this process before them.
+
+    dtype: bf16, fp32, or auto: bf16 where the device multiplies it.
+    """
     keep_memory()
     device = Mesh.start().device
-    peak = measured_peak()
-    model = load_model(str(directory), "bf16", device)
+    peak = measured_peak(dtype_of(dtype, device))
+    model = load_model(str(directory), dtype, device)
     roles = make_roles(model, point.roles)
     if point.work == "rollout":
         return decoding_times(model, point, steps, decoded), peak

@@ -51,6 +51,7 @@ def test_a_rollout_reads_its_prompt_once_and_drops_answers_that_are_done() -> No
 def test_the_roofline_is_the_slower_of_computing_and_reading() -> None:
     assert Work(6e9, 1e9).seconds(Peak(gflops=2, gbs=1)) == 3
     assert Work(6e9, 8e9).seconds(Peak(gflops=2, gbs=2)) == 4
+    assert Work(6e9, 8e9).stored_in(4) == Work(6e9, 16e9)  # twice what bf16 takes
 
 
 def test_pairs_of_a_sequence() -> None:

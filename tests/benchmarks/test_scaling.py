@@ -24,7 +24,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The keys of the points that were measured; those of length 32 fail until the list is emptied."""
     keys: list[str] = []
 
-    def execute(point: Point, model: Path, steps: int) -> dict[str, Any]:
+    def execute(point: Point, model: Path, steps: int, dtype: str) -> dict[str, Any]:
         keys.append(point.key)
         if point.length == 32 and len(keys) < 10:
             return {"error": "exit status -9: nothing"}
@@ -37,26 +37,35 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_what_is_there_is_not_measured_again(tmp_path: Path, asked: list[str]) -> None:
     points, file = wanted(QUICK), tmp_path / "new" / "scaling.json"
-    assert measure_all(points[:4], file, tmp_path, 1) == 0 and asked == [point.key for point in points[:4]]
+    assert measure_all(points[:4], file, tmp_path, 1, "fp32") == 0 and asked == [point.key for point in points[:4]]
     asked.clear()
-    assert measure_all(points[:6], file, tmp_path, 1) == 0 and asked == [point.key for point in points[4:6]]
+    assert measure_all(points[:6], file, tmp_path, 1, "fp32") == 0 and asked == [point.key for point in points[4:6]]
     assert set(json.loads(file.read_text())["points"]) == {point.key for point in points[:6]}
 
 
 def test_what_failed_is_kept_and_tried_again(tmp_path: Path, asked: list[str]) -> None:
     long, short = Point("train", "llama-tiny", 2, 32), Point("train", "llama-tiny", 2, 16)
     file = tmp_path / "scaling.json"
-    assert measure_all([long, short], file, tmp_path, 1) == 1
+    assert measure_all([long, short], file, tmp_path, 1, "fp32") == 1
     assert json.loads(file.read_text())["points"][long.key]["error"] == "exit status -9: nothing"
     asked[:] = ["more"] * 10
-    assert measure_all([long, short], file, tmp_path, 1) == 0 and asked[10:] == [long.key]
+    assert measure_all([long, short], file, tmp_path, 1, "fp32") == 0 and asked[10:] == [long.key]
 
 
 def test_seconds_of_another_machine_are_refused(tmp_path: Path, asked: list[str]) -> None:
     file = tmp_path / "scaling.json"
     file.write_text(json.dumps({"machine": {"processor": "Abacus", "cores": 1}, "points": {}}))
     with pytest.raises(SystemExit, match="measured on .*Abacus.*, expected this machine"):
-        measure_all(wanted(QUICK), file, tmp_path, 1)
+        measure_all(wanted(QUICK), file, tmp_path, 1, "fp32")
+
+
+def test_seconds_in_another_type_are_refused(tmp_path: Path, asked: list[str]) -> None:
+    """Of two processors of one name, one multiplies bf16 and one does not."""
+    file = tmp_path / "scaling.json"
+    assert measure_all(wanted(QUICK)[:1], file, tmp_path, 1, "bf16") == 0
+    with pytest.raises(SystemExit, match="'dtype': 'bf16'.*, expected this machine, .*'dtype': 'fp32'"):
+        measure_all(wanted(QUICK)[:2], file, tmp_path, 1, "fp32")
+    assert json.loads(file.read_text())["dtype"] == "bf16" and len(asked) == 1
 
 
 def test_the_sweeps_reach_from_end_to_end_and_no_point_stands_twice() -> None:
@@ -80,14 +89,15 @@ def test_the_work_of_a_point() -> None:
 
 @pytest.mark.parametrize("work", scaling.WORKS)
 def test_every_work_runs_with_all_roles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str) -> None:
-    monkeypatch.setattr(steps, "measured_peak", lambda: Peak(1.0, 1.0))
+    monkeypatch.setattr(steps, "measured_peak", lambda dtype: Peak(1.0, 1.0))
     monkeypatch.setattr(steps, "keep_memory", lambda: True)
     tiny.tokenizer().save_pretrained(tmp_path / "words")
     shape = Shape("llama", 2, 32, 64, 4, 2, 8, vocabulary=259)
     directory = make_model(shape, tmp_path / "words", tmp_path / "model")
-    times, peak = steps.measured(Point(work, batch=2, length=6, roles=4), directory, 2, 3)
+    times, peak = steps.measured(Point(work, batch=2, length=6, roles=4), directory, 2, 3, "fp32")
     assert len(times) == 2 and peak == Peak(1.0, 1.0)
-    found = scaling.found([1.0, 4.0, 2.0], Point(work, batch=2, length=6), shape, peak)
+    found = scaling.found([1.0, 4.0, 2.0], Point(work, batch=2, length=6), shape, peak, "fp32")
+    assert found["bytes"] == 2 * scaling.found([1.0], Point(work, batch=2, length=6), shape, peak, "bf16")["bytes"]
     assert found["seconds"] == {"median": 2.0, "minimum": 1.0, "maximum": 4.0}
     assert found["ratio"] == pytest.approx(2.0 * 1e9 / max(found["flop"], found["bytes"]))
 
