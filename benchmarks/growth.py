@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,7 +37,7 @@ def growth(scaling: Mapping[str, Any], remarks: Mapping[str, str], folder: str) 
     points = scaling.get("points", {})
     quick = not any(point.key in points for sweep in SWEEPS.values() for work in WORKS for point in values(sweep, work))
     # a processor that multiplies no bf16 measures in fp32, and so are its bytes and its peak
-    parts, plots = [ABOUT.format(dtype=scaling.get("dtype", "bf16"))], {}
+    parts, plots = [ABOUT.format(dtype=scaling.get("dtype", "bf16")) + when(points)], {}
     for name, sweep in (QUICK if quick and points else SWEEPS).items():
         curves = {work: measured(name, sweep, work, points) for work in WORKS}
         parts.append(f"### {TITLES[name]}\n")
@@ -49,6 +50,16 @@ def growth(scaling: Mapping[str, Any], remarks: Mapping[str, str], folder: str) 
         parts.append(table(name, sweep, points) + "\n")
         parts += [worse(name, work, found, remarks) for work, found in curves.items() if faster_than_predicted(found)]
     return "\n".join(parts), plots
+
+
+def when(points: Mapping[str, Any]) -> str:
+    """The dates of what was measured, and the peak then: another processor of the same name may have another."""
+    good = [found for found in points.values() if "error" not in found]
+    if not good:
+        return ""
+    dates = sorted({found["date"] for found in good})
+    peak = statistics.median(found["peak"]["gflops"] for found in good)
+    return f"\n{' to '.join(dict.fromkeys([dates[0], dates[-1]]))}; the peak was {peak:.0f} GFLOP/s.\n"
 
 
 def measured(name: str, sweep: Sweep, work: str, points: Mapping[str, Any]) -> list[tuple[float, Mapping[str, Any]]]:

@@ -81,6 +81,7 @@ def point(median: float, predicted: float, shape: str) -> dict[str, Any]:
     return {
         "seconds": spread(median, median * 0.9, median * 1.5), "predicted": predicted, "ratio": median / predicted,
         "parameters": SHAPES[shape].parameters, "shape": shape, "date": "2026-01-02", "commit": "abc",
+        "peak": {"gflops": 167.4, "gbs": 20.0},
     }  # fmt: skip
 
 
@@ -158,6 +159,8 @@ def test_a_point_that_failed_is_not_measured() -> None:
     text, plots = growth(report, {}, "performance")
     row = next(line for line in text.splitlines() if line.startswith("| 128 |"))  # of the batch, which comes first
     assert row.endswith("| not measured |  |  |") and plots
+    assert "models in bf16;" in text and "\n2026-01-02; the peak was 167 GFLOP/s.\n" in text
+    assert "models in fp32;" in growth({**report, "dtype": "fp32"}, {}, "performance")[0]
 
 
 def test_growth_is_compared_with_every_smaller_place() -> None:
