@@ -9,8 +9,11 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import tiny
+from bessemer import interrupts
 from bessemer.data.images import image_ref, load_image, to_pixels
 from bessemer.data.records import ImageRef
+from bessemer.errors import Stopped
+from bessemer.models import features
 from bessemer.models.features import CHUNK, VIEWS, FeatureStore, flipped
 from bessemer.models.vision import Tower, pool
 
@@ -123,3 +126,22 @@ def test_more_images_than_a_chunk(tmp_path: Path) -> None:
     assert len(list(store.folder.iterdir())) == 2 and len(store.known) == CHUNK + 2
     exact = torch.stack([pool(_plain(tower, image, tmp_path)[1:].T.reshape(1, -1, 2, 2), 1)[0] for image in images])
     assert float((features.float() - exact).norm() / exact.norm()) < 0.02
+
+
+def test_many_images_are_followed_and_can_be_stopped_without_loss(
+    tmp_path: Path, images: list[ImageRef], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many = [ImageRef(images[i % 6].path, f"{i:064x}") for i in range(3 * CHUNK)]
+    tower = _tower(tmp_path)
+    monkeypatch.setattr(features, "load_image", lambda image, root: load_image(images[int(image.sha256, 16) % 6], root))
+    monkeypatch.setattr(interrupts, "requested", lambda: True)
+    with pytest.raises(Stopped, match="run the same command again"):
+        FeatureStore(tower, 2, tmp_path, tmp_path / "cache").prepare(many)
+    monkeypatch.setattr(interrupts, "requested", lambda: False)
+    store = FeatureStore(tower, 2, tmp_path, tmp_path / "cache")
+    assert len(store.known) == CHUNK and store.prepare(many) == 2 * CHUNK
+    said = capsys.readouterr().err
+    assert f"features  33% {CHUNK}/{3 * CHUNK}" in said and f"features 100% {2 * CHUNK}/{2 * CHUNK}" in said
+    assert (
+        store.prepare(many) == 0 and store.prepare(images[:1]) == 1 and not capsys.readouterr().err
+    )  # too few to show

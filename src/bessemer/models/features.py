@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -17,10 +18,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from bessemer import interrupts
 from bessemer.data.images import load_image, to_pixels
 from bessemer.data.records import ImageRef
+from bessemer.errors import Stopped
 from bessemer.models.precision import mixed
 from bessemer.models.vision import Tower, pool, pooled
+from bessemer.progress import track
 
 __all__ = ["FeatureStore", "VIEWS", "flipped"]
 
@@ -51,14 +55,24 @@ class FeatureStore:
                 self._read(path)
 
     def prepare(self, images: Sequence[ImageRef], views: int = 1) -> int:
-        """Compute what is missing for the first `views` views of these images; returns how many were new."""
+        """Compute what is missing for the first `views` views of these images; returns how many were new.
+
+        Raises:
+            Stopped: somebody asked to stop; what has been computed is kept.
+        """
         wanted = {f"{image.sha256}/{view}": (image, view) for image in images for view in range(views)}
         missing = sorted(set(wanted) - set(self.known))
-        for start in range(0, len(missing), CHUNK):
-            keys = missing[start : start + CHUNK]
-            features = self._compute([wanted[key] for key in keys])
-            self._write(keys, features)
-            self.known.update(zip(keys, features, strict=True))
+        # a few are looked at in no time; of many one wants to know how long it takes
+        with track(len(missing), "features") if len(missing) > CHUNK else nullcontext() as bar:
+            for start in range(0, len(missing), CHUNK):
+                keys = missing[start : start + CHUNK]
+                features = self._compute([wanted[key] for key in keys])
+                self._write(keys, features)
+                self.known.update(zip(keys, features, strict=True))
+                if bar is not None:
+                    bar.advance(len(keys))
+                if interrupts.requested():
+                    raise Stopped(f"stopped among the features of {len(missing)} images: run the same command again")
         return len(missing)
 
     def features(self, images: Sequence[ImageRef], view: int = 0) -> Tensor:
