@@ -14,8 +14,11 @@ from sklearn.metrics import r2_score
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from bessemer import interrupts
+from bessemer.algos.regression import Moments
 from bessemer.data.records import Message, Prompt, Ranking, read_records, write_records
-from bessemer.errors import UserError
+from bessemer.errors import Stopped, UserError
+from bessemer.stages import reward
 from bessemer.stages.reward import Config, run
 
 # One bag of words, one length; only the order tells them apart.
@@ -60,6 +63,31 @@ def config(texts: Path, ranked: Path, out: Path, **values: object) -> Config:
 
 def pairs(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "pairs.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_stop_among_the_scores_costs_no_training(
+    texts: Path, tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settled = config(texts, trained.parent / "rankings.jsonl", tmp_path / "reward", num_train_epochs=6.0)
+    asked: list[bool] = []
+
+    class Asking(Moments):
+        def add(self, states: Tensor, scores: Tensor) -> None:
+            asked.append(True)
+            super().add(states, scores)
+
+    monkeypatch.setattr(interrupts, "requested", lambda: bool(asked))
+    monkeypatch.setattr(reward, "Moments", Asking)
+    with pytest.raises(Stopped, match="run the same command again"):
+        run(settled)
+    assert len(asked) == 1 and json.loads((tmp_path / "reward" / "manifest.json").read_text())["status"] == "stopped"
+    monkeypatch.undo()
+    capsys.readouterr()
+    out = run(settled)
+    said = capsys.readouterr().err
+    assert "reward 100% 24/24" in said and "reward  50%" not in said and "scores 100% 20/20" in said
+    same = [Path("pairs.jsonl"), *(path.relative_to(trained) for path in (trained / "model").rglob("*.safetensors"))]
+    assert len(same) >= 4 and all((out / path).read_bytes() == (trained / path).read_bytes() for path in same)
 
 
 def independent(

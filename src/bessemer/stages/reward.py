@@ -31,7 +31,9 @@ from bessemer.models.heads import RewardHead
 from bessemer.models.model import ADAPTER, Model, load_model, save_model
 from bessemer.models.precision import Precision
 from bessemer.models.roles import Role, Roles
+from bessemer.progress import Track
 from bessemer.report.outputs import RewardPair
+from bessemer.run import Run
 from bessemer.stages.begin import begin, cache_directory
 from bessemer.training.baselines import bag_of_words_baseline, length_baseline
 from bessemer.training.fit import fit
@@ -125,7 +127,8 @@ def run(config: Config) -> Path:
         save_steps=config.save_steps,
     )
     held_batches = RankingBatches(feed, held, config.per_device_train_batch_size, config.cutoff_len, config.seed)
-    (scores, seen), (held_scores, unseen) = score_all(roles, batches), score_all(roles, held_batches)
+    with run.track(len(train) + len(held), "scores") as bar:
+        (scores, seen), (held_scores, unseen) = (_score_all(run, roles, part, bar) for part in (batches, held_batches))
     standardise(head, [score[item.usual] for item, score in zip(train, scores, strict=True)])
     explained = expect(head, seen, unseen)
     pairs = held_pairs(train, held, held_scores, principles)
@@ -174,7 +177,7 @@ def _roles(model: Model, head: RewardHead, config: Config) -> Roles:
 
 
 @torch.no_grad()
-def score_all(roles: Roles, batches: RankingBatches) -> tuple[list[Tensor], Moments]:
+def _score_all(run: Run, roles: Roles, batches: RankingBatches, bar: Track) -> tuple[list[Tensor], Moments]:
     """Raw scores (K, P) of every item's answers, in order; and how the states before each token of the model's usual
     answers go with the scores that those answers got in the end."""
     found: list[Tensor] = []
@@ -188,6 +191,8 @@ def score_all(roles: Roles, batches: RankingBatches) -> tuple[list[Tensor], Mome
         moments.add(hidden[batch.rows[usual]], scores.repeat_interleave(batch.lengths, 0)[usual])
         grid = batch.grid(scores)
         found.extend(grid[row, : len(batches.answers[index])] for row, index in enumerate(chosen))
+        bar.advance(len(chosen))
+        run.raise_if_stopped()
     return found, moments
 
 
