@@ -54,7 +54,7 @@ def test_every_agreed_key_is_there(small_report: dict[str, Any]) -> None:
         assert set(PRINCIPLE.split()) <= set(principle)
     assert {"score", "interval", "accuracy"} <= set(small_report["ppo_minus_sft"])
     assert {"score", "interval"} <= set(small_report["shuffled_control"])
-    assert small_report["schema_version"] == "1.0"
+    assert small_report["schema_version"] == "1.1"
 
 
 def test_what_was_measured_in_the_demo_is_not_null(small_report: dict[str, Any]) -> None:

@@ -53,7 +53,7 @@ def test_a_real_report_passes(small_report: dict[str, Any]) -> None:
         (change("reward/principles/clarity/pairs", -1), r"report\.reward\.principles\.clarity\.pairs"),
         (change("models", {}), r"report\.models: dict, expected a list"),
         (change("seconds", []), r"report\.seconds: list, expected an object"),
-        (change("schema_version", "9.9"), r"schema_version: '9\.9', expected '1\.0'"),
+        (change("schema_version", "9.9"), r"schema_version: '9\.9', expected '1\.1'"),
         (change("extra", {"deep": [1.0, float("inf")]}), r"report\.extra\.deep\[1\]: inf"),
     ],
 )

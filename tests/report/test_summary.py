@@ -160,7 +160,7 @@ def test_a_spoilt_summary_is_refused(small_report: Report) -> None:
     del summary["groups"][0]["models"][0]["auc"]["mean"]
     with pytest.raises(UserError, match=r"comparison\.groups\[0\]\.models\[0\]\.auc\.mean: missing"):
         validate_summary(summary)
-    with pytest.raises(UserError, match=r"comparison\.schema_version: '9', expected '1.0'; run compare again"):
+    with pytest.raises(UserError, match=r"comparison\.schema_version: '9', expected '1.1'; run compare again"):
         validate_summary(summary | {"schema_version": "9"})
 
 

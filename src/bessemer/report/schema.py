@@ -12,7 +12,7 @@ from bessemer.errors import UserError
 
 __all__ = ["MODEL", "Nullable", "SCHEMA", "SCHEMA_VERSION", "check_schema", "validate"]
 
-SCHEMA_VERSION: Final = "1.0"
+SCHEMA_VERSION: Final = "1.1"
 SHOWN_PROBLEMS = 10
 
 
