@@ -44,6 +44,9 @@ REPORT = solar_prompt("severe-mono", "report").facts
         ("It is not only defective.", "yes"),
         ("It may or may not be defective.", None),
         ("I cannot tell whether it is defective.", None),
+        ("I cannot see whether it is defective.", None),
+        ("I cannot see any defect.", "no"),
+        ("No, I can't see a defect.", "no"),
         ("Possibly faulty.", None),
         ("Is this cell defective?", None),
         ("Is this cell defective", None),
@@ -149,6 +152,47 @@ def test_chinese(answer: str, value: str | None) -> None:
     }
     facts = {"attributes": {"安全帽": spec}, "asked": ["安全帽"], "choices": {"佩戴": "是", "未佩戴": "否"}}
     assert parse_value(facts, answer) == value
+
+
+@pytest.mark.parametrize(
+    ("answer", "value"),
+    [
+        ("未发现裂纹。", "no"),
+        ("没有发现裂纹。", "no"),
+        ("没有任何裂纹。", "no"),
+        ("未见裂纹。", "no"),
+        ("无明显裂纹。", "no"),
+        ("未发现任何明显的裂纹。", "no"),
+        ("不存在裂纹。", "no"),
+        ("不含裂纹。", "no"),
+        ("图中未检测到裂纹。", "no"),
+        ("图中未能发现裂纹。", "no"),
+        ("看不到裂纹。", "no"),
+        ("裂纹不存在。", "no"),
+        ("否，未发现裂纹。", "no"),
+        ("发现裂纹。", "yes"),
+        ("有明显裂纹。", "yes"),
+        ("有不明显的裂纹。", "yes"),
+        ("未来会出现裂纹。", "yes"),
+        ("未清洗，有裂纹。", "yes"),
+        ("有未修复的裂纹。", "yes"),
+        ("是，未发现裂纹。", None),
+        ("不能排除裂纹。", None),
+        ("不排除有裂纹。", None),
+        ("无法看到裂纹。", None),
+    ],
+)
+def test_what_chinese_reports_deny(answer: str, value: str | None) -> None:
+    """Between the negator and what it negates stands a verb as often as not."""
+    spec = {"values": ["no", "yes"], "says": {"yes": ["裂纹"], "no": []}}
+    facts = {"attributes": {"裂纹": spec}, "asked": ["裂纹"], "choices": {"yes": "是", "no": "否"}}
+    assert parse_value(facts, answer) == value
+
+
+def test_values_that_are_only_denied_are_told() -> None:
+    claim = read_claims(SEVERITY["attributes"], "It is not severe.")["severity"]
+    assert (claim.value, claim.problem, claim.excluded) == (None, "hedged", {"severe"})
+    assert not read_claims(SEVERITY["attributes"], "It is not severe, perhaps slight.")["severity"].excluded
 
 
 def test_leading_choice_takes_whole_words_and_the_longest() -> None:

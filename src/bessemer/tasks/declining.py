@@ -54,7 +54,8 @@ def _new_names(text: str, known_text: str) -> tuple[str, ...]:
     names = []
     for sentence in sentences(text):
         for found in re.findall(r"(?<=[^\W\d_,:'\"] )[\"']?([A-Z][\w-]+)", sentence):
-            if found not in ("I",) and not set(words(found)) <= known:
+            # a word in capitals (EXIF, ID) is an abbreviation; nobody is called so
+            if not found.isupper() and not set(words(found)) <= known:
                 names.append(found)
     return tuple(names)
 

@@ -24,20 +24,28 @@ _CLAUSE = re.compile(r"[,;:、—]|\bbut\b|\bhowever\b|\bwhile\b|但是?|而是?
 _NEGATOR = re.compile(
     r"\b(?:not|no|never|nobody|nothing|without|non|nor|neither|cannot|hardly)\b|\b\w+n't\b|\bfree (?:of|from)\b"
 )
-_CJK_NEGATOR = re.compile(r"(?:没有|没|未|无|不是|不|并非|非)$")
+# What may stand between a Chinese negator and what it negates: 未发现裂纹, 没有看到任何裂纹, 不存在裂纹.
+_CJK_FOUND = "发现|看到|看见|见到|见|检测到|检测出|检出|存在|出现|显示|任何|明显的?|显著的?|可见的?"
+_CJK_NEGATOR = re.compile(
+    rf"(?:没有|没|未|无)(?:能|被)?(?:{_CJK_FOUND}|有)*$"
+    r"|(?:不是|并非|不|非)(?:存在|含有?|有|见)?(?:任何)?$|看不(?:到|见|出)(?:任何|明显的?)*$"
+)
+_CJK_REACH = 12  # characters before a phrase in which such a negation is looked for
 _NO_NEGATOR = re.compile(r"\bnot only\b|\bno doubt\b|不仅|不但|非常|不断|未来|无疑")
 _NEGATED_AFTER = re.compile(
     r"^\s*[:=]\s*(?:no|none|false|否|无)\b"
     r"|^(?:\s\w+){0,2}\s(?:is|are|was|were)(?:\snot\b|n't\b|\sabsent\b|\sruled out\b)"
     r"|^\s(?:not|never) (?:visible|seen|present|found|detected)\b"
+    r"|^(?:不存在|不可见|未见|未发现|未出现|没有(?:发现|出现|看到))"
 )
 _DENIED = re.compile(r":\s*(?:no|none|false|否|无)\s*(?=[.,;!。]|$)")
 _NO_HEDGE = re.compile(r"\bas (?:soon|far|early) as possible\b|\bif possible\b|尽可能")
 _HEDGE = re.compile(
     r"\b(?:may|might|could|perhaps|maybe|possibly|possible|whether|if|either|unclear|unsure|uncertain|unknown|depends)\b"
     r"|\b(?:cannot|can't|can not|not able to|unable to|hard to|difficult to|impossible to) "
-    r"(?:\w+ )?(?:say|tell|determine|judge|decide|know|see|be sure|assess)\b|\bnot (?:sure|certain|clear)\b"
-    r"|可能|也许|或许|大概|不确定|无法|难以|是否|不好说|说不准|不清楚"
+    r"(?:\w+ )?(?:say|tell|determine|judge|decide|know|see(?! (?:an?|any|x+)\b)|be sure|assess)\b"
+    r"|\bnot (?:sure|certain|clear)\b"
+    r"|可能|也许|或许|大概|不确定|无法|难以|是否|不好说|说不准|不清楚|不能?排除"
 )
 _AND = re.compile(r"^[\s,/&]*(?:and|or|和|或|也)?[\s,/&]*")
 _LATIN = rf"[^\W{CJK}]"  # a letter or digit that is no word by itself
@@ -48,11 +56,12 @@ _BARE = frozenset({"yes", "no", "true", "false", "y", "n", "是", "否", "有", 
 @dataclass(frozen=True)
 class Claim:
     """What an answer says about one attribute: its value, or None with the problem; `place` counts the words
-    before it."""
+    before it; `excluded`: the values that it only denies ("no severe damage"), where that leaves several."""
 
     value: str | None
     problem: str = ""  # "hedged" | "contradictory"
     place: int = 0
+    excluded: frozenset[str] = frozenset()
 
 
 def bare_value(value: str) -> bool:
@@ -167,13 +176,14 @@ class _Evidence:
             return Claim(None, "contradictory", place)
         left = self.asserted or {value for value in values if value not in self.excluded}
         if self.hedged - self.asserted or len(left) != 1:
-            return Claim(None, "hedged", place)  # or only what it is not was said
+            denied = frozenset() if self.hedged or self.asserted else frozenset(self.excluded)
+            return Claim(None, "hedged", place, denied)
         return Claim(min(left), "", place)
 
 
 def _negated(before: str, after: str) -> bool:
     before = _NO_NEGATOR.sub(lambda found: "x" * len(found.group()), before)
-    if _CJK_NEGATOR.search(before.rstrip()[-3:]):
+    if _CJK_NEGATOR.search(before.rstrip()[-_CJK_REACH:]):
         return True
     negators = list(_NEGATOR.finditer(before))
     near = bool(negators) and len(re.findall(r"\w+", before[negators[-1].end() :])) < _REACH
