@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import os
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from bessemer.assets import resolve
 from bessemer.data import elpv
 from bessemer.data.elpv import read_elpv
 from bessemer.data.images import load_image
@@ -130,11 +130,11 @@ def test_bad_protocol(package: Path) -> None:
 
 @pytest.mark.assets
 def test_the_real_dataset() -> None:
-    cache = Path(os.environ.get("BESSEMER_CACHE", "/nonexistent"))
-    table = next((path for path in sorted(cache.glob("**/labels.csv")) if (path.parent / "images").is_dir()), None)
-    if table is None:
-        pytest.skip("elpv-dataset is not in $BESSEMER_CACHE")
-    p1, p2 = read_elpv(table.parent, "P1"), read_elpv(table.parent, "P2")
+    try:
+        folder = resolve("elpv")
+    except UserError as error:
+        pytest.skip(f"neither cached nor to be had: {error}")
+    p1, p2 = read_elpv(folder, "P1"), read_elpv(folder, "P2")
     # the figures of the dataset's paper
     assert Counter((e.labels["severity"], e.labels["cell_type"]) for e in p1) == {
         ("none", "mono"): 588, ("slight", "mono"): 117, ("moderate", "mono"): 56, ("severe", "mono"): 313,
