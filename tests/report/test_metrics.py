@@ -10,6 +10,7 @@ from bessemer.report import metrics
 from bessemer.report.metrics import (
     UNREADABLE,
     classification,
+    cluster,
     confusion,
     correctness,
     detection,
@@ -209,6 +210,26 @@ def test_several_questions_on_one_example_are_one_cluster() -> None:
     assert classification(rows, DEFECT)["interval_method"] == "cluster bootstrap"
     # Every cluster is half right, so no resample of clusters differs.
     assert classification(rows, DEFECT)["accuracy_interval"] == [0.5, 0.5]
+
+
+def test_no_group_is_no_group_of_all() -> None:
+    """Photographs of an annotation project have none: "" as well as None."""
+    rows = answers(DEFECT, *[("fine", "fine" if i % 3 else "broken") for i in range(30)], group="")
+    found = classification(rows, DEFECT)
+    assert found == classification([replace(row, group=None) for row in rows], DEFECT)
+    low, high = found["accuracy_interval"]
+    assert found["interval_method"] == "wilson" and low < found["accuracy"] < high
+
+
+def test_questions_on_one_photograph_are_one_cluster() -> None:
+    prompts = [
+        PromptAnswer(f"p{i}-{k}", "?", "!", {"clarity": float(k)}, image_sha256=f"photo{i}")
+        for i in range(6)
+        for k in range(2)
+    ]
+    assert len({cluster(prompt) for prompt in prompts}) == 6
+    assert len({cluster(replace(prompt, image_sha256=None)) for prompt in prompts}) == 12
+    assert {cluster(replace(prompt, group="module")) for prompt in prompts} == {"group module"}
 
 
 def test_all_right_in_few_groups_is_not_certainty() -> None:

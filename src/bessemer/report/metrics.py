@@ -103,8 +103,8 @@ def mean_with_interval(values: Sequence[float], keys: Sequence[Hashable]) -> tup
 
 
 def cluster(row: LabelledAnswer | PromptAnswer) -> str:
-    """What is resampled together with this row: its group, else its example."""
-    return row.id if row.group is None else f"group {row.group}"
+    """What is resampled together with this row: its group, else its photograph, else its example or prompt."""
+    return f"group {row.group}" if row.group else row.image_sha256 or row.id
 
 
 def share_correct(rows: Sequence[LabelledAnswer], attribute: Attribute) -> dict[str, Any]:
