@@ -72,6 +72,12 @@ def test_a_snapshot_of_an_annotation_project(tmp_path: Path) -> None:
     assert {e.provenance["snapshot"] for e in dataset.examples()} == {snapshot.hash}
     every = [c for part in ("train", "val", "test") for c in dataset.conversations(part)]
     assert "Crate [125, 125, 625, 625]." in {c.messages[-1].text for c in every if c.task == "detect"}
+    prompts = [prompt for name in ("rank", "heldout") for prompt in dataset.prompts(name)]
+    asked = [*every, *prompts]
+    names = {name for prompt in asked for name in prompt.facts.get("names", ())}
+    assert names == {"crate", "bolt"}  # of people or forklifts nobody said whether they are there
+    spoken = " ".join(message.text.casefold() for one in asked for message in one.messages)
+    assert "person" not in spoken and "vehicle" not in spoken and "no bolt" in spoken and "no crate" in spoken
     (folder / "p1.png").write_bytes((folder / "p0.png").read_bytes())
     with pytest.raises(UserError, match="p1.png has changed since it was annotated"):
         run(Config(source="annotations", data=Artifact(str(snapshot.directory)), output_dir=str(tmp_path / "again")))

@@ -44,6 +44,7 @@ from bessemer.stages.pictured import (
 from bessemer.tasks.dump import dump_wordings
 from bessemer.tasks.generic import default_wordings
 from bessemer.tasks.questions import conversations, prompts
+from bessemer.tasks.visual_wordings import VisualWordings, default_visual_wordings
 from bessemer.tasks.wordings import Wordings, load_wordings
 
 __all__ = ["Config", "run"]
@@ -166,24 +167,31 @@ def _site(config: Config, run: Run, documents: list[Document]) -> Imported:
     shares = (config.test_share, config.val_share)
     scenes = generated_pictures(run, config.images, config.difficulty, config.seed, shares)
     text = _own_wordings(config) or site_wordings(config.language)
-    return _pictured(config, run, "site, generated scenes", scenes, text, documents)
+    visual = default_visual_wordings(config.language)
+    return _pictured(config, run, "site, generated scenes", scenes, text, visual, documents)
 
 
 def _annotations(config: Config, run: Run, documents: list[Document]) -> Imported:
     shares = (config.test_share, config.val_share)
-    pictures = snapshot_pictures(Path(config.data), config.seed, shares)
+    pictures, classes = snapshot_pictures(Path(config.data), config.seed, shares)
     rules = {name: ["no", "yes"] for example, _ in pictures for name in example.labels}
     text = (
         _own_wordings(config)
         or dump_wordings(default_wordings(rules, config.scene or None, language=config.language)).encode()
     )
-    return _pictured(
-        config, run, f"annotations, snapshot {shown(Path(config.data).name, 20)}", pictures, text, documents
-    )
+    visual = default_visual_wordings(config.language).about(classes)
+    format = f"annotations, snapshot {shown(Path(config.data).name, 20)}"
+    return _pictured(config, run, format, pictures, text, visual, documents)
 
 
 def _pictured(
-    config: Config, run: Run, format: str, pictures: Annotated, text: bytes, documents: list[Document]
+    config: Config,
+    run: Run,
+    format: str,
+    pictures: Annotated,
+    text: bytes,
+    visual: VisualWordings,
+    documents: list[Document],
 ) -> Imported:
     """Conversations and prompts about photographs whose annotations are known."""
     wanted = {
@@ -193,7 +201,7 @@ def _pictured(
         "ppo": config.ppo_prompts,
         "heldout": config.heldout_prompts,
     }
-    found = pictured_import(run, format, pictures, text, config.language, wanted, config.seed)
+    found = pictured_import(run, format, pictures, text, visual, config.language, wanted, config.seed)
     found.documents += documents
     return found
 

@@ -20,7 +20,7 @@ from bessemer.scenes.site import generate_scene
 from bessemer.stages.imported import Imported, limited
 from bessemer.tasks.questions import Part, conversations, prompts
 from bessemer.tasks.visual import Pictured, visual_conversations, visual_prompts, with_reason
-from bessemer.tasks.visual_wordings import VisualWordings, default_visual_wordings
+from bessemer.tasks.visual_wordings import VisualWordings
 from bessemer.tasks.wordings import Wordings, load_wordings
 
 __all__ = [
@@ -71,9 +71,9 @@ def generated_pictures(run: Run, count: int, difficulty: float, seed: int, share
     return made
 
 
-def snapshot_pictures(directory: Path, seed: int, shares: tuple[float, float]) -> Annotated:
+def snapshot_pictures(directory: Path, seed: int, shares: tuple[float, float]) -> tuple[Annotated, list[str]]:
     """The images of a snapshot with one document each (`Snapshot.annotation_set`), split by the hashes of their bytes,
-    so that an image that is tested on stays so when others join it.
+    so that an image that is tested on stays so when others join it; and the classes that were looked for.
 
     Labels: of every class of the label set (and every other one that was drawn) whether it is there, yes or no; and
     the `verdict` attributes (yes, no) of annotations without a shape.
@@ -100,20 +100,27 @@ def snapshot_pictures(directory: Path, seed: int, shares: tuple[float, float]) -
         split = next(name for name in SPLITS if name == part)
         facts = {"dataset": "annotations", "snapshot": snapshot.hash}
         made.append((Example(image.name, ref, labels, split=split, provenance=facts), image))
-    return made
+    return made, classes
 
 
 def pictured_import(
-    run: Run, format: str, found: Annotated, text: bytes, language: str, wanted: Wanted, seed: int
+    run: Run,
+    format: str,
+    found: Annotated,
+    text: bytes,
+    visual: VisualWordings,
+    language: str,
+    wanted: Wanted,
+    seed: int,
 ) -> Imported:
     """Conversations and prompts: verdicts with reasons by the wordings file `text`, and places, numbers and
-    descriptions by the visual wordings of the language. The truth goes into annotations.jsonl."""
+    descriptions by the visual wordings. The truth goes into annotations.jsonl."""
     kept = limited([example for example, _ in found], wanted, seed)
     ids = {example.id for example in kept}
     images = {example.id: image for example, image in found if example.id in ids}
     write_atomic(run.directory / ANNOTATIONS, b"".join(_line(images[example.id]) for example in kept))
     write_atomic(run.directory / "wordings.yaml", text)
-    visual, rules = default_visual_wordings(language), load_wordings(run.directory / "wordings.yaml")
+    rules = load_wordings(run.directory / "wordings.yaml")
     pictures = {e.id: Pictured(e.id, e.image, images[e.id], e.labels, e.group) for e in kept}
     parts = {split: [example for example in kept if example.split == split] for split in SPLITS}
     asking = _Asking(visual, rules, pictures, language, seed)

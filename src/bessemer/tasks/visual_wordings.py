@@ -16,8 +16,8 @@ Every error names file, line and key.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -53,6 +53,11 @@ class VisualWordings:
     tasks: Mapping[str, VisualTask]
     joint: str
     reasons: tuple[str, ...]
+
+    def about(self, labels: Iterable[str]) -> VisualWordings:
+        """The same for these labels alone, with their names where the file has some: nobody looked for others, so that
+        nothing can be said of them."""
+        return replace(self, names={label: self.names.get(label, self.spoken(label)[:1]) for label in labels})
 
     def spoken(self, label: str) -> tuple[str, ...]:
         """The names of a label: for one, for several, then others; the label itself where the file has none."""
