@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import tiny
 from bessemer.cli import main
+from bessemer.config import Artifact
 from bessemer.data.dataset import Dataset
 from bessemer.data.foldoc import LICENCE
 from bessemer.data.records import Conversation, Example, Ranking, read_records, write_records
@@ -263,6 +265,37 @@ def test_a_conversation_that_stands_twice_counts_once(tmp_path: Path) -> None:
     assert total == 8  # ten different ones, two of them asked
 
 
+def test_other_answers_to_a_question_are_learnt_beside_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "qa.jsonl"
+    rows = [{"instruction": f"Q{i % 10}", "output": f"answer {i // 10 % 2}"} for i in range(40)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = run(config(tmp_path, source="records", data=str(path), test_share=0.3, bank_share=0.3, val_share=0.0))
+    dataset = Dataset(out)
+    assert "20 conversations stand twice and count once" in capsys.readouterr().err
+    assert [len(dataset.conversations(part)) for part in ("train", "test")] == [2 * 5, 2 * 3]  # of 5 and 3 questions
+    asked = [prompt for name in ("rank", "ppo") for prompt in dataset.prompts(name)]
+    assert len(asked) == 2 and len(dataset.prompts("heldout")) == 3
+    assert {prompt.facts["reference"] for prompt in [*asked, *dataset.prompts("heldout")]} == {"answer 0"}
+
+
+def test_a_photograph_of_records_is_on_one_side(tmp_path: Path) -> None:
+    folder = photographs(tmp_path / "parts", {"crack": 10, "ok": 10})
+    turns = [
+        {"conversations": [{"from": "human", "value": f"<image>\nQuestion {k}?"}, {"from": "gpt", "value": f"A{k}."}],
+         "images": [str(path.relative_to(folder))]}
+        for path in sorted(folder.rglob("*.png")) for k in range(5)
+    ]  # fmt: skip
+    (folder / "llava.json").write_text(json.dumps(turns))
+    out = run(config(tmp_path, source="records", data=str(folder / "llava.json"), bank_prompts=9, ppo_prompts=9))
+    dataset = Dataset(out)
+    parts = {name: dataset.conversations(name) for name in ("train", "val", "test")}
+    shown = {name: {c.messages[0].images[0].sha256 for c in some} for name, some in parts.items()}
+    shown["bank"] = {p.messages[0].images[0].sha256 for name in ("rank", "ppo") for p in dataset.prompts(name)}
+    assert len(shown["test"]) == 5 and sum(map(len, shown.values())) == len(set().union(*shown.values())) == 20
+    groups = {c.messages[0].images[0].sha256: c.provenance["group"] for c in parts["train"]}
+    assert len(set(groups.values())) == len(groups) and len(parts["train"]) == 5 * len(groups)
+
+
 def test_wanted_files_are_asked_for(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="source folder: no `data`"):
         run(config(tmp_path, source="folder"))
@@ -297,3 +330,11 @@ def test_records_written_here_can_be_imported_again(tmp_path: Path) -> None:
     write_records(tmp_path / "again.jsonl", Dataset(first).conversations("train"))
     out = run(config(tmp_path / "b", source="records", data=str(tmp_path / "again.jsonl")))
     assert len(Dataset(out).conversations("test")) == 15
+
+
+def test_a_small_folder_has_questions_for_rank_and_for_ppo(tmp_path: Path) -> None:
+    """With as few photographs rank alone would take them all, and ppo would find none hours later."""
+    folder = tiny.photographs(tmp_path / "photos", 12)
+    out = run(Config(source="folder", data=Artifact(str(folder)), general_documents=0, output_dir=str(tmp_path / "a")))
+    rank, ppo = (Dataset(out).prompts(name) for name in ("rank", "ppo"))
+    assert 0 < len(rank) < 400 and len(ppo) in (3 * len(rank), 3 * len(rank) - 1, 3 * len(rank) - 2, 3 * len(rank) - 3)

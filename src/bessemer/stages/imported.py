@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from bessemer.data.records import Conversation, Document, Example, Message, Prom
 from bessemer.data.references import text_facts
 from bessemer.errors import UserError
 
-__all__ = ["Imported", "check_apart", "from_records", "limited", "sample_text"]
+__all__ = ["Imported", "bank_shares", "check_apart", "from_records", "limited", "sample_text"]
 
 
 @dataclass
@@ -85,9 +87,10 @@ def from_records(
     """A file of records: conversations split into parts, preferences as rankings, text as general documents,
     examples as they are.
 
-    Of the conversations a share is only measured on ("test"), a share of the rest asked by rank and ppo
-    ("bank"), a share validated on ("val"). The answer on file is the reference that the rules judge by. A
-    conversation that stands twice counts once.
+    Of the photographs (questions without one) a share is only measured on ("test"), a share of the rest asked by rank
+    and ppo ("bank"), a share validated on ("val"); all conversations about one are in its part. The answer on file is
+    the reference that the rules judge by. A conversation that stands twice counts once, and of several answers to one
+    question the first is its reference.
 
     Raises:
         UserError: see `read_any`; a share that leaves nothing; prompts without anything to learn from.
@@ -99,28 +102,35 @@ def from_records(
     found = Imported(reading.format)
     found.documents = [record for record in reading.records if isinstance(record, Document)]
     found.rankings = [record for record in reading.records if isinstance(record, Ranking)]
-    unique = {_question(r.messages): r for r in reversed(reading.records) if isinstance(r, Conversation)}
-    conversations = list(reversed(unique.values()))
-    parts = _parts(len(conversations), shares, seed)
+    given = [record for record in reading.records if isinstance(record, Conversation)]
+    conversations = list({(_question(c.messages), _said(c.messages)): c for c in reversed(given)}.values())[::-1]
+    if len(conversations) < len(given):
+        print(f"import: {len(given) - len(conversations)} conversations stand twice and count once", file=sys.stderr)
+    subjects = [_subject(conversation.messages) for conversation in conversations]
+    different = list(dict.fromkeys(subjects))
+    part_of = dict(zip(different, _parts(len(different), shares, seed), strict=True))
+    parts = [part_of[subject] for subject in subjects]
+    conversations = [_grouped(c, subject) for c, subject in zip(conversations, subjects, strict=True)]
     for part in ("train", "val", "test"):
         found.conversations[part] = [c for c, mine in zip(conversations, parts, strict=True) if mine == part]
     own = [record for record in reading.records if isinstance(record, Prompt)]
-    bank = own + [_prompt(c) for c, mine in zip(conversations, parts, strict=True) if mine == "bank"]
+    bank = own + _prompts([c for c, mine in zip(conversations, parts, strict=True) if mine == "bank"])
     bank = [bank[i] for i in permutation(len(bank), "bank", seed)]
-    # Where the bank is smaller than both want, they share it by what they want.
-    wanted = max(1, limits["rank"] + limits["ppo"])
-    cut = min(limits["rank"], -(-len(bank) * limits["rank"] // wanted))
-    heldout = [_prompt(conversation) for conversation in found.conversations["test"]]
-    found.prompts = {
-        "rank": bank[:cut],
-        "ppo": bank[cut : cut + limits["ppo"]],
-        "heldout": heldout[: limits["heldout"] or None],
-    }
+    heldout = _prompts(found.conversations["test"])
+    found.prompts = bank_shares(bank, limits) | {"heldout": heldout[: limits["heldout"] or None]}
     return found
 
 
+def bank_shares(bank: Sequence[Prompt], wanted: Mapping[str, int]) -> dict[str, list[Prompt]]:
+    """The questions of "rank" and "ppo", none in both; where there are fewer than both want, they share them by what
+    they want."""
+    rank, ppo = wanted["rank"], wanted["ppo"]
+    cut = min(rank, -(-len(bank) * rank // max(1, rank + ppo)))
+    return {"rank": list(bank[:cut]), "ppo": list(bank[cut : cut + ppo])}
+
+
 def _parts(n: int, shares: Mapping[str, float], seed: int) -> list[str]:
-    """A part for each of n conversations, at random; "train" where no share claims it."""
+    """A part for each of n photographs or questions, at random; "train" where no share claims it."""
     if not all(0 <= share < 1 for share in shares.values()):
         raise UserError(f"shares {dict(shares)}, expected numbers from 0 to less than 1")
     parts = ["train"] * n
@@ -131,8 +141,28 @@ def _parts(n: int, shares: Mapping[str, float], seed: int) -> list[str]:
             parts[index] = name
         left = left[count:]
     if n and not left:
-        raise UserError(f"{n} conversations leave none to train on, expected more of them or smaller shares")
+        raise UserError(f"{n} photographs or questions leave none to train on, expected more of them or smaller shares")
     return parts
+
+
+def _said(messages: Sequence[Message]) -> str:
+    return " ".join(messages[-1].text.split())
+
+
+def _subject(messages: Sequence[Message]) -> str:
+    """What a conversation is about: its photographs, else its question."""
+    images, text = _question(messages)
+    return hashlib.sha256((images or text).encode()).hexdigest()[:16]
+
+
+def _grouped(conversation: Conversation, subject: str) -> Conversation:
+    """With what it is about as its group, unless it has one: whoever measures must not take two for independent."""
+    return replace(conversation, provenance={"group": subject, **conversation.provenance})
+
+
+def _prompts(conversations: Sequence[Conversation]) -> list[Prompt]:
+    """Each question once, with the first answer as its reference."""
+    return [_prompt(c) for c in {_question(c.messages): c for c in reversed(conversations)}.values()][::-1]
 
 
 def _prompt(conversation: Conversation) -> Prompt:

@@ -33,7 +33,7 @@ from bessemer.disk import write_atomic
 from bessemer.errors import UserError
 from bessemer.run import Run
 from bessemer.stages.begin import begin
-from bessemer.stages.imported import Imported, check_apart, from_records, limited, sample_text
+from bessemer.stages.imported import Imported, bank_shares, check_apart, from_records, limited, sample_text
 from bessemer.stages.pictured import (
     Annotated,
     generated_pictures,
@@ -255,8 +255,7 @@ def _labelled(
         kept,
         {str(split): conversations(wordings, parts[split], config.seed) for split in SPLITS},
         {
-            "rank": asked[: config.bank_prompts],
-            "ppo": asked[config.bank_prompts :],
+            **bank_shares(asked, {"rank": config.bank_prompts, "ppo": config.ppo_prompts}),
             "heldout": prompts(wordings, parts["test"], "test", config.seed, limit=config.heldout_prompts or None),
         },
         documents,
@@ -301,8 +300,8 @@ def _defined(config: Config, entries: Definitions, documents: list[Document]) ->
     learned["test"] = learned["test"][: config.max_test or None]
     bank = entries.prompts("bank", config.seed, limit=config.bank_prompts + config.ppo_prompts, rounds=2)
     heldout = entries.prompts("test", config.seed, limit=config.heldout_prompts or None)
-    asked = {"rank": bank[: config.bank_prompts], "ppo": bank[config.bank_prompts :], "heldout": heldout}
-    return Imported(entries.dataset, [], learned, asked, documents)
+    shares = bank_shares(bank, {"rank": config.bank_prompts, "ppo": config.ppo_prompts})
+    return Imported(entries.dataset, [], learned, {**shares, "heldout": heldout}, documents)
 
 
 def _summary(found: Imported) -> str:

@@ -17,7 +17,7 @@ from bessemer.data.splits import hashed_split, stratified_split
 from bessemer.disk import write_atomic
 from bessemer.run import Run
 from bessemer.scenes.site import generate_scene
-from bessemer.stages.imported import Imported, limited
+from bessemer.stages.imported import Imported, bank_shares, limited
 from bessemer.tasks.questions import Part, conversations, prompts
 from bessemer.tasks.visual import Pictured, visual_conversations, visual_prompts, with_reason
 from bessemer.tasks.visual_wordings import VisualWordings
@@ -129,11 +129,7 @@ def pictured_import(
         format,
         kept,
         {str(split): asking.conversations(parts[split]) for split in SPLITS},
-        {
-            "rank": bank[: wanted["rank"]],
-            "ppo": bank[wanted["rank"] :],
-            "heldout": asking.prompts(parts["test"], "test", wanted["heldout"] or None),
-        },
+        {**bank_shares(bank, wanted), "heldout": asking.prompts(parts["test"], "test", wanted["heldout"] or None)},
         wordings=text,
     )
 
