@@ -128,7 +128,7 @@ def test_ordinary_names_of_columns_and_labels(
 
 
 def test_labels_that_cannot_be_told_apart_leave_no_file(folder: Path) -> None:
-    (folder / "good").rename(folder / "Crack")
+    (folder / "good").rename(folder / "crack!")
     with pytest.raises(UserError, match=r"no questions can be made of these labels \(r.wordings.yaml:.*Nothing was"):
         run(Config(str(folder), output="r.yaml"))
     assert not list(folder.parent.glob("*.yaml"))

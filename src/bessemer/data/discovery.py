@@ -163,11 +163,13 @@ def _levels(names: Sequence[str]) -> tuple[int, bool]:
 
 
 def _with_groups(claims: list[Claim], found: Findings) -> list[Claim]:
-    """Folders below the classes stay as groups only if there are enough of them to split by."""
+    """Folders below the classes stay as groups only if there are enough of them in what is to be split."""
     sizes = Counter(claim.group for claim in claims)
     if set(sizes) == {""}:
         return claims
-    if "" not in sizes and len(sizes) >= 5 and 2 * max(sizes.values()) <= len(claims):
+    left = {claim.group for claim in claims if claim.split in (None, "train")}
+    enough = len(left) >= 5 or {"test", "val"} <= {claim.split for claim in claims}
+    if "" not in sizes and enough and 2 * max(sizes.values()) <= len(claims):
         found.notes.append(f"the {len(sizes)} folders below the classes are groups: each stays in one part")
         return claims
     found.notes.append("folders below the classes are not used: too few, or not for all images, to be groups")

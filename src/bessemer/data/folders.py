@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import UserError
@@ -145,6 +145,7 @@ def survey_folder(
         claims = claims_of_folders(directory, files.names, attribute, found)
     else:
         claims = claims_of_table(directory, files.names, chosen, image_column, label_columns, group_column, found)
+    claims = _one_spelling(claims, found)
     photos = _without_duplicates(_inspect(directory, claims, max_pixels, found, progress), found)
     attributes = _attributes(photos, found)
     if not attributes:
@@ -152,6 +153,26 @@ def survey_folder(
     _remark(photos, attributes, found)
     where = chosen.path if chosen else None
     return Survey(directory, where, attributes, tuple(photos), tuple(found.odd), tuple(found.notes), files.others)
+
+
+def _one_spelling(claims: Sequence[Claim], found: Findings) -> list[Claim]:
+    """The claims with values that differ in case alone brought to the commonest spelling: no answer could tell them
+    apart."""
+    kept: dict[str, dict[str, str]] = {}
+    for name in dict.fromkeys(name for claim in claims for name in claim.labels):
+        counts = Counter(claim.labels[name] for claim in claims if name in claim.labels)
+        alike: dict[str, list[str]] = {}
+        for value in sorted(counts, key=lambda value: (-counts[value], value)):
+            alike.setdefault(value.casefold(), []).append(value)
+        kept[name] = {value: spellings[0] for spellings in alike.values() for value in spellings}
+        for first, *others in alike.values():
+            if others:
+                found.notes.append(
+                    f"{', '.join(others)} of {name} {'is' if len(others) == 1 else 'are'} read as {first}"
+                )
+    return [
+        replace(claim, labels={name: kept[name][value] for name, value in claim.labels.items()}) for claim in claims
+    ]
 
 
 def _inspect(
@@ -214,10 +235,6 @@ def _remark(photos: Sequence[Photo], attributes: Sequence[Attribute], found: Fin
                 found.notes.append(
                     f"{attribute.name} {value!r} has only {count} photographs: too few to learn or measure"
                 )
-        folded = Counter(value.casefold() for value in attribute.values)
-        alike = [value for value in attribute.values if folded[value.casefold()] > 1]
-        if alike:
-            found.notes.append(f"values of {attribute.name} that differ only in case: {', '.join(alike)}")
         missing = sum(attribute.name not in photo.labels for photo in photos)
         if missing:
             found.notes.append(f"{missing} photographs have no {attribute.name}")
@@ -265,6 +282,8 @@ def _parts(survey: Survey, seed: int, test: float, val: float) -> list[str]:
     groups = [survey.photos[i].group for i in pool]
     strata = [tuple(sorted(survey.photos[i].labels.items())) for i in pool]
     test, val = (0.0 if part in present else share for part, share in (("test", test), ("val", val)))
+    if not test and not val:
+        return parts
     if any(groups):
         named = [group or f"/{i}" for i, group in zip(pool, groups, strict=True)]
         drawn = grouped_split(named, strata, seed, test, val)

@@ -65,12 +65,15 @@ class FileIndex:
         self._by_path: dict[str, str] = {}
         self._by_name: dict[str, list[str]] = defaultdict(list)
         self._by_stem: dict[str, list[str]] = defaultdict(list)
+        self._in_any_case: dict[str, list[str]] = defaultdict(list)
         self._folder = table_folder
         for name in names:
             plain = unicodedata.normalize("NFC", name)
             self._by_path[plain] = name
             self._by_name[PurePosixPath(plain).name].append(name)
             self._by_stem[PurePosixPath(plain).stem].append(name)
+            for last in {PurePosixPath(plain).name.casefold(), PurePosixPath(plain).stem.casefold()}:
+                self._in_any_case[last].append(name)
 
     def find(self, cell: str, *, stems: bool = True) -> list[str]:
         """All files that the cell may mean: one when it is clear, none when there is none."""
@@ -81,7 +84,12 @@ class FileIndex:
             if path in self._by_path:
                 return [self._by_path[path]]
         last = PurePosixPath(plain).name
-        return self._by_name.get(last, []) or (self._by_stem.get(last, []) if stems else [])
+        found = self._by_name.get(last, []) or (self._by_stem.get(last, []) if stems else [])
+        if found:
+            return found
+        # img_0.jpg in a table and IMG_0.JPG on the disk: one file to whoever made them
+        alike = self._in_any_case.get(last.casefold(), [])
+        return alike if stems or "." in last else []
 
 
 def read_table(path: Path, index: FileIndex, encoding: str | None = None) -> Table:
