@@ -170,39 +170,6 @@ def test_too_few_folders_below_classes(tmp_path: Path) -> None:
     assert Counter(e.split for e in examples_from(survey)) == {"train": 11, "val": 1, "test": 4}
 
 
-def test_parts_that_are_there_need_no_groups_to_split_by(tmp_path: Path) -> None:
-    """Two batches to train on, one to validate, two to test: nothing is left to split."""
-    for part, batches in {"train": 2, "val": 1, "test": 2}.items():
-        for label in ("ok", "ng"):
-            _classes(tmp_path / part / label, {f"{part}{number}": 3 for number in range(batches)})
-    survey = survey_folder(tmp_path)
-    assert Counter(e.split for e in examples_from(survey)) == {"train": 12, "val": 6, "test": 12}
-    assert len({photo.group for photo in survey.photos}) == 5
-
-
-def test_groups_are_counted_where_they_are_split(tmp_path: Path) -> None:
-    """Three batches to test on do not help to take a validation part out of two."""
-    for part, batches in {"train": 2, "test": 3}.items():
-        for label in ("ok", "ng"):
-            _classes(tmp_path / part / label, {f"{part}{number}": 5 for number in range(batches)})
-    survey = survey_folder(tmp_path)
-    assert any("folders below the classes are not used" in note for note in survey.notes)
-    assert Counter(e.split for e in examples_from(survey)) == {"train": 18, "val": 2, "test": 30}
-
-
-def test_a_table_may_write_names_and_values_in_another_case(tmp_path: Path) -> None:
-    rows = ["file,state"]
-    for number in range(24):
-        _photo(tmp_path / f"IMG_{number}.PNG", (40 + number, 40))
-        rows.append(f"img_{number}.png,{('ok', 'ok', 'Crack', 'crack')[number % 4]}")
-    (tmp_path / "labels.csv").write_text("\n".join(rows))
-    survey = survey_folder(tmp_path)
-    assert [a.counts for a in survey.attributes] == [{"Crack": 12, "ok": 12}] and len(survey.photos) == 24
-    assert "crack of state is read as Crack" in survey.notes
-    (tmp_path / "img_3.png").write_bytes((tmp_path / "IMG_3.PNG").read_bytes())  # then only the one that is meant
-    assert {photo.name for photo in survey_folder(tmp_path).photos} >= {"img_3.png", "IMG_4.PNG"}
-
-
 def test_notes_on_what_will_surprise(tmp_path: Path) -> None:
     _classes(tmp_path, {"OK": 12, "ok": 12, "rare": 2})
     _photo(tmp_path / "OK" / "thumb.png", (16, 16))

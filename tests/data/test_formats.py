@@ -202,6 +202,8 @@ GOOD, BAD = {"role": "assistant", "content": "好"}, {"role": "assistant", "cont
         {"conversations": [{"from": "human", "value": "问"}], "chosen": {"from": "gpt", "value": "好"},
          "rejected": {"from": "gpt", "value": "坏"}},
         {"query": "问", "chosen": "好", "rejected": "坏"},
+        {"prompt": "问", "messages": [*SAID, GOOD], "chosen": [*SAID, GOOD], "rejected": [*SAID, BAD]},
+        {"messages": [*SAID, GOOD], "chosen": "好", "rejected": "坏"},
     ],
 )  # fmt: skip
 def test_preferences(row: dict[str, Any]) -> None:
@@ -218,6 +220,14 @@ def test_preferences_with_images_and_turns() -> None:
     }
     expected = (Message("user", "问", (A,)), Message("assistant", "好"), HI)
     assert preference_of(row, _find) == Preference(expected, "好", "坏")
+
+
+def test_the_system_text_of_a_preference_stands_before_its_turns() -> None:
+    row = {"system": "短", "prompt": "问", "chosen": [*SAID, GOOD], "rejected": [*SAID, BAD]}
+    assert preference_of(row, _find) == Preference((Message("system", "短"), HI), "好", "坏")
+    said = [{"role": "system", "content": "短"}, *SAID]
+    row = {"system": "短", "prompt": "问", "chosen": [*said, GOOD], "rejected": [*said, BAD]}
+    assert preference_of(row, _find) == Preference((Message("system", "短"), HI), "好", "坏")
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,8 @@ def test_ids_in_an_array_on_one_line_are_distinct(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps([{"instruction": "a", "output": "b"}] * 3))
     assert [record.id for record in read_any(path).records] == ["a-1", "a-2", "a-3"]
+    path.write_text(json.dumps([{"id": given, "instruction": "a", "output": "b"} for given in (None, 0, None)]))
+    assert [record.id for record in read_any(path).records] == ["a-1", "0", "a-3"]
 
 
 def test_sharegpt_with_images(tmp_path: Path, photo: Path) -> None:

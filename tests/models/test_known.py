@@ -10,6 +10,7 @@ import torch
 import tiny
 from bessemer.data.batches import TextBatch, text_batch
 from bessemer.data.render import Rendered
+from bessemer.errors import UserError
 from bessemer.models import known
 from bessemer.models.known import KnownStates, answering
 from bessemer.models.model import Model
@@ -72,3 +73,13 @@ def test_other_targets_of_the_same_words_are_another_sequence(tmp_path: Path) ->
     for batch in (_batch((1, 2, 3, 4, 5)), early):
         store.prepare(batch)
         torch.testing.assert_close(store(batch), answering(model, batch))
+
+
+@pytest.mark.parametrize("lengths", [(8, 2), (3, 3)])
+def test_images_that_come_in_parts_are_refused(tmp_path: Path, lengths: tuple[int, int]) -> None:
+    """As Qwen2-VL's: patches of all images in one row of them, beside the grid of each."""
+    sequence = Rendered((5, 0, 0, 0, 0, 7, 8), (False,) * 5 + (True,) * 2, (1, 2, 3, 4), ())
+    inputs = {"pixel_values": torch.zeros(lengths[0], 6), "image_grid_thw": torch.ones(lengths[1], 3)}
+    batch = text_batch([sequence] * 2, inputs)
+    with pytest.raises(UserError, match="expected cache_teacher=false"):
+        KnownStates(tiny.text_model(tmp_path, dtype="fp32"), tmp_path / "states.safetensors").prepare(batch)

@@ -10,6 +10,7 @@ import yaml
 
 from bessemer.annotation.codec import encode_image, to_json
 from bessemer.annotation.shapes import AnnotatedImage, Annotation, Box
+from bessemer.config import Artifact
 from bessemer.data.dataset import Dataset
 from bessemer.data.images import load_image, to_pixels
 from bessemer.errors import UserError
@@ -67,6 +68,29 @@ def test_another_size_is_kept_with_the_tower(shop: Path, tmp_path: Path) -> None
     out = run(config(shop, tmp_path / "tower", image_size=48))
     assert json.loads((out / "model" / "config.json").read_text())["image_size"] == 48
     assert Classifier.load(out / "model").tower.image_size == 48
+
+
+def test_what_follows_from_another_label_is_nothing_to_learn(shop: Path, tmp_path: Path) -> None:
+    """Its photographs have no label of that name: the tower would learn nothing, and not say so."""
+    shutil.copytree(shop / "import", tmp_path / "import")
+    path = tmp_path / "import" / "wordings.yaml"
+    words = yaml.safe_load(path.read_text())
+    (name,) = words["attributes"]
+    good, bad = words["attributes"][name]["values"]
+    does = {"values": ["keep", "mend"], "from": name, "map": {good: "keep", bad: "mend"}, "advice": True}
+    does |= {
+        "says": {"keep": ["keep it"], "mend": ["mend it"]},
+        "phrases": {"keep": ["Keep it."], "mend": ["Mend it."]},
+    }
+    words["attributes"] = {"does": does, **words["attributes"]}
+    path.write_text(yaml.safe_dump(words, sort_keys=False))
+    settings = config(shop, tmp_path / "tower")
+    settings.dataset = Artifact(str(tmp_path / "import"))
+    assert Classifier.load(run(settings) / "model").attributes.keys() == {name}
+    settings = config(shop, tmp_path / "again", target=["does"])
+    settings.dataset = Artifact(str(tmp_path / "import"))
+    with pytest.raises(UserError, match=r"target \['does'\], expected some of .* labels of their own"):
+        run(settings)
 
 
 def test_refusals(shop: Path, texts: Path, tmp_path: Path) -> None:

@@ -109,16 +109,19 @@ def preference_of(row: dict[str, Any], find: FindImage) -> Preference:
     need(chosen.strip() != rejected.strip(), "chosen and rejected are the same text", "two answers")
     format = next((f for key, f in _PROMPTS.items() if key in row), "")
     turns = _context(row, format) if format else []
+    if turns and turns[-1].role == "assistant":
+        turns = turns[:-1]  # the whole conversation stands beside its parts, with an answer at its end
     if not turns:
         turns = chosen_turns
     elif chosen_turns:
         said = [turn.text for turn in chosen_turns]
+        own = [turn for turn in turns if turn.role == "system"] if chosen_turns[0].role != "system" else []
         need(
-            all(t.text in said for t in turns),
+            all(t.text in said for t in turns if t not in own),
             "the prompt is not in the turns of chosen",
             "the same prompt in both",
         )
-        turns = chosen_turns
+        turns = own + chosen_turns
     need(turns, "no prompt before chosen and rejected", "prompt, instruction, conversations or messages")
     return Preference(_with_images(turns, row, find), chosen, rejected)
 

@@ -119,7 +119,8 @@ def _foreign(
     provenance: dict[str, Any] = {"format": format, "file": given.path.name, "line": given.row.line}
     if extra:
         provenance["extra"] = extra
-    id = str(value.get("id", f"{given.path.stem}-{given.row.number}"))
+    own = value.get("id")  # a column of nulls names nothing
+    id = f"{given.path.stem}-{given.row.number}" if own is None else str(own)
     if format == "text":
         return Document(id, text_of(value), provenance)
     task = get_field(value, "task", str, given.task)

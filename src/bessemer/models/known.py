@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bessemer.data.batches import TextBatch
+from bessemer.errors import UserError
 from bessemer.models.model import Model
 
 __all__ = ["KnownStates", "answering"]
@@ -60,13 +61,23 @@ class KnownStates:
 
 
 def _keys(batch: TextBatch) -> tuple[list[str], list[int]]:
-    """A name for the content of each sequence, and how many of the batch's rows are its own."""
+    """A name for the content of each sequence, and how many of the batch's rows are its own.
+
+    Raises:
+        UserError: images that are not given one by one, equally long.
+    """
     packed = batch.packed
     ends = torch.tensor(packed.lengths).cumsum(0)
     starts = ends - torch.tensor(packed.lengths)
     owner = torch.searchsorted(ends, batch.rows, right=True)
     counts = torch.bincount(owner, minlength=len(ends)).tolist()
-    images = list(zip(*packed.model_inputs.values(), strict=True)) if len(packed.image_rows) else []
+    given = packed.model_inputs.values() if len(packed.image_rows) else ()
+    if len({len(part) for part in given}) > 1 or any(len(packed.image_rows) % len(part) for part in given):
+        raise UserError(
+            "cache_teacher=true: this model cuts an image into parts of its own, which cannot be told apart by image; "
+            "expected cache_teacher=false with it"
+        )
+    images = list(zip(*given, strict=True))
     width = len(packed.image_rows) // max(1, len(images))
     first_rows = packed.image_rows[::width].contiguous() if images else packed.image_rows
     image_owner = torch.searchsorted(ends, first_rows, right=True)

@@ -220,10 +220,12 @@ def _cells(classifier: Classifier, drawn: Sequence[AnnotatedImage | None]) -> Ce
 
 def _classifier(config: Config, dataset: Dataset, drawn: Drawn) -> Classifier:
     """The tower with a fresh linear layer for each attribute that is to be learnt, and one for places."""
-    attributes = load_wordings(dataset.root / "wordings.yaml").attributes
+    known = load_wordings(dataset.root / "wordings.yaml").attributes
+    # one that follows from another has no labels of its own: the tower would learn nothing, and not say so
+    attributes = {name: attribute for name, attribute in known.items() if attribute.source is None}
     names = config.target or list(attributes)[:1]
     if unknown := sorted(set(names) - set(attributes)):
-        raise UserError(f"target {unknown}, expected some of {list(attributes)}")
+        raise UserError(f"target {unknown}, expected some of {list(attributes)}, which have labels of their own")
     tower = Tower.load(obtain_model(config.vision_tower))
     if config.image_size:
         tower.image_size = config.image_size
