@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from bessemer.data.mixture import epoch_order, mixture_order, permutation, shard
+from bessemer.data.mixture import epoch_order, mixture_order, permutation
 from bessemer.errors import UserError
 
 PINNED = [[1, 3, 7, 5, 2, 0, 6, 4], [7, 5, 4, 3, 0, 6, 1, 2], [4, 5, 6, 0, 7, 1, 2, 3]]
@@ -112,20 +112,3 @@ def test_wrong_weights() -> None:
         mixture_order(SIZES, {"defect": float("nan")}, 0, 0)
     with pytest.raises(UserError, match="empty"):
         mixture_order({"defect": 3}, {"defect": 0}, 0, 0)
-
-
-@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
-def test_shards_partition_and_batches_line_up(world_size: int) -> None:
-    order = epoch_order(31, 0, 0)
-    shards = [shard(order, rank, world_size) for rank in range(world_size)]
-    assert sorted(index for part in shards for index in part) == list(range(31))
-    assert max(map(len, shards)) - min(map(len, shards)) <= 1
-    batch = 2 * world_size
-    for start in range(0, 31 // batch):
-        together = {index for part in shards for index in part[2 * start : 2 * start + 2]}
-        assert together == set(order[batch * start : batch * (start + 1)])
-
-
-def test_shard_refuses_a_rank_outside() -> None:
-    with pytest.raises(ValueError, match="rank 2 of 2"):
-        shard([1, 2, 3], 2, 2)

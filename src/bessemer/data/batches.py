@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bessemer.data.render import Rendered
 
-__all__ = ["Packed", "TextBatch", "pack", "pack_answers", "pad_rows", "response_rows", "text_batch", "unpad_rows"]
+__all__ = ["Packed", "TextBatch", "pack", "pack_answers", "pad_rows", "response_rows", "text_batch"]
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,3 @@ def pad_rows(values: Tensor, lengths: Tensor, fill: float = 0.0) -> tuple[Tensor
     grid = torch.full(mask.shape, fill, dtype=values.dtype)
     grid[mask] = values
     return grid, mask
-
-
-def unpad_rows(grid: Tensor, mask: Tensor) -> Tensor:
-    """The M real values of a (B, T) grid, in the order `pad_rows` took them."""
-    return grid[mask]

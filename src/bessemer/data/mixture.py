@@ -11,14 +11,11 @@ import difflib
 import hashlib
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Mapping
 
 from ..errors import UserError
 
-__all__ = ["epoch_order", "interleaved", "mixture_order", "permutation", "shard"]
-
-T = TypeVar("T")
+__all__ = ["epoch_order", "interleaved", "mixture_order", "permutation"]
 
 
 def permutation(n: int, *key: str | int) -> list[int]:
@@ -92,15 +89,3 @@ def _draw(task: str, size: int, weight: float, seed: int, epoch: int) -> list[in
         indices.extend(taken)
         start += len(taken)
     return indices
-
-
-def shard(order: Sequence[T], rank: int, world_size: int) -> list[T]:
-    """The part of one process: every `world_size`-th item from `rank` on; together the parts are the order,
-    nothing twice, nothing lost.
-
-    With a global batch that `world_size` divides, the processes' k-th batches are together the k-th batch of
-    a single process. Parts differ in length by at most one: the loader ends an epoch by the longest.
-    """
-    if not 0 <= rank < world_size:
-        raise ValueError(f"rank {rank} of {world_size} processes")
-    return list(order[rank::world_size])
