@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from bessemer.errors import UserError
 from bessemer.models.attention import _fused, attend, packed_attention
 from bessemer.models.layout import Layout, layout_of
 
@@ -73,7 +74,7 @@ def test_beyond_a_sliding_window_is_refused() -> None:
         sliding_window=window,
     )
     assert attend(9)[0].shape == (1, 9, 2, 4)
-    with pytest.raises(ValueError, match="a sequence of 9 tokens exceeds the sliding window of 8"):
+    with pytest.raises(UserError, match="a sequence of 9 tokens exceeds this model's sliding window of 8; lower"):
         attend(8)
 
 

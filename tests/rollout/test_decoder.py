@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 import tiny
 from bessemer.data.batches import pack
+from bessemer.errors import UserError
 from bessemer.models.model import ADAPTER, Model, load_model
 from bessemer.models.tuning import tune_language
 from bessemer.rollout.decoder import Decoder
@@ -174,5 +175,5 @@ def test_beyond_a_sliding_window_is_refused(tmp_path: Path) -> None:
     model.backbone.language.config.sliding_window = 48
     decoder = Decoder(model, None)
     decoder.prefill(pack(PROMPTS), 1, 8)
-    with pytest.raises(ValueError, match="49 tokens exceed the sliding window of 48"):
+    with pytest.raises(UserError, match="49 tokens exceeds this model's sliding window of 48; lower cutoff_len"):
         decoder.prefill(pack(PROMPTS), 1, 9)

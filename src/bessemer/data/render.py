@@ -20,6 +20,7 @@ __all__ = ["Rendered", "Renderer"]
 
 FIRST_PRIVATE = 0xE000  # the start of Unicode's private use area: no chat template writes these
 PLAIN_TEMPLATE = (
+    "{% if begins %}{{ bos_token }}{% endif %}"
     "{% for message in messages %}{{ message['role'] + ': ' + message['content'] }}"
     "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
@@ -60,6 +61,10 @@ class Renderer:
         self.system_prompt = system_prompt
         self.image_token = image_token or None
         self.template = tokenizer.chat_template or PLAIN_TEMPLATE
+        # whether this tokenizer begins every text by a token of its own, without which such a model is lost
+        self.begins = tokenizer.bos_token_id is not None and list(tokenizer("")["input_ids"])[:1] == [
+            tokenizer.bos_token_id
+        ]
         self.shows_images = image_token is not None and "image" in self.template
         self.parts = self.shows_images or not self._reads_text()
         self.trimmed = self._trimmed()
@@ -104,6 +109,11 @@ class Renderer:
             return ids[:limit]
         return [*ids, self.end_id] if ended else ids
 
+    def document_ids(self, text: str, limit: int) -> list[int]:
+        """Token ids of a text that is no conversation, at most `limit`."""
+        first = [self.tokenizer.bos_token_id] if self.begins else []
+        return [*first, *self._encode(text, special=False)][:limit]
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of an answer's tokens, without the end token."""
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
@@ -115,8 +125,9 @@ class Renderer:
         text, marks = self._template_text(probe, generate=False)
         after = text.split(marks[-1], 1)[1]
         ids = self._encode(after.lstrip(), special=True)
-        special = set(self.tokenizer.all_special_ids)
-        if ids and ids[0] in special:
+        # some tokenizers name their turn's end nowhere but among the added tokens
+        flagged = {number for number, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        if ids and ids[0] in flagged | set(self.tokenizer.all_special_ids):
             return ids[0]
         if self.tokenizer.eos_token_id is None:
             raise UserError(
@@ -149,7 +160,14 @@ class Renderer:
 
     def _write(self, turns: Sequence[dict[str, Any]], generate: bool) -> str:
         text: str = self.tokenizer.apply_chat_template(
-            list(turns), chat_template=self.template, tokenize=False, add_generation_prompt=generate
+            list(turns),
+            chat_template=self.template,
+            tokenize=False,
+            add_generation_prompt=generate,
+            begins=self.begins,
+            # templates of reasoning models (Qwen3) begin an answer by an empty thought where it is trained, and where
+            # it is asked for only if told so
+            enable_thinking=False,
         )
         return text
 

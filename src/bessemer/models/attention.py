@@ -19,10 +19,11 @@ from torch.nn import functional
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
+from bessemer.errors import UserError
 from bessemer.kernels import kernels_for
 from bessemer.models.layout import Cells, Grid, Layout
 
-__all__ = ["attend", "register"]
+__all__ = ["attend", "register", "too_long"]
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scaling: float) -> Tensor:
@@ -128,6 +129,14 @@ def _fused(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scaling: f
     return _joined(parts).index_select(0, cells.query_at).view(query.shape)
 
 
+def too_long(length: int, window: int) -> UserError:
+    """The refusal of a sequence that a sliding window would hide a part of."""
+    return UserError(
+        f"a sequence of {length} tokens exceeds this model's sliding window of {window}; lower cutoff_len (training) "
+        "or response_length (sampling), or shorten the prompts"
+    )
+
+
 def packed_attention(
     module: nn.Module,
     query: Tensor,
@@ -142,7 +151,7 @@ def packed_attention(
 ) -> tuple[Tensor, None]:
     """Attend within each sequence of a packed batch: (1, H, U, d) tensors in, (1, U, H, d) out (transformers' form)."""
     if sliding_window is not None and layout.longest > sliding_window:
-        raise ValueError(f"a sequence of {layout.longest} tokens exceeds the sliding window of {sliding_window}")
+        raise too_long(layout.longest, sliding_window)
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
     return attend(q, k, v, layout, scaling)[None], None
 

@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from bessemer.data.batches import Packed
+from bessemer.errors import UserError
 from bessemer.models.attention import register
 from bessemer.models.layout import Layout, layout_of
+from bessemer.models.logits import logit_scale, states_for, whole_head
 from bessemer.models.projector import Projector
 from bessemer.models.trunk import Trunk, llama_shaped
 from bessemer.models.vision import Tower, pool
@@ -40,7 +42,7 @@ class Backbone(Protocol):
 
     @property
     def head(self) -> Tensor:
-        """Weight of the language-model head, (V, D)."""
+        """Weight of the language-model head, (V, D): logits are `hidden(...) @ head.T` (`logits`)."""
         ...
 
     @property
@@ -77,15 +79,16 @@ class PackedBackbone(nn.Module):
         self.compute_dtype = compute_dtype
         language.set_attn_implementation(register())
         self.trunk = Trunk(language) if llama_shaped(language.config) else None
+        self.logit_scale = logit_scale(language.config)
 
     @property
     def device(self) -> torch.device:
-        return self.head.device
+        device: torch.device = self.language.get_output_embeddings().weight.device
+        return device
 
     @property
     def head(self) -> Tensor:
-        weight: Tensor = self.language.get_output_embeddings().weight
-        return weight
+        return whole_head(self.language.get_output_embeddings())
 
     def embed(self, packed: Packed) -> Tensor:
         """Token embeddings with visual tokens in their places, (N, D)."""
@@ -111,7 +114,8 @@ class PackedBackbone(nn.Module):
         """Hidden state of each token after the last norm, (N, D); what sequences have in common is computed once."""
         layout = layout_of(packed.lengths, packed.identities(), self.device)
         states = self._blocks(self.embed(packed)[layout.first], layout)
-        return states.to(self.compute_dtype)[layout.index]
+        output = self.language.get_output_embeddings()
+        return states_for(output, states.to(self.compute_dtype), self.logit_scale)[layout.index]
 
     def _blocks(self, x: Tensor, layout: Layout) -> Tensor:
         """The computed rows (U, D) through all blocks: by the short way where it is known, else by transformers'."""
@@ -128,7 +132,7 @@ class PackedBackbone(nn.Module):
         return states
 
     def _has_float32(self) -> bool:
-        return self.head.dtype == torch.float32
+        return bool(self.language.get_output_embeddings().weight.dtype == torch.float32)
 
 
 class PaddedBackbone(nn.Module):
@@ -139,7 +143,12 @@ class PaddedBackbone(nn.Module):
         self.language = language
         self.padding = padding
         self.compute_dtype: torch.dtype = language.dtype
-        self._typed = "mm_token_type_ids" in inspect.signature(self.body.forward).parameters
+        self.logit_scale = logit_scale(language.config.get_text_config())
+        taken = inspect.signature(self.body.forward).parameters
+        # what says which tokens are an image's: they see one another both ways. Elsewhere `token_type_ids` says other
+        # things (Paligemma: what is asked and what is answered).
+        names = ("mm_token_type_ids", *(["token_type_ids"] if language.config.model_type == "gemma3" else []))
+        self._types = next((name for name in names if name in taken), None)
 
     @property
     def body(self) -> Any:
@@ -148,30 +157,37 @@ class PaddedBackbone(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.head.device
+        device: torch.device = self.language.get_output_embeddings().weight.device
+        return device
 
     @property
     def head(self) -> Tensor:
-        weight: Tensor = self.language.get_output_embeddings().weight
-        return weight
+        return whole_head(self.language.get_output_embeddings())
 
     def hidden(self, packed: Packed) -> Tensor:
         """Hidden state of each token after the last norm, (N, D)."""
         ids, mask = self.padded(packed)
         output = self.body(use_cache=False, **self.arguments(ids, mask, packed.model_inputs))
-        states: Tensor = output.last_hidden_state[mask]
-        return states
+        return states_for(self.language.get_output_embeddings(), output.last_hidden_state[mask], self.logit_scale)
 
     def arguments(self, ids: Tensor, mask: Tensor, model_inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What the network is called with: ids and mask (B, T), True = a real token, and the images' inputs."""
+        settings = self.language.config.get_text_config()
+        most = getattr(settings, "max_position_embeddings", None)
+        learned = not any(name.startswith("rope") for name in settings.to_dict())
+        if learned and most and ids.shape[1] > most:
+            raise UserError(
+                f"a sequence of {ids.shape[1]} tokens, but this model learned {most} positions; lower cutoff_len "
+                "(training) or response_length (sampling), or shorten the prompts"
+            )
         given = {"input_ids": ids, "attention_mask": mask.long()}
         for name, value in model_inputs.items():
             value = value.to(self.device)
             given[name] = value.to(self.compute_dtype) if value.is_floating_point() else value
         if not model_inputs:  # vision-language models derive their own positions, some from the types of the tokens
             given["position_ids"] = (mask.long().cumsum(-1) - 1).clamp(min=0)
-        elif self._typed:
-            given["mm_token_type_ids"] = (ids == self.language.config.image_token_id).long()
+        elif self._types:
+            given[self._types] = (ids == self.language.config.image_token_id).long()
         return given
 
     def padded(self, packed: Packed) -> tuple[Tensor, Tensor]:

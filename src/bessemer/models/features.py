@@ -8,25 +8,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bessemer import interrupts
 from bessemer.data.images import load_image, to_pixels
 from bessemer.data.records import ImageRef
+from bessemer.disk import fsync
 from bessemer.errors import Stopped
 from bessemer.models.precision import mixed
 from bessemer.models.vision import Tower, pool, pooled
 from bessemer.progress import track
 
 __all__ = ["FeatureStore", "VIEWS", "flipped"]
+
+log = logging.getLogger(__name__)
 
 VIEWS = 4
 CHUNK = 32  # images a forward pass, always: a kernel chosen for another batch size could give other last bits
@@ -104,12 +108,17 @@ class FeatureStore:
         name = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:32]
         temporary = self.folder / f".{name}.{os.getpid()}.tmp"
         save_file({"features": features.contiguous()}, temporary, metadata={"keys": json.dumps(list(keys))})
+        fsync(temporary)
         os.replace(temporary, self.folder / f"{name}.safetensors")
 
     def _read(self, path: Path) -> None:
-        with safe_open(path, framework="pt") as file:
-            keys = json.loads(file.metadata()["keys"])
-        self.known.update(zip(keys, load_file(path)["features"], strict=True))
+        try:
+            with safe_open(path, framework="pt") as file:
+                keys = json.loads(file.metadata()["keys"])
+            self.known.update(zip(keys, load_file(path)["features"], strict=True))
+        except (SafetensorError, KeyError, TypeError, ValueError):
+            log.warning("%s is damaged and removed: what it held is computed again", path)
+            path.unlink(missing_ok=True)
 
 
 def _fingerprint(tower: Tower, grid: int) -> str:

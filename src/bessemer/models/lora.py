@@ -42,6 +42,8 @@ def linear_targets(model: nn.Module, targets: str | Iterable[str] = "all") -> li
     if unknown:
         known = sorted({name.split(".")[-1] for name in found})
         raise UserError(f"lora_target {sorted(unknown)} not in the model, expected some of {known} or all")
+    if wanted & head:
+        raise UserError(f"lora_target {sorted(wanted & head)}, expected other layers: the head is read, not called")
     return [name for name in found if name.split(".")[-1] in wanted]
 
 

@@ -22,6 +22,9 @@ def evenly(layers: int, kept: int) -> list[int]:
 def keep_layers(model: Model, kept: Sequence[int]) -> None:
     """Drop all decoder layers but those given, in order."""
     decoder = model.backbone.language.get_decoder()
+    if not isinstance(getattr(decoder, "layers", None), nn.ModuleList):
+        kind = decoder.config.model_type
+        raise UserError(f"student_layers: a {kind} has no list of layers to choose from; name a smaller `student`")
     layers = [decoder.layers[index] for index in kept]
     for index, layer in enumerate(layers):
         layer.self_attn.layer_idx = index
@@ -29,10 +32,12 @@ def keep_layers(model: Model, kept: Sequence[int]) -> None:
     # changed in place, as every layer holds it; a vision-language model has another copy to be saved
     saved = model.backbone.language.config.get_text_config(decoder=True)
     for config in [decoder.config] if saved is decoder.config else [decoder.config, saved]:
+        whole = config.num_hidden_layers
         config.num_hidden_layers = len(layers)
-        types = getattr(config, "layer_types", None)
-        if types:
-            config.layer_types = [types[index] for index in kept]
+        # what is said of each layer (layer_types, no_rope_layers ...) goes with it
+        for name, value in config.to_dict().items():
+            if isinstance(value, list) and len(value) == whole:
+                setattr(config, name, [value[index] for index in kept])
     model.language_changed = True
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bessemer.models.attention import attend
+from bessemer.models.attention import attend, too_long
 from bessemer.models.frozen import PACKED_BYTES, Frozen
 from bessemer.models.layout import Layout
 from bessemer.models.lora import adapted
@@ -114,7 +114,7 @@ class Trunk:
     def __call__(self, x: Tensor, layout: Layout) -> Tensor:
         """Hidden states (U, D) after the last norm of computed rows (U, D), in x's type."""
         if self.window is not None and layout.longest > self.window:
-            raise ValueError(f"a sequence of {layout.longest} tokens exceeds the sliding window of {self.window}")
+            raise too_long(layout.longest, self.window)
         rotary = self.body.rotary_emb
         cos, sin = rotation(layout.positions, rotary.inv_freq.float(), rotary.attention_scaling, x.dtype)
         for block in self.blocks:

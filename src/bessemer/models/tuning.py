@@ -41,7 +41,11 @@ def tune_language(
         language.float()
         return _learn({f"language.{name}": p for name, p in language.named_parameters()})
     if finetuning_type == "freeze":
-        blocks = language.get_decoder().layers
+        blocks = getattr(language.get_decoder(), "layers", None)
+        if blocks is None:
+            raise UserError(
+                f"finetuning_type freeze: a {language.config.model_type} has no list of layers; expected lora"
+            )
         if not 1 <= trainable_blocks <= len(blocks):
             raise UserError(f"trainable_blocks={trainable_blocks}, expected 1 to {len(blocks)}")
         language.float()

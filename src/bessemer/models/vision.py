@@ -7,6 +7,7 @@ image then costs as much as one of text.
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -137,12 +138,13 @@ class Tower(nn.Module):
             skip = getattr(self.network, "num_prefix_tokens", 0)
         else:
             features = self.network(pixel_values=pixels).last_hidden_state
-            skip = int(features.ndim == 3 and features.shape[1] % 2)  # a class token makes the count odd
+            # in front of the square of patches may stand a class token and registers
+            skip = features.shape[1] - math.isqrt(features.shape[1]) ** 2 if features.ndim == 3 else 0
         if features.ndim == 4:
             # some architectures put the channels last
             return features if features.shape[1] == self.channels else features.permute(0, 3, 1, 2)
         tokens = features[:, skip:]
-        side = int(tokens.shape[1] ** 0.5)
+        side = math.isqrt(tokens.shape[1])
         return tokens.transpose(1, 2).reshape(len(tokens), -1, side, side)
 
 

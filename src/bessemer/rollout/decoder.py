@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bessemer.data.batches import Packed
 from bessemer.kernels import kernels_for
-from bessemer.models.attention import attend
+from bessemer.models.attention import attend, too_long
 from bessemer.models.backbone import PackedBackbone
 from bessemer.models.layout import layout_of
 from bessemer.models.model import Model
@@ -103,7 +103,7 @@ class Decoder:
     def allocate(self, rows: int, room: int) -> None:
         """Make room for that many rows of up to `room` tokens, prompts included."""
         if self.window is not None and room > self.window:
-            raise ValueError(f"{room} tokens exceed the sliding window of {self.window}")
+            raise too_long(room, self.window)
         device = self.table.device
         # decided here and not in a step: what a row says must not change when its neighbours leave
         self.narrow = self.int8 and rows <= NARROW_ROWS

@@ -10,6 +10,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -100,26 +101,22 @@ class TransformersSampler:
     def decode(self, prompts: Packed, answers: Answers, copies: int = 1, rows: int = 0) -> Iterator[None]:
         """Extend a batch of answers to their ends, then the next; prompts with images are one batch, whatever `rows`,
         because only their network knows which of its inputs belong to which image."""
-        language = self.model.backbone.language
-        attention = language.config._attn_implementation
-        language.set_attn_implementation("sdpa")
-        try:
-            with speaking(self.model, self.adapter):
-                count = len(prompts.lengths)
-                for first in range(0, count, size := min(rows, count) if rows and not prompts.model_inputs else count):
-                    part = part_of(prompts, first, first + size)
-                    for copy in range(copies):
-                        last = (first + len(part.lengths)) * copies
-                        yield from self._once(part, answers, torch.arange(first * copies + copy, last, copies))
-        finally:
-            language.set_attn_implementation(attention)
+        with _attending(self.model), speaking(self.model, self.adapter):
+            count = len(prompts.lengths)
+            for first in range(0, count, size := min(rows, count) if rows and not prompts.model_inputs else count):
+                part = part_of(prompts, first, first + size)
+                for copy in range(copies):
+                    last = (first + len(part.lengths)) * copies
+                    yield from self._once(part, answers, torch.arange(first * copies + copy, last, copies))
 
     def _once(self, prompts: Packed, answers: Answers, rows: Tensor) -> Iterator[None]:
         """One answer to each prompt: the given rows (B,)."""
         backbone = self.model.backbone
         given, mask = left_padded(backbone, prompts)
         positions = given.get("position_ids")
-        output = backbone.language(**given, use_cache=True)
+        # of a prompt the last logits alone are wanted: all of them can take gigabytes
+        few = {"logits_to_keep": 1} if _takes(backbone.language, "logits_to_keep") else {}
+        output = backbone.language(**given, use_cache=True, **few)
         cache = _cache_name(backbone.language)
         # some networks count an image as fewer places than its tokens, and remember by how many
         shift = getattr(backbone.body, "rope_deltas", None) if positions is None else None
@@ -161,7 +158,26 @@ def part_of(prompts: Packed, first: int, last: int) -> Packed:
 
 def _cache_name(network: Any) -> str:
     """What transformers calls the cache, given and returned: `past_key_values` up to 5.23, `cache` from 5.24 on."""
-    return "cache" if "cache" in inspect.signature(network.forward).parameters else "past_key_values"
+    return "cache" if _takes(network, "cache") else "past_key_values"
+
+
+def _takes(network: Any, name: str) -> bool:
+    return name in inspect.signature(network.forward).parameters
+
+
+@contextmanager
+def _attending(model: Model) -> Iterator[None]:
+    """Our own attention knows packed batches alone; a network that runs padded keeps the one that it was made with."""
+    if not isinstance(model.backbone, PackedBackbone):
+        yield
+        return
+    language = model.backbone.language
+    ours = language.config._attn_implementation
+    language.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        language.set_attn_implementation(ours)
 
 
 def left_padded(backbone: PackedBackbone | PaddedBackbone, prompts: Packed) -> tuple[dict[str, Tensor], Tensor]:

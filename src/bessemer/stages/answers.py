@@ -297,7 +297,7 @@ def perplexity(model: Model, feed: Feed, documents: Sequence[Document], cutoff: 
     """exp of the mean negative log-likelihood a token of general text."""
     total, count = 0.0, 0
     for start in range(0, len(documents), 8):
-        ids = [feed.renderer.answer_ids(d.text, False, cutoff) for d in documents[start : start + 8]]
+        ids = [feed.renderer.document_ids(d.text, cutoff) for d in documents[start : start + 8]]
         packed = pack([Rendered(tuple(i), (True,) * len(i), (), ()) for i in ids if len(i) > 1])
         rows = torch.cat([torch.arange(s, s + n - 1) for s, n in zip(packed.starts(), packed.lengths, strict=True)])
         logprobs, _ = linear_logprobs(model.backbone.hidden(packed)[rows], model.backbone.head, packed.ids[rows + 1])
@@ -314,7 +314,7 @@ def _facts(model: Model, feed: Feed, documents: Sequence[Document], questions: S
         ms_per_image=_milliseconds(model, feed, questions),
         megabytes=sum(p.numel() * p.element_size() for part in parts if part is not None for p in part.parameters())
         / 1e6,
-        layers=len(language.get_decoder().layers),
+        layers=language.config.get_text_config().num_hidden_layers,
         parameters=parameters,
         active_parameters=parameters,
     )

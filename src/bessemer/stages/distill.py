@@ -191,7 +191,7 @@ class _Source:
             raise UserError("general_share needs general text to train on, expected documents in general.jsonl")
         rendered = []
         for document in documents:
-            ids = self.feed.renderer.answer_ids(document.text, False, self.config.cutoff_len)
+            ids = self.feed.renderer.document_ids(document.text, self.config.cutoff_len)
             rendered.append(Rendered(tuple(ids), (True,) * len(ids), (), ()))
         return [text_batch(rendered[k : k + 4]) for k in range(0, len(rendered), 4)]
 
@@ -225,7 +225,8 @@ def _student(config: Config, teacher: Model, device: torch.device) -> Model:
         student = load_model(config.teacher, config.dtype, device)
         if student.lora is not None:
             merge_adapter(student, ADAPTER)
-        keep_layers(student, evenly(len(student.backbone.language.get_decoder().layers), config.student_layers))
+        layers = student.backbone.language.config.get_text_config().num_hidden_layers
+        keep_layers(student, evenly(layers, config.student_layers))
         return student
     student = load_model(config.student, config.dtype, device)
     if teacher.facts.kind == "composed" and student.facts.kind == "text":
@@ -239,6 +240,12 @@ def _check_vocabulary(teacher: Model, student: Model) -> None:
     theirs, ours = teacher.tokenizer.get_vocab(), student.tokenizer.get_vocab()
     if theirs == ours and teacher.backbone.head.shape[0] == student.backbone.head.shape[0]:
         return
+    if theirs == ours:
+        sizes = [model.backbone.head.shape[0] for model in (teacher, student)]
+        raise UserError(
+            f"teacher and student have heads of {sizes[0]} and {sizes[1]} rows for one vocabulary; expected as many: "
+            "resize the larger one"
+        )
     differing = next((token for token in theirs if ours.get(token) != theirs[token]), None)
     raise UserError(
         f"teacher and student have different vocabularies ({len(theirs)} and {len(ours)} tokens, first difference at "
@@ -268,6 +275,8 @@ def _known(run: Run, teacher: Model, source: _Source, steps: int) -> KnownStates
             for item in source.given(step):
                 known.prepare(item.batch)
             bar.advance(1)
+            if run.stop_requested:
+                known.save()
             run.raise_if_stopped()
     known.save()
     return known
