@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 import tiny
@@ -306,3 +306,44 @@ def test_the_template_s_hash_covers_the_system_prompt() -> None:
         Renderer(_with_template(PARTS)).template_hash,
     ]
     assert len(set(hashes)) == 3 and hashes[0] == Renderer(tiny.tokenizer()).template_hash
+
+
+def test_an_end_that_is_special_by_its_flag_alone() -> None:
+    """Phi-3's and Gemma's turns end with a token that stands among the added ones and is named nowhere."""
+    made = tiny.tokenizer()
+    made.add_tokens([AddedToken("<|end|>", special=True)])
+    made.chat_template = tiny.TEMPLATE.replace("<|im_end|>", "<|end|>")
+    end = made.convert_tokens_to_ids("<|end|>")
+    renderer = Renderer(made)
+    assert renderer.end_id == end != made.eos_token_id
+    rendered = renderer.conversation((Message("user", "hi"), Message("assistant", "ho")), 100)
+    assert rendered.ids[-1] == end and _trained(renderer, rendered) == "ho<|end|>"
+
+
+def test_an_answer_begins_alike_where_it_is_learnt_and_where_it_is_asked_for() -> None:
+    """Qwen3's template puts an empty thought before a trained answer, and behind a question only if told so."""
+    thought = "<think>\n\n</think>\n\n"
+    made = _with_template(
+        "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}"
+        "{% if loop.last and m['role'] == 'assistant' %}{{ '" + thought.replace("\n", "\\n") + "' }}{% endif %}"
+        "{{ m['content'] + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
+        "{% if enable_thinking is defined and enable_thinking is false %}{{ '" + thought.replace("\n", "\\n") + "' }}"
+        "{% endif %}{% endif %}"
+    )
+    renderer = Renderer(made)
+    asked = renderer.prompt((Message("user", "hi"),))
+    learnt = renderer.conversation((Message("user", "hi"), Message("assistant", "ho")), 100)
+    assert learnt.ids[: len(asked.ids)] == asked.ids and thought in _text(renderer, asked.ids)
+    assert _trained(renderer, learnt) == "ho<|im_end|>"
+
+
+def test_a_tokenizer_that_begins_every_text_begins_ours() -> None:
+    """Base models of the kinds of Llama and Gemma are lost without their first token."""
+    made = tiny.tokenizer()
+    made.chat_template = None
+    assert not Renderer(made).begins and Renderer(made).document_ids("ab", 9) == Renderer(made).answer_ids("ab", False)
+    made._tokenizer.post_processor = processors.TemplateProcessing("<|im_start|> $A", None, [("<|im_start|>", START)])
+    renderer = Renderer(made)
+    rendered = renderer.conversation((Message("user", "hi"), Message("assistant", "ho")), 100)
+    assert _text(renderer, rendered.ids) == "<|im_start|>user: hi\nassistant: ho<|im_end|>"
+    assert renderer.document_ids("ab", 2) == [START, *renderer.answer_ids("a", False)]

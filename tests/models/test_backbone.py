@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
-from transformers import AutoModelForCausalLM, GPT2Config
+from transformers import AutoModelForCausalLM, Gemma3Config, Gemma3ForConditionalGeneration, GPT2Config
 
 import tiny
 from bessemer.data.batches import Packed, pack
 from bessemer.data.render import Rendered
+from bessemer.errors import UserError
 from bessemer.models.backbone import PackedBackbone, PaddedBackbone, packs
 from bessemer.models.model import Model, load_model
 
@@ -167,3 +168,33 @@ def test_pixels_through_the_tower_are_its_features(tmp_path: Path) -> None:
         image = Packed(packed.ids, packed.lengths, packed.image_rows, {"pixels": pixels})
         cached = Packed(packed.ids, packed.lengths, packed.image_rows, {"features": features})
         assert_close(model.backbone.hidden(image), model.backbone.hidden(cached), atol=1e-5, rtol=0)
+
+
+def test_more_tokens_than_learned_positions_are_refused(tmp_path: Path) -> None:
+    config = GPT2Config(vocab_size=259, n_embd=32, n_layer=1, n_head=4, n_positions=16, bos_token_id=1, eos_token_id=2)
+    backbone = PaddedBackbone(AutoModelForCausalLM.from_config(config).eval())
+    assert backbone.hidden(tiny.packed([16])).shape == (16, 32)
+    with pytest.raises(UserError, match="17 tokens, but this model learned 16 positions; lower cutoff_len"):
+        backbone.hidden(tiny.packed([3, 17]))
+
+
+@torch.no_grad()
+def test_the_tokens_of_an_image_see_one_another_where_the_model_was_taught_so() -> None:
+    torch.manual_seed(0)
+    said = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 8}
+    seen = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "image_size": 16, "patch_size": 4}
+    config = Gemma3Config(
+        text_config={**said, "num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.2},
+        vision_config={**seen, "num_attention_heads": 2}, mm_tokens_per_image=4,
+        image_token_id=290, boi_token_id=291, eoi_token_id=292,
+    )  # fmt: skip
+    network = Gemma3ForConditionalGeneration(config).eval()
+    ids, pixels = torch.tensor([5, 6, 291, 290, 290, 290, 290, 292, 7, 8]), torch.randn(1, 3, 16, 16)
+    ours = PaddedBackbone(network).hidden(Packed(ids, (10,), torch.tensor([3, 4, 5, 6]), {"pixel_values": pixels}))
+    given = {"input_ids": ids[None], "pixel_values": pixels, "attention_mask": torch.ones(1, 10, dtype=torch.long)}
+    expected, causal = (
+        network.model(**given, **types, use_cache=False).last_hidden_state[0]
+        for types in ({"token_type_ids": (ids == 290).long()[None]}, {})
+    )
+    assert_close(ours, expected, atol=1e-5, rtol=0)
+    assert float((ours - causal).abs().max()) > 0.1

@@ -144,3 +144,17 @@ def test_many_images_are_followed_and_can_be_stopped_without_loss(
     assert f"features  33% {CHUNK}/{3 * CHUNK}" in said and f"features 100% {2 * CHUNK}/{2 * CHUNK}" in said
     assert store.prepare(many) == 0 and store.prepare(images[:1]) == 1
     assert not capsys.readouterr().err  # too few to show
+
+
+def test_a_damaged_file_is_computed_again(
+    tmp_path: Path, images: list[ImageRef], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A power cut can leave an empty one: it must not stop every later run."""
+    tower = _tower(tmp_path)
+    expected = FeatureStore(tower, 2, tmp_path, tmp_path / "cache").features(images)
+    (path,) = (tmp_path / "cache").rglob("*.safetensors")
+    for damage in (b"", path.read_bytes()[:100], b"\0" * 64):
+        path.write_bytes(damage)
+        assert torch.equal(FeatureStore(tower, 2, tmp_path, tmp_path / "cache").features(images), expected)
+        assert f"{path} is damaged and removed" in caplog.text
+        caplog.clear()

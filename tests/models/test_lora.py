@@ -180,6 +180,8 @@ def test_targets(tmp_path: Path) -> None:
     names = linear_targets(language)
     assert len(names) == 14 and sorted({name.split(".")[-1] for name in names}) == LINEARS
     assert linear_targets(language, "v_proj") == [f"model.layers.{n}.self_attn.v_proj" for n in (0, 1)]
+    with pytest.raises(UserError, match=r"lora_target \['lm_head'\], expected other layers: the head is read"):
+        linear_targets(language, ["q_proj", "lm_head"])
     with pytest.raises(UserError, match=r"lora_target \['attn'\] not in the model, expected some of .*q_proj.* or all"):
         linear_targets(language, ["attn", "q_proj"])
     with pytest.raises(UserError, match="no linear layer that LoRA could adapt"):

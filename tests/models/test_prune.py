@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch.testing import assert_close
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config, SmolLM3Config
 
 import tiny
 from bessemer.data.records import Message
@@ -106,3 +106,32 @@ def test_a_student_is_saved_with_the_layers_it_has(tmp_path: Path, finetuning_ty
     with torch.no_grad():
         assert_close(loaded.backbone.hidden(packed), student.backbone.hidden(packed), atol=1e-5, rtol=0)
     assert len(loaded.backbone.language.get_decoder().layers) == 2
+
+
+def test_what_is_said_of_each_layer_goes_with_it(tmp_path: Path) -> None:
+    """SmolLM3 rotates only some of its layers, and says which."""
+    torch.manual_seed(0)
+    config = SmolLM3Config(
+        vocab_size=259, hidden_size=32, intermediate_size=64, num_hidden_layers=8, num_attention_heads=4,
+        num_key_value_heads=2, bos_token_id=1, eos_token_id=2, pad_token_id=2, initializer_range=0.2,
+    )  # fmt: skip
+    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(tmp_path / "lm")
+    tiny.tokenizer().save_pretrained(tmp_path / "lm")
+    model = load_model(str(tmp_path / "lm"), "fp32")
+    keep_layers(model, evenly(8, 5))
+    save_model(model, tmp_path / "student")
+    packed = tiny.packed([30])
+    with torch.no_grad():
+        kept, loaded = (m.backbone.hidden(packed) for m in (model, load_model(str(tmp_path / "student"), "fp32")))
+    assert_close(loaded, kept, atol=1e-5, rtol=0)
+
+
+def test_layers_that_have_no_list_are_refused(tmp_path: Path) -> None:
+    config = GPT2Config(vocab_size=259, n_embd=32, n_layer=3, n_head=4, bos_token_id=1, eos_token_id=2)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    model = load_model(str(tmp_path), "fp32")
+    with pytest.raises(UserError, match="a gpt2 has no list of layers to choose from; name a smaller `student`"):
+        keep_layers(model, [0, 2])
+    with pytest.raises(UserError, match="a gpt2 has no list of layers; expected lora"):
+        tune_language(model, "freeze")

@@ -1,12 +1,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
 import torch
 from torch.testing import assert_close
-from transformers import CLIPVisionConfig, CLIPVisionModel, ConvNextConfig, ConvNextModel
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    ConvNextConfig,
+    ConvNextModel,
+    Dinov2Config,
+    Dinov2Model,
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersModel,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+)
 
 import tiny
 from bessemer.errors import UserError
@@ -166,3 +178,23 @@ def test_more_blocks_than_there_are_cannot_be_frozen(tmp_path: Path) -> None:
     clip.save_pretrained(tmp_path / "clip")
     with pytest.raises(UserError, match="this tower has no blocks in a row"):
         Tower.load(tmp_path / "clip").learnable(1, True)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("network", "size"),
+    [
+        (lambda seen: SiglipVisionModel(SiglipVisionConfig(**seen)), 12),  # an odd number of patches, no class token
+        (lambda seen: SiglipVisionModel(SiglipVisionConfig(**seen)), 16),
+        (lambda seen: Dinov2Model(Dinov2Config(**seen)), 12),  # an even number of tokens, a class token among them
+        (lambda seen: Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**seen, num_register_tokens=4)), 16),
+    ],
+)
+def test_what_stands_before_the_patches_is_left_out(tmp_path: Path, network: Any, size: int) -> None:
+    seen = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": size, "patch_size": 4}
+    made = network(seen).eval()
+    made.save_pretrained(tmp_path)
+    pixels = PIXELS[:2, :, :size, :size]
+    side = size // 4
+    expected = made(pixel_values=pixels).last_hidden_state[:, -side * side :].transpose(1, 2).reshape(2, 16, side, side)
+    assert_close(Tower.load(tmp_path).eval()(pixels), expected, atol=1e-5, rtol=0)
