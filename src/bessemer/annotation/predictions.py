@@ -17,7 +17,7 @@ from .store import Project
 
 __all__ = [
     "DECISIONS", "Decision", "DecisionKind", "Prediction", "decide", "decision_counts", "decision_edits",
-    "import_predictions", "predictions",
+    "import_predictions", "predictions", "predictions_by_name",
 ]  # fmt: skip
 
 DecisionKind: TypeAlias = Literal["accept", "edit", "reject", "open"]
@@ -92,6 +92,16 @@ def predictions(project: Project, image: int, annotator: str, model_version: str
         Prediction(id, of, model, score, decode_annotation(json.loads(body)), decision, became)
         for id, of, model, score, body, decision, became in rows
     ]
+
+
+def predictions_by_name(project: Project) -> dict[str, list[Annotation]]:
+    """Image name -> the newest predictions of every model version, in the order in which they came."""
+    found: dict[str, list[Annotation]] = {}
+    with project.read() as db:
+        query = "SELECT i.name, p.body FROM predictions p JOIN images i ON i.id = p.image WHERE p.current ORDER BY p.id"
+        for name, body in db.execute(query):
+            found.setdefault(name, []).append(decode_annotation(json.loads(body)))
+    return found
 
 
 def decision_edits(db: sqlite3.Connection, image: int, annotator: str, decisions: Sequence[Decision]) -> list[Edit]:

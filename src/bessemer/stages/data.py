@@ -21,6 +21,7 @@ from bessemer.annotation.formats.exchange import (
     set_of_project,
     set_of_snapshot,
     unpack_photographs,
+    with_predictions,
 )
 from bessemer.annotation.formats.ranked import read_rankings, write_rankings
 from bessemer.annotation.formats.report import Loss, Notes
@@ -194,12 +195,14 @@ def _export(config: Config, choices: Choices) -> Path:
         with open_project(source) as project:
             states = [state for state in known if state in config.states]
             annotations, photograph, ranked = set_of_project(project, config.annotator, states)
+            annotations, proposed = with_predictions(project, annotations, config.to)
     else:
         annotations, photograph, ranked = set_of_snapshot(source, config.annotator)
+        proposed = []  # a snapshot has none
     if not annotations.images and not (ranked and config.to == "label-studio"):
         raise _nothing(config, source)
     tasks, unheld = write_rankings(ranked) if config.to == "label-studio" else ([], [])
-    target = _write(config, choices, annotations, None, photograph, unheld)
+    target = _write(config, choices, annotations, None, photograph, [*proposed, *unheld])
     if tasks:  # of another kind than photographs, so a project of Label Studio of their own
         path = target.with_name(target.name + ".rankings.json")
         write_json(path, tasks)

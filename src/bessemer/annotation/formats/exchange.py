@@ -17,13 +17,14 @@ from ..codec import decode_annotations
 from ..documents import check_annotator, label_set
 from ..geometry import bounding_box
 from ..intake import import_annotations, keep, kept, match_images
-from ..predictions import import_predictions
+from ..predictions import import_predictions, predictions_by_name
 from ..rankings import RankingTask, add_ranking_tasks, ranking_tasks, ranking_turn, rankings, save_ranking
 from ..shapes import AnnotatedImage, Annotation, AnnotationSet, Mask, State, check_text
 from ..snapshot import Snapshot, SnapshotEntry, read_snapshot, standing
 from ..store import Project
-from .fields import image_raw
-from .label_studio import answered
+from .fields import image_raw, unique_id
+from .label_studio import answered, only_in_task
+from .report import Loss
 from .sources import open_source
 
 __all__ = [
@@ -36,7 +37,11 @@ __all__ = [
     "set_of_project",
     "set_of_snapshot",
     "unpack_photographs",
+    "with_predictions",
 ]
+
+
+NOTHING_SEEN: dict[str, Any] = {"kind": "annotations", "row": {}}  # a group of results of Label Studio
 
 
 @dataclass
@@ -55,13 +60,7 @@ class Brought:
 def project_raws(annotations: AnnotationSet) -> dict[str, dict[str, Any]]:
     """Image name -> what a project keeps of its raw: all but the groups of Label Studio, which are people's work, and
     each person's is a document of its own there."""
-    return {
-        image.name: {
-            format: {key: value for key, value in said.items() if format != "label_studio" or key != "groups"}
-            for format, said in image.raw.items()
-        }
-        for image in annotations.images
-    }
+    return {image.name: _without(image.raw, "groups") for image in annotations.images}
 
 
 def bring_in(
@@ -83,6 +82,9 @@ def bring_in(
     for name, raw in project_raws(annotations).items():
         if name in ids and any(raw[format] != held[ids[name]].get(format) for format in raw):
             found.unkept.append(f"keys of {', '.join(sorted(raw))} of {shown(name)}, which was in the project")
+    for image in annotations.images:
+        said = only_in_task(image) if image.name in ids else []
+        found.unkept += [f"{shown(image.name)}: {what}, in the task of Label Studio alone" for what in said]
     by: dict[str, list[AnnotatedImage]] = {}
     proposed: dict[str, list[tuple[str, list[Annotation]]]] = {}
     for image in annotations.images:
@@ -180,6 +182,33 @@ def set_of_project(
     whole = Snapshot(project.directory, "", "", tuple(entries), labels, (), {"folders": folders}, said_whole)
     found = _in_files(whole.annotation_set(annotator))
     return found, _reader(folders), _ranked_by(rankings(project), annotator)
+
+
+def with_predictions(project: Project, annotations: AnnotationSet, to: str) -> tuple[AnnotationSet, list[Loss]]:
+    """What stands in a project, with what models propose now for its images where the format `to` keeps that apart
+    from people's work: Label Studio alone. What is not held: the predictions of the other images, or all of them."""
+    proposed, images = predictions_by_name(project), []
+    for image in annotations.images if to == "label-studio" else ():
+        some = proposed.pop(image.name, [])
+        taken = {annotation.id for annotation in image.annotations}
+        # The number of the group that one was read from counts groups which the project does not have.
+        some = [replace(one, id=unique_id(one.id, taken), raw=_without(one.raw, "group")) for one in some]
+        raw = image.raw
+        if some and not image.annotations:  # somebody saw nothing here, which predictions alone would not say
+            raw = {**raw, "label_studio": {**image_raw(image, "label_studio"), "groups": [NOTHING_SEEN]}}
+        images.append(replace(image, annotations=(*image.annotations, *some), raw=raw))
+    count = sum(map(len, proposed.values()))
+    whose = "of images that are not written" if to == "label-studio" else f"of models, which {to} does not keep apart"
+    lost = [Loss("predictions", "", "", f"{count} predictions {whose}; the project keeps them")] if count else []
+    return replace(annotations, images=tuple(images) or annotations.images), lost
+
+
+def _without(raw: dict[str, Any], key: str) -> dict[str, Any]:
+    """Raw without this key of Label Studio."""
+    said = raw.get("label_studio")
+    if not isinstance(said, dict):
+        return raw
+    return {**raw, "label_studio": {name: value for name, value in said.items() if name != key}}
 
 
 def set_of_snapshot(

@@ -3,7 +3,8 @@
 A region is all results of one id: its geometry, its text, its choices. x and y are where the first corner is drawn,
 and `rotation` turns the box about it. `image_rotation` is how the page showed the photograph; coordinates do not
 depend on it. `data.image` is a key to look up, never a path. What is no region and no caption or choice (rankings,
-relations, ratings) stays in its task, and so does work that was cancelled; `ranked` reads rankings.
+relations, ratings) stays in its task, and so does work that was cancelled: a conversion to Label Studio writes it
+again, a project has no place for it (`only_in_task`). `ranked` reads rankings.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ from .leftovers import leftover, restored
 from .photographs import FrameOf, frame_to_write, key_of, unique_names
 from .report import Losses
 
-__all__ = ["answered", "author_of", "is_label_studio", "read_label_studio", "tasks_of", "write_label_studio"]
+__all__ = [
+    "RANKED", "answered", "author_of", "is_label_studio", "only_in_task", "read_label_studio", "tasks_of",
+    "write_label_studio",
+]  # fmt: skip
 
 NAME = "label_studio"
 HOLDS = frozenset((
@@ -35,6 +39,8 @@ HOLDS = frozenset((
 ))  # fmt: skip
 KEYS = {"textarea": "text", "labels": "labels"}
 GROUPS = ("annotations", "completions", "predictions")
+RANKED = frozenset(("ranker", "pairwise"))  # which `ranked` reads
+STAYS = "is no annotation; a conversion to Label Studio keeps it, a project rankings alone"
 
 
 def is_label_studio(top: Any) -> bool:
@@ -72,7 +78,7 @@ def read_label_studio(reading: Reading) -> AnnotationSet:
         size = _size(task, where)
         if size is None and photograph is None:
             reading.remarks.append(
-                f"{where}: of unknown size, {shown(key)} stays in its task; name its folder (images)"
+                f"{where}: of unknown size, {shown(key)} is kept by conversions alone; name its folder (images)"
             )
             others.append(task)
             continue
@@ -87,7 +93,9 @@ def read_label_studio(reading: Reading) -> AnnotationSet:
             if annotation.label is not None:
                 labels.setdefault(annotation.label, Label(annotation.label))
     if not all(image_keys):
-        reading.remarks.append(f"{image_keys.count('')} tasks without an image; they stay as they are")
+        reading.remarks.append(
+            f"{image_keys.count('')} tasks without an image; of these a project takes rankings alone"
+        )
     return AnnotationSet(tuple(images), tuple(labels.values()), {NAME: {"tasks": others}} if others else {})
 
 
@@ -131,7 +139,7 @@ def _groups(
             place = f"{where}: {kind} {number}"
             if isinstance(item, int):  # an export names predictions by their numbers alone
                 kept.append({"kind": kind, "bare": item})
-                reading.remarks.append(f"{place}: its number alone, no contents; it stays in its task")
+                reading.remarks.append(f"{place}: its number alone, without contents, {STAYS}")
                 continue
             group = row_of(item, place)
             cancelled = kind != "predictions" and bool(group.get("was_cancelled"))
@@ -164,8 +172,8 @@ def _groups(
             kept.append({"kind": kind, "row": rest} | ({"others": others} if others else {}))
             types = sorted({str(row.get("type")) for row in others})
             if cancelled or others:
-                what = "was cancelled; it" if cancelled else shown(", ".join(types))
-                reading.remarks.append(f"{place}: {what} stays in its task")
+                what = "work that was cancelled" if cancelled else shown(", ".join(types))
+                reading.remarks.append(f"{place}: {what} {STAYS}")
     return annotations, kept
 
 
@@ -191,7 +199,7 @@ def _region(
         )
         label = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else None
         if isinstance(names, list) and len(names) > 1:
-            remarks.append(f"has {len(names)} labels; {shown(names[0], 40)} is read, all stay in its task")
+            remarks.append(f"has {len(names)} labels; {shown(names[0], 40)} is read, Label Studio gets all back")
         if geometry["type"].startswith("ellipse"):
             remarks.append("is an ellipse, read as a polygon of 64 corners")
         fields["shape"] = frame.upright(shape_of(geometry, frame))
@@ -242,6 +250,21 @@ def answered(image: AnnotatedImage) -> list[str] | None:
         return None
     rows = [item["row"] for item in groups if item["kind"] != "predictions" and "row" in item and "others" not in item]
     return [author_of(row) for row in rows if not row.get("was_cancelled")]
+
+
+def only_in_task(image: AnnotatedImage) -> list[str]:
+    """What the task of an image says and neither its annotations nor rankings do, a text for each group of results."""
+    groups = image_raw(image, NAME).get("groups")
+    found = []
+    for item in groups if isinstance(groups, list) else []:
+        types = {str(row.get("type")) for row in item.get("others", [])} - RANKED
+        if "bare" in item:
+            found.append(f"prediction {item['bare']}, its number alone")
+        elif item["kind"] != "predictions" and item["row"].get("was_cancelled"):
+            found.append("work that was cancelled")
+        elif types:
+            found.append(f"results of type {', '.join(sorted(types))}")
+    return found
 
 
 def _group_fields(group: dict[str, Any], kind: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from ...data.schema import need
 from ...errors import UserError
 from .choices import Choices, Reading
 from .fields import listing, row_of
-from .label_studio import author_of, tasks_of
+from .label_studio import RANKED, author_of, tasks_of
 from .photographs import Photographs
 from .report import Loss
 from .sources import open_source
@@ -42,7 +42,7 @@ def read_rankings(path: Path) -> tuple[list[Ranking], list[str]]:
             if group.get("was_cancelled"):
                 continue
             rows = [row for row in listing(group.get("result") or [], f"{where}: result") if isinstance(row, dict)]
-            rows = [row for row in rows if row.get("type") in ("ranker", "pairwise")]
+            rows = [row for row in rows if row.get("type") in RANKED]
             try:
                 rankings += _ranking(task, rows, author_of(group) or "label-studio", str(task.get("id", number)))
             except UserError as error:

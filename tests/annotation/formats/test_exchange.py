@@ -1,0 +1,102 @@
+"""What goes between Label Studio and a project, and what does not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bessemer.annotation.documents import documents, save
+from bessemer.annotation.listing import image
+from bessemer.annotation.predictions import import_predictions, predictions
+from bessemer.annotation.shapes import Annotation, Box
+from bessemer.annotation.store import open_project
+from bessemer.stages.data import Config, run
+from photographing import photograph
+
+SIZE = {"original_width": 40, "original_height": 30, "image_rotation": 0}
+
+
+def rectangle(id: str, label: str, x: float) -> dict[str, object]:
+    value = {"x": x, "y": 10, "width": 50, "height": 20, "rotation": 0, "rectanglelabels": [label]}
+    return {"id": id, "type": "rectanglelabels", "from_name": "box", "to_name": "image", **SIZE, "value": value}
+
+
+@pytest.fixture
+def tasks(tmp_path: Path) -> Path:
+    """Two people and a model on one image; another that nobody began."""
+    folder = tmp_path / "tasks"
+    for name in ("a.jpg", "b.jpg"):
+        photograph(folder / "photos" / name, 40, 30)
+    rows = [
+        {"id": 1, "data": {"image": "/data/upload/1/0a1b2c3d-a.jpg"}, "annotations": [
+            {"id": 1, "completed_by": {"id": 3, "email": "w@x.cn"}, "result": [rectangle("r", "裂纹", 10)]},
+            {"id": 2, "completed_by": 4, "result": [rectangle("r", "dirt", 20)], "was_cancelled": False},
+        ], "predictions": [{"model_version": "m1", "score": 0.5, "result": [rectangle("p", "dirt", 30)]}]},
+        {"id": 2, "data": {"image": "s3://bucket/photos/b.jpg"}, "annotations": []},
+    ]  # fmt: skip
+    (folder / "tasks.json").write_text(json.dumps(rows), encoding="utf-8")
+    return folder
+
+
+def test_what_only_a_task_of_label_studio_holds_is_said(
+    tmp_path: Path, tasks: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A project has no place for it; a conversion gives all of it back."""
+    rows = json.loads((tasks / "tasks.json").read_text(encoding="utf-8"))[:1]
+    (first, second), (model,) = rows[0]["annotations"], rows[0]["predictions"]
+    relation = {"type": "relation", "from_id": "r", "to_id": "q", "direction": "right"}
+    rating = {"id": "s", "type": "rating", "from_name": "stars", "to_name": "image", "value": {"rating": 4}}
+    ranker = {"id": "t", "type": "ranker", "from_name": "c", "to_name": "i", "value": {"ranker": {"c": []}}}
+    first["result"] += [relation, rating, ranker, rectangle("q", "dirt", 5), rectangle("q", "dirt", 6)]
+    second["was_cancelled"] = True
+    rows[0]["predictions"] = [17, model]
+    (tasks / "tasks.json").write_text(json.dumps(rows))
+    run(Config("import", str(tasks), str(tmp_path / "project"), report=str(tmp_path / "in.json")))
+    printed, report = capsys.readouterr().out, json.loads((tmp_path / "in.json").read_text())
+    assert report["brought"]["unkept"] == [
+        "photos/a.jpg: results of type rating, rectanglelabels, relation, in the task of Label Studio alone",
+        "photos/a.jpg: work that was cancelled, in the task of Label Studio alone",
+        "photos/a.jpg: prediction 17, its number alone, in the task of Label Studio alone",
+    ]
+    assert "not kept: 3" in printed and printed.count("a conversion to Label Studio keeps it, a project") == 3
+    assert "stays in its task" not in printed
+    run(Config("convert", str(tasks), str(tmp_path / "direct"), to="label-studio"))
+    assert json.loads((tmp_path / "direct" / "tasks.json").read_text(encoding="utf-8")) == rows
+
+
+def test_predictions_go_out_where_they_stay_apart_and_are_counted_elsewhere(
+    tmp_path: Path, tasks: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = run(Config("import", str(tasks), str(tmp_path / "project")))
+    guess = Annotation("r", "dirt", Box(1, 2, 3, 4), score=0.25)
+    with open_project(project) as opened:
+        by_name = {name: id for id, name in enumerate(("photos/a.jpg", "photos/b.jpg"), 1)}
+        import_predictions(opened, "m2", [(by_name["photos/b.jpg"], [guess])])
+    config = Config("export", str(project), str(tmp_path / "one"), to="label-studio", annotator="4")
+    out = run(config)
+    (task,) = json.loads((out / "tasks.json").read_text(encoding="utf-8"))
+    assert [row["id"] for group in task["annotations"] for row in group["result"]] == ["r"]
+    ((model,), (box,)) = (task["predictions"], task["predictions"][0]["result"])
+    assert (model["model_version"], box["score"], box["value"]) == ("m1", 0.5, rectangle("p", "dirt", 30)["value"])
+    losses = json.loads((tmp_path / "one.report.json").read_text())["written"]["losses"]
+    said = [loss["what"] for loss in losses if loss["kind"] == "predictions"]
+    assert said == ["1 predictions of images that are not written; the project keeps them"]
+    with open_project(project) as opened:  # nothing to see, which the prediction beside it does not take away
+        save(opened, by_name["photos/b.jpg"], "4", 0, [])
+    again = run(Config("import", str(run(replace(config, target=str(tmp_path / "all")))), str(tmp_path / "second"),
+                       images=str(tasks)))  # fmt: skip
+    with open_project(again) as opened:
+        ids = {image(opened, id).name: id for id in (1, 2)}
+        back = {name: predictions(opened, id, "") for name, id in ids.items()}
+        assert [(p.model_version, p.score) for p in back["photos/a.jpg"]] == [("m1", 0.5)]
+        assert [(p.model_version, p.annotation.shape) for p in back["photos/b.jpg"]] == [("m2", Box(1, 2, 3, 4))]
+        (nothing,) = documents(opened, ids["photos/b.jpg"])
+        assert nothing.annotations == ()
+    capsys.readouterr()
+    run(replace(config, target=str(tmp_path / "coco"), to="coco"))
+    assert "2 predictions of models, which coco does not keep apart" in capsys.readouterr().out
+    rows = json.loads((tmp_path / "coco" / "annotations.json").read_text(encoding="utf-8"))["annotations"]
+    assert len(rows) == 1
