@@ -8,13 +8,15 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from PIL import Image
 
 from bessemer.annotation.documents import label_set
+from bessemer.annotation.listing import progress
 from bessemer.annotation.rankings import ranking_tasks
-from bessemer.annotation.store import open_project
+from bessemer.annotation.store import create_project, open_project
 from bessemer.cli import main
 from bessemer.data.records import Message, Prompt, Ranking, write_records
 from bessemer.errors import UserError
@@ -84,6 +86,42 @@ def test_photographs_are_added_to_a_project(
     assert "2 images" in capsys.readouterr().out.splitlines()[-4]
     run(config)
     assert "3 images, 3 not begun" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), UserError("no readable photograph")])
+def test_a_first_start_that_fails_leaves_nothing(
+    photographs: Path, stopped: None, monkeypatch: pytest.MonkeyPatch, error: BaseException, there: bool
+) -> None:
+    """Ctrl-C among many photographs: an empty project would be opened again, without any for ever."""
+    beside = photographs.with_name("roof-annotations")
+    if there:
+        beside.mkdir()
+    with monkeypatch.context() as patched, pytest.raises(type(error)):
+        patched.setattr(annotate, "add_folder", mock.Mock(side_effect=error))
+        run(Config(str(photographs), open_browser=False))
+    assert list(beside.iterdir()) == [] if there else not beside.exists()
+    run(Config(str(photographs), open_browser=False))
+    with open_project(beside) as project:
+        assert progress(project).images == 2
+
+
+def test_a_project_that_was_killed_while_it_was_made_gets_its_photographs(photographs: Path, stopped: None) -> None:
+    create_project(photographs.with_name("roof-annotations"), "roof").close()
+    directory = run(Config(str(photographs), open_browser=False))
+    Image.new("RGB", (40, 30), "red").save(photographs / "c.png")
+    run(Config(str(photographs), open_browser=False))  # new ones come when the folder is named for that
+    with open_project(directory) as project:
+        assert progress(project).images == 2
+
+
+def test_a_project_that_stands_is_not_discarded(photographs: Path, stopped: None, tmp_path: Path) -> None:
+    directory = run(Config(str(photographs), open_browser=False))
+    (tmp_path / "none").mkdir()
+    with pytest.raises(UserError, match="no readable photograph"):
+        run(Config(str(directory), str(tmp_path / "none"), open_browser=False))
+    with open_project(directory) as project:
+        assert progress(project).images == 2
 
 
 @pytest.mark.parametrize(

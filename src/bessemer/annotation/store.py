@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import sqlite3
 import sys
 import threading
@@ -178,6 +179,18 @@ class Project:
                     self._readers.pop().close()
             self._db.close()
             os.close(self._lock_file)
+
+    def discard(self, keep_directory: bool) -> None:
+        """Close and delete a project that was just made and could not be filled, with all that lies in its directory:
+        the next start would take it for a finished one. keep_directory: it was there before, empty."""
+        self.close()
+        for path in self.directory.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        if not keep_directory:
+            self.directory.rmdir()
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:

@@ -81,7 +81,7 @@ def run(config: Config) -> Path:
     directory, folder = _places(Path(config.project), config.images)
     people = _people(config.annotators, config.reviewers)
     with ExitStack() as stack:
-        project = stack.enter_context(_opened(directory, folder))
+        project = stack.enter_context(_opened(directory, folder, named=bool(config.images)))
         _prepare(project, config, people[0].name)
         state = state_file(project.directory)
         sessions = Sessions(people, state, project.directory)
@@ -101,7 +101,7 @@ def run(config: Config) -> Path:
 
 
 def _places(given: Path, images: str) -> tuple[Path, Path | None]:
-    """The project's directory, and the folder of photographs to add."""
+    """The project's directory, and the folder of photographs to add, or to begin with where none were named."""
     if images:
         return given, Path(images)
     if (given / "edits.log").is_file():
@@ -111,7 +111,7 @@ def _places(given: Path, images: str) -> tuple[Path, Path | None]:
             f"{given} is no project yet, expected a folder of photographs: bessemer annotate {given} PHOTOS"
         )
     beside = given.resolve().with_name(f"{given.resolve().name}-annotations")
-    return beside, None if (beside / "edits.log").is_file() else given
+    return beside, given
 
 
 def _people(annotators: Sequence[str], reviewers: Sequence[str]) -> list[Person]:
@@ -130,28 +130,32 @@ def _own_name() -> str:
         return f"user {os.getuid()}"
 
 
-def _opened(directory: Path, folder: Path | None) -> Project:
-    """The project, with the photographs of the folder in it."""
+def _opened(directory: Path, folder: Path | None, named: bool) -> Project:
+    """The project, with the photographs of the folder in it: new ones too where the folder was named for that, else
+    those to begin with. A project that was made for them is gone again when they cannot be added.
+    """
     if folder is not None and not folder.is_dir():
         raise UserError(f"{shown(folder)} is not a folder, expected a folder of photographs")
-    if (directory / "edits.log").is_file():
-        project = open_project(directory)
-    elif folder is None:
+    known, there = (directory / "edits.log").is_file(), directory.is_dir()
+    if folder is None and not known:
         raise UserError(f"{directory} is no annotation project, expected one, or a folder of photographs to begin with")
-    else:
-        project = create_project(directory, directory.resolve().name)
-    try:
-        if folder is not None:
-            added = add_folder(project, folder)
-            print(f"{len(added.ids)} photographs of {shown(folder)}")
-            for name, reason in list(added.refused.items())[:10]:
-                print(f"left out: {name} ({reason})")
-            if len(added.refused) > 10:
-                print(f"left out: {len(added.refused) - 10} more")
+    with ExitStack() as undo:
+        project = open_project(directory) if known else create_project(directory, directory.resolve().name)
+        undo.callback(project.close if known else lambda: project.discard(there))
+        # One that was killed while it was made, which nothing undoes, has no photographs either.
+        if folder is not None and (named or not progress(project).images):
+            _add(project, folder)
+        undo.pop_all()
         return project
-    except BaseException:
-        project.close()
-        raise
+
+
+def _add(project: Project, folder: Path) -> None:
+    added = add_folder(project, folder)
+    print(f"{len(added.ids)} photographs of {shown(folder)}")
+    for name, reason in list(added.refused.items())[:10]:
+        print(f"left out: {name} ({reason})")
+    if len(added.refused) > 10:
+        print(f"left out: {len(added.refused) - 10} more")
 
 
 def _prepare(project: Project, config: Config, author: str) -> None:
