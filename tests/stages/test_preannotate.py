@@ -72,6 +72,25 @@ def test_what_is_measured_on_does_not_wait(config: Config) -> None:
         assert {q.image for q in queue(project)} - {2} == kept and 4 < len(kept) < 18
 
 
+def test_what_is_measured_on_waits_where_it_was_got_wrong_alone(config: Config, tmp_path: Path) -> None:
+    """Two people differ about 2: with it in the test part that is no reason. What the model got wrong there is one, but
+    no proposal is made, and the margin is of others."""
+    with open_project(Path(config.project)) as project:
+        sha256 = {id: key for key, some in images_by_sha256(project).items() for id in some}
+    seed = next(s for s in range(99) if all(hashed_part(sha256[id], s, 0.5, 0) == "test" for id in (1, 2)))
+    run(replace(config, test_share=0.5, seed=seed))
+    with open_project(Path(config.project)) as project:
+        waits = {q.image for q in queue(project)}
+    assert waits == {id for id in range(3, 25) if hashed_part(sha256[id], seed, 0.5, 0) != "test"}
+    answers = (LabelledAnswer("0", "shape", "round", "square", image_sha256=sha256[1]),)
+    write_outputs(tmp_path / "models", ModelOutputs("sft", ModelFacts("tiny"), answers, ()))
+    run(replace(config, test_share=0.5, seed=seed, evaluated=Artifact(str(tmp_path / "models" / "sft"))))
+    with open_project(Path(config.project)) as project:
+        reasons = {q.image: q.reasons for q in queue(project)}
+        assert reasons.keys() - waits == {1} and reasons[1] == {"failed": 1.0}
+        assert predictions(project, 1, "ann") == []
+
+
 def test_what_was_got_wrong_waits_and_weighs(config: Config, tmp_path: Path) -> None:
     with open_project(Path(config.project)) as project:
         sha256 = {id: key for key, some in images_by_sha256(project).items() for id in some}

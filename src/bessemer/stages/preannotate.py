@@ -2,8 +2,9 @@
 
 Every photograph that nobody has touched is asked about by the questions with a few possible answers; how unsure the
 model is of them, weighted by how often it got them wrong in its last evaluation, is the photograph's `margin`. What
-two annotators see differently and what the model got wrong in the evaluation waits too, for a second look. The first
-of the queue get boxes, a description and answers to accept, change or reject.
+two annotators see differently and what the model got wrong in the evaluation waits too, for a second look. Photographs
+that are measured on wait for the last of these reasons alone. The first of the queue that nobody has touched get boxes,
+a description and answers to accept, change or reject.
 """
 
 from __future__ import annotations
@@ -71,8 +72,8 @@ class Config:
     order: Literal["queue", "random"] = "queue"
     """What waits first: what teaches most, or (to compare with) anything."""
     test_share: float = 0.0
-    """Photographs in this share, as the import stage splits them (its test_share and seed), are measured on and do not
-    wait; 0: all wait."""
+    """Photographs in this share, as the import stage splits them (its test_share and seed), are measured on: of these
+    only what the model got wrong waits, for a second look; 0: all wait."""
     version: str = ""
     """Name of the model in the project; empty: its folder and the first digits of its hash."""
     language: Literal["en", "zh"] = "en"
@@ -121,9 +122,13 @@ def waiting_pictures(project: Project, config: Config) -> list[Pictured]:
     found: list[Pictured] = []
     for id in ids_in_state(project, "todo"):
         facts = image(project, id)
-        if hashed_part(facts.sha256, config.seed, config.test_share, 0) != "test":
+        if not _measured_on(facts.sha256, config):
             found.append(Pictured(str(id), ImageRef(str(image_file(project, id)), facts.sha256), facts, {}))
     return found
+
+
+def _measured_on(sha256: str, config: Config) -> bool:
+    return hashed_part(sha256, config.seed, config.test_share, 0) == "test"
 
 
 def _example(picture: Pictured, wordings: Wordings) -> Example:
@@ -158,8 +163,8 @@ def _queue(
     for name, found in (
         ("margin", margins),
         ("heads", _heads(config, model, feed, chances)),
-        ("annotators", annotator_disagreement(project)),
-        ("failed", failed),
+        ("annotators", _differing(project, config)),
+        ("failed", failed),  # all of them measured on: whose truth may be wrong, and what to collect more of
     ):
         for key, value in found.items():
             if value > 0:
@@ -169,6 +174,12 @@ def _queue(
     worth = priorities(torch.tensor(rows, dtype=torch.float64)).tolist()
     items = [Queued(id, value, reasons[id]) for id, value in zip(ids, worth, strict=True)]
     return sorted(items, key=lambda q: (-q.priority, q.image))
+
+
+def _differing(project: Project, config: Config) -> dict[int, float]:
+    """How far annotators are apart about each photograph that is not measured on."""
+    tested = {id for sha256, ids in images_by_sha256(project).items() if _measured_on(sha256, config) for id in ids}
+    return {id: value for id, value in annotator_disagreement(project).items() if id not in tested}
 
 
 def _margin(asked: Sequence[tuple[Prompt, Mapping[str, float]]], errors: Mapping[str, float]) -> float:
