@@ -10,6 +10,7 @@ from bessemer.annotation.listing import (
     ImageQuery,
     add_images,
     agreement_items,
+    held_images,
     image,
     image_file,
     images_by_sha256,
@@ -106,10 +107,17 @@ def test_images_are_added_once(project: Project, root: Path) -> None:
     assert add_images(project, root, [again, new]) == [2, 4]
     assert image(project, 4) == new
     assert images_by_sha256(project)["2" * 64] == [2, 4]
-    with pytest.raises(UserError, match="other bytes"):
+    with pytest.raises(UserError, match=r"D\.jpg is in the project with other bytes, from .*expected .*images="):
         add_images(project, root, [AnnotatedImage("D.jpg", 5, 6, sha256="4" * 64)])
-    with pytest.raises(UserError, match="another folder"):
+    with pytest.raises(UserError, match="from another folder, .* does not have it any more, .*put the folder back"):
         add_images(project, root.parent, [AnnotatedImage("D.jpg", 5, 6, sha256="2" * 64)])
+    (root / "D.jpg").touch()  # there: the one of another folder is a copy
+    assert add_images(project, root.parent, [AnnotatedImage("D.jpg", 5, 6, sha256="2" * 64)]) == [4]
+    assert image_file(project, 4) == root / "D.jpg" and held_images(project) == {("D.jpg", "2" * 64)}
+    root.rename(root.with_name("moved"))
+    root.symlink_to(root.with_name("moved"))  # the advice
+    assert add_images(project, root.parent, [AnnotatedImage("D.jpg", 5, 6, sha256="2" * 64)]) == [4]
+    assert image_file(project, 4).is_file()
     with pytest.raises(UserError, match="without sha256"):
         add_images(project, root, [AnnotatedImage("E.jpg", 5, 6)])
     assert list_images(project, ImageQuery()).total == 4

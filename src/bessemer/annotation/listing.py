@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from ..data.paths import check_path, resolve_path
+from ..data.paths import check_path, resolve_path, shown
 from ..data.schema import choice, need
 from .codec import decode_annotations
 from .documents import check_annotator, check_image
@@ -19,8 +19,8 @@ from .store import Project
 
 __all__ = [
     "AgreementItem", "ImagePage", "ImageQuery", "ImageSummary", "Order", "Progress", "add_images",
-    "agreement_items", "ids_in_state", "image", "image_file", "images_by_sha256", "label_counts", "list_images",
-    "next_image", "progress",
+    "agreement_items", "held_images", "ids_in_state", "image", "image_file", "images_by_sha256", "label_counts",
+    "list_images", "next_image", "progress",
 ]  # fmt: skip
 
 Order: TypeAlias = Literal["id", "name", "queue", "score", "margin", "updated"]
@@ -106,10 +106,11 @@ class AgreementItem:
 
 def add_images(project: Project, root: Path, images: Sequence[AnnotatedImage]) -> list[int]:
     """Register images by their names relative to the folder `root`, which the operator named; their ids. One that is
-    there already with the same bytes keeps its id.
+    there already with the same bytes keeps its id and its folder.
 
     Raises:
-        UserError: no sha256; a name that is there with other bytes or from another folder; a name that leaves `root`.
+        UserError: no sha256; a name that is there with other bytes, or from a folder that has lost it; a name that
+            leaves `root`.
     """
     folder = str(root.resolve())
     for item in images:
@@ -124,11 +125,12 @@ def add_images(project: Project, root: Path, images: Sequence[AnnotatedImage]) -
         ids: list[int] = []
         rows: list[dict[str, Any]] = []
         for item in images:
-            known = db.execute("SELECT id, sha256, root FROM images WHERE name = ?", (item.name,)).fetchone()
+            query = "SELECT i.id, i.sha256, r.path FROM images i JOIN roots r ON r.id = i.root WHERE i.name = ?"
+            known = db.execute(query, (item.name,)).fetchone()
             if known:
-                ok = known[1:] == (item.sha256, number)
-                need(ok, f"{item.name} is in the project with other bytes or from another folder", "the same file")
-                ids.append(known[0])
+                id, sha256, place = known
+                _check_known(item, sha256, Path(place), folder == place)
+                ids.append(id)
                 continue
             size = {"width": item.width, "height": item.height, "orientation": item.exif_orientation}
             rows.append({"id": free, "name": item.name, "sha256": item.sha256, **size, "raw": item.raw})
@@ -142,6 +144,27 @@ def add_images(project: Project, root: Path, images: Sequence[AnnotatedImage]) -
 
     need(len({item.name for item in images}) == len(images), "an image name that stands twice", "every name once")
     return project.commit(plan)
+
+
+def _check_known(item: AnnotatedImage, sha256: str, place: Path, same: bool) -> None:
+    need(
+        item.sha256 == sha256,
+        f"{item.name} is in the project with other bytes, from {shown(place)}",
+        "the same file; give the new one another name, or, if annotations of the old one are to be imported, say "
+        f"images={shown(place)}",
+    )
+    need(
+        same or (place / item.name).is_file(),
+        f"{item.name} is in the project from another folder, {shown(place)}, which does not have it any more",
+        "it there; put the folder back, or a link to where it is now",
+    )
+
+
+def held_images(project: Project) -> set[tuple[str, str]]:
+    """(name, sha256) of the images whose file is where it was added from."""
+    with project.read() as db:
+        rows = db.execute("SELECT i.name, i.sha256, r.path FROM images i JOIN roots r ON r.id = i.root").fetchall()
+    return {(name, sha256) for name, sha256, folder in rows if (Path(folder) / name).is_file()}
 
 
 def image(project: Project, id: int) -> AnnotatedImage:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -28,11 +28,11 @@ from bessemer.annotation.formats.report import Loss, Notes
 from bessemer.annotation.formats.sources import open_source
 from bessemer.annotation.formats.table import FORMATS, read, write
 from bessemer.annotation.intake import SUFFIXES, Added, add_folder
-from bessemer.annotation.listing import progress
+from bessemer.annotation.listing import held_images, progress
 from bessemer.annotation.rankings import rankings
 from bessemer.annotation.shapes import STATES, AnnotatedImage, AnnotationSet
 from bessemer.annotation.snapshot import read_snapshot
-from bessemer.annotation.store import create_project, open_project
+from bessemer.annotation.store import Project, create_project, open_project
 from bessemer.data.images import MAX_BYTES
 from bessemer.data.paths import shown
 from bessemer.disk import file_hash, write_json
@@ -129,30 +129,33 @@ def _import(config: Config, choices: Choices) -> Path:
     source, target = Path(config.source), Path(config.target)
     annotations, notes = _read(config, choices)
     folder = Path(config.images) if config.images else source.resolve().parent if source.is_file() else source
-    made, fresh = not (target / "edits.log").is_file(), not target.exists()
+    made, there = not (target / "edits.log").is_file(), target.is_dir()
+    project = create_project(target, target.resolve().name or "project") if made else open_project(target)
     try:
-        _into_project(config, annotations, notes, folder, made)
+        _into_project(config, annotations, notes, folder, project)
     except BaseException:
-        if fresh:  # wholly or not at all
-            shutil.rmtree(target, ignore_errors=True)
+        if made:  # wholly or not at all
+            project.discard(keep_directory=there)
         raise
+    finally:
+        project.close()
     return target
 
 
-def _into_project(config: Config, annotations: AnnotationSet, notes: Notes, folder: Path, made: bool) -> None:
-    source, target = Path(config.source), Path(config.target)
+def _into_project(config: Config, annotations: AnnotationSet, notes: Notes, folder: Path, project: Project) -> None:
+    source = Path(config.source)
     ranked, remarks = read_rankings(source) if notes.format == "label-studio" else ([], [])
-    with create_project(target, target.resolve().name or "project") if made else open_project(target) as project:
+    added = Added((), {}, ())
+    if annotations.images or not ranked:  # rankings need no photographs
         if not config.images and source.is_file() and is_zipfile(source):
-            folder = _photographs(source, target)
-        added = Added((), {}, ())
-        if annotations.images or not ranked:  # rankings need no photographs
+            added = _add_archive(project, source, annotations)
+        else:
             added = add_folder(project, folder, raws=project_raws(annotations))
-        for name, why in list(added.refused.items())[:MAX_REMARKS]:
-            print(f"  left out: {name}: {why}", file=sys.stderr)
-        new_ranking_tasks(project, ranked)  # refused before anything is saved
-        brought = bring_in(project, annotations, notes.format, config.annotator, config.state)
-        saved = bring_in_rankings(project, ranked)
+    for name, why in list(added.refused.items())[:MAX_REMARKS]:
+        print(f"  left out: {name}: {why}", file=sys.stderr)
+    new_ranking_tasks(project, ranked)  # refused before anything is saved
+    brought = bring_in(project, annotations, notes.format, config.annotator, config.state)
+    saved = bring_in_rankings(project, ranked)
     for remark in remarks[:MAX_REMARKS]:
         print(f"  note: {remark}")
     documents = ", ".join(f"{shown(name, 40)} {count}" for name, count in brought.documents.items())
@@ -170,20 +173,37 @@ def _into_project(config: Config, annotations: AnnotationSet, notes: Notes, fold
         write_json(config.report, {"notes": vars(notes), "brought": vars(brought), "rankings": saved})
 
 
-def _photographs(source: Path, target: Path) -> Path:
-    """The folder that an archive's photographs are unpacked into, inside the project; one for each content, since
-    tools give all their exports the same name."""
-    folder = target / "photographs" / f"{source.stem}-{file_hash(source)[:12]}"
-    if not folder.exists():
-        temporary = folder.with_name(f".{folder.name}.unpacking")
+def _add_archive(project: Project, source: Path, annotations: AnnotationSet) -> Added:
+    """Add the photographs of an archive that the project does not have, which most of a second export are. They are
+    unpacked into a folder inside the project; one for each content, since tools give all their exports the same name.
+    """
+    folder = project.directory / "photographs" / f"{source.stem}-{file_hash(source)[:12]}"
+    unpacked = not folder.exists()
+    known = held_images(project)
+    try:
+        if unpacked and not _unpack(source, folder, known) and known:
+            return Added((), {}, ())
+        return add_folder(project, folder, raws=project_raws(annotations))
+    except BaseException:
+        if unpacked:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    finally:
+        for place in (folder, folder.parent):
+            with suppress(OSError):  # unless something is in it
+                place.rmdir()
+
+
+def _unpack(source: Path, folder: Path, known: Collection[tuple[str, str]]) -> int:
+    temporary = folder.with_name(f".{folder.name}.unpacking")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        count = unpack_photographs(source, temporary, SUFFIXES, known)
+        temporary.rename(folder)
+    finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        try:
-            temporary.mkdir(parents=True)
-            unpack_photographs(source, temporary, SUFFIXES)
-            temporary.rename(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    return folder
+    return count
 
 
 def _export(config: Config, choices: Choices) -> Path:

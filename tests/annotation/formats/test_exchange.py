@@ -1,18 +1,22 @@
-"""What goes between Label Studio and a project, and what does not."""
+"""What goes between files of other tools and a project, and what does not."""
 
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from bessemer.annotation.documents import documents, save
-from bessemer.annotation.listing import image
+from bessemer.annotation.intake import add_folder
+from bessemer.annotation.listing import image, image_file
 from bessemer.annotation.predictions import import_predictions, predictions
 from bessemer.annotation.shapes import Annotation, Box
-from bessemer.annotation.store import open_project
+from bessemer.annotation.store import create_project, open_project
+from bessemer.errors import UserError
 from bessemer.stages.data import Config, run
 from photographing import photograph
 
@@ -100,3 +104,57 @@ def test_predictions_go_out_where_they_stay_apart_and_are_counted_elsewhere(
     assert "2 predictions of models, which coco does not keep apart" in capsys.readouterr().out
     rows = json.loads((tmp_path / "coco" / "annotations.json").read_text(encoding="utf-8"))["annotations"]
     assert len(rows) == 1
+
+
+def test_a_second_export_brings_annotations_and_what_is_new(tmp_path: Path) -> None:
+    """Into a project of an archive, and into one of the folder: of the same project of a tool, worked on since. What is
+    refused leaves no photographs behind."""
+    photos = tmp_path / "photos"
+    widths = {"a.jpg": 40, "b.jpg": 50}
+    for name, width in widths.items():
+        photograph(photos / name, width, 30)
+
+    def export(name: str, box: int, *files: str) -> Path:
+        rows = [
+            {"id": n, "file_name": f, "width": 40 if f == "a.jpg" else 50, "height": 30} for n, f in enumerate(files)
+        ]
+        drawn = [{"id": 1, "image_id": 0, "category_id": 1, "bbox": [1, 2, box, 4]}]
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            for file in files:
+                archive.write(photos / file, file)
+            whole = {"images": rows, "annotations": drawn, "categories": [{"id": 1, "name": "x"}]}
+            archive.writestr("a.json", json.dumps(whole))
+        return tmp_path / name
+
+    for place in (export("one.zip", 3, "a.jpg"), photos):
+        target = tmp_path / f"of-{place.name}"
+        if place.is_dir():
+            with create_project(target, "p") as project:
+                add_folder(project, place)
+        else:
+            run(Config("import", str(place), str(target), annotator="first"))
+        run(Config("import", str(export("two.zip", 5, "a.jpg")), str(target), annotator="again"))
+        run(Config("import", str(export("three.zip", 6, "a.jpg", "b.jpg")), str(target), annotator="third"))
+        with open_project(target) as project:
+            names = {image(project, id).name: id for id in (1, 2)}
+            boxes = {item.annotator: item.annotations[0].shape for item in documents(project, names["a.jpg"])}
+            assert boxes["again"] == Box(1, 2, 5, 4) and boxes["third"] == Box(1, 2, 6, 4)
+            assert all(image_file(project, id).is_file() for id in names.values())
+        kept = sorted(path.name[:4] for path in target.glob("photographs/*/*"))
+        assert kept == ([] if place.is_dir() else ["a.jp", "b.jp"])
+    Image.new("L", (40, 30), 7).save(photos / "a.jpg")
+    changed = export("four.zip", 5, "a.jpg")
+    for target in (tmp_path / "of-one.zip", tmp_path / "of-photos"):
+        before = sorted(target.rglob("*"))
+        with pytest.raises(UserError, match="other bytes"):
+            run(Config("import", str(changed), str(target), annotator="x"))
+        assert sorted(target.rglob("*")) == before
+
+
+def test_a_refused_import_leaves_an_empty_folder_empty(tmp_path: Path) -> None:
+    (tmp_path / "project").mkdir()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.json").write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
+    with pytest.raises(UserError, match="no readable photograph"):
+        run(Config("import", str(tmp_path / "in"), str(tmp_path / "project")))
+    assert list((tmp_path / "project").iterdir()) == []

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -243,14 +244,19 @@ def _reader(folders: dict[str, str]) -> Callable[[AnnotatedImage], bytes]:
     return read
 
 
-def unpack_photographs(archive: Path, folder: Path, suffixes: tuple[str, ...]) -> int:
-    """Write the photographs of a checked archive into a folder under their names; how many."""
+def unpack_photographs(
+    archive: Path, folder: Path, suffixes: tuple[str, ...], known: Collection[tuple[str, str]] = ()
+) -> int:
+    """Write the photographs of a checked archive into a folder under their names, but for those that are known by name
+    and sha256; how many."""
     count = 0
     with open_source(archive) as source:
         for name in source.names:
             if name.lower().endswith(suffixes):
                 target = resolve_path(name, folder, allow_absolute=False)
                 data = source.read(name, MAX_BYTES)
+                if (name, hashlib.sha256(data).hexdigest()) in known:
+                    continue
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with open(target, "xb") as file:
                     file.write(data)
