@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from bessemer.annotation.documents import conflicts, document, label_set, save
+from bessemer.annotation.documents import conflicts, document, label_set, save, save_labels
+from bessemer.annotation.formats.exchange import bring_in
 from bessemer.annotation.intake import add_folder, import_annotations, keep, kept
 from bessemer.annotation.listing import image, image_file
-from bessemer.annotation.shapes import AnnotatedImage, Annotation, AnnotationSet, Box, Label
+from bessemer.annotation.shapes import AnnotatedImage, Annotation, AnnotationSet, AttributeDefinition, Box, Label
 from bessemer.annotation.store import Project, open_project
 from bessemer.errors import UserError
 
@@ -76,6 +78,31 @@ def test_annotations_find_their_images(project: Project, folder: Path) -> None:
     again = import_annotations(project, AnnotationSet(images[:3]), "coco")
     assert again.conflicts == ("C:\\old\\tall.tif",) and len(again.saved) == 2
     assert conflicts(project, ids["tall.tif"], "coco")[0].annotations == said
+
+
+def test_what_is_said_of_labels_that_are_there_is_added(project: Project, folder: Path) -> None:
+    """Colour, attributes and the keys of a format; what the project says otherwise stays, and that is said."""
+    add_folder(project, folder)
+    wet, wide = AttributeDefinition("wet", "checkbox"), AttributeDefinition("width", "number")
+    keys = {"cvat": {"id": 1}, "coco": {"files": {"a": []}}}
+    save_labels(project, 0, (Label("crack"), Label("rust", "#112233", (wet,), keys)), "ann")
+    image = AnnotatedImage("two.PNG", 5, 4)
+    more = Label("crack", "#ff0000", (wet, wide), {"cvat": {"type": "any"}})
+    otherwise = {"cvat": {"id": 2}, "coco": {"files": {"b": [{}]}}}
+    other = Label("rust", "#445566", (replace(wet, default=True), wide), otherwise)
+    done = import_annotations(project, AnnotationSet((image,), (more, other, Label("new", "#000001"))), "cvat")
+    assert label_set(project).labels == (
+        more,
+        Label("rust", "#112233", (wet, wide), {"cvat": {"id": 1}, "coco": {"files": {"a": [], "b": [{}]}}}),
+        Label("new", "#000001"),
+    )
+    expected = ("the colour of label rust", "attribute wet of label rust", "keys of label rust: cvat id")
+    assert done.differing == expected
+    version = label_set(project).version
+    again = AnnotationSet((image,), (other, Label("crack")))
+    brought = bring_in(project, again, "cvat", annotator="bo")
+    assert brought.unkept == [f"{what}, which the project has otherwise" for what in expected]
+    assert label_set(project).version == version
 
 
 def test_another_size_is_another_frame(project: Project, folder: Path) -> None:

@@ -7,7 +7,7 @@ import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,7 +20,7 @@ from ..errors import UserError
 from .documents import Conflict, check_annotator, label_set, save_all, save_labels
 from .listing import add_images
 from .log import Edit
-from .shapes import AnnotatedImage, AnnotationSet, State, check_json
+from .shapes import AnnotatedImage, AnnotationSet, Label, State, check_json
 from .store import Project
 
 __all__ = ["SUFFIXES", "Added", "Imported", "add_folder", "import_annotations", "keep", "kept", "match_images"]
@@ -41,11 +41,13 @@ class Added:
 @dataclass(frozen=True)
 class Imported:
     """saved: image names that were taken over; absent: names that no image of the project matches; conflicts: names
-    that have a newer document of the annotator already, which was left as it is (the import is kept beside it)."""
+    that have a newer document of the annotator already, which was left as it is (the import is kept beside it).
+    differing: what the set says of labels that the project says otherwise, which stays."""
 
     saved: tuple[str, ...]
     absent: tuple[str, ...]
     conflicts: tuple[str, ...]
+    differing: tuple[str, ...] = ()
 
 
 def add_folder(
@@ -91,8 +93,8 @@ def _names(folder: Path) -> Iterator[str]:
 def import_annotations(
     project: Project, annotations: AnnotationSet, annotator: str, state: State = "doing"
 ) -> Imported:
-    """Save a set's annotations as the work of `annotator`, authors and times as they are, and add its labels to the
-    label set.
+    """Save a set's annotations as the work of `annotator`, authors and times as they are, and add its labels, and what
+    it says of them, to the label set.
 
     An image is matched by its sha256 and name, then sha256, then name, then by a file name that only one image has.
     Sizes must agree. Images without annotations are saved too: nothing to see is an answer.
@@ -103,7 +105,7 @@ def import_annotations(
     check_annotator(annotator)
     matched = match_images(project, annotations)
     found = [image for image in annotations.images if image.name in matched]
-    _add_labels(project, annotations, annotator)
+    differing = _add_labels(project, annotations, annotator)
     # Based on nothing: a document that is there already is a conflict.
     items = [(matched[image.name], annotator, 0, image.annotations) for image in found]
     answers = save_all(project, items, state=state)
@@ -112,6 +114,7 @@ def import_annotations(
         tuple(image.name for image in found if image.name not in late),
         tuple(image.name for image in annotations.images if image.name not in matched),
         tuple(image.name for image in found if image.name in late),
+        tuple(differing),
     )
 
 
@@ -145,15 +148,35 @@ def match_images(project: Project, annotations: AnnotationSet) -> dict[str, int]
     return matched
 
 
-def _add_labels(project: Project, annotations: AnnotationSet, author: str) -> None:
-    """Append the labels that the project does not have."""
+def _add_labels(project: Project, annotations: AnnotationSet, author: str) -> list[str]:
+    """Append the labels that the project does not have, and to those that it has what it does not know of them; where
+    the two differ."""
     while True:
-        current = label_set(project)
+        current, differing = label_set(project), list[str]()
         known = {label.name: label for label in current.labels}
         for label in annotations.labels:
-            known.setdefault(label.name, label)
+            held = known.setdefault(label.name, label)
+            known[label.name] = _joined_label(held, label, differing)
         if save_labels(project, current.version, tuple(known.values()), author)[1]:
-            return
+            return differing
+
+
+def _joined_label(held: Label, said: Label, differing: list[str]) -> Label:
+    """A label with what is said of it beside what is held; a colour, attribute or key that is held stays. What stands
+    by file is kept by file."""
+    name = shown(held.name, 40)
+    if said.color not in ("", held.color or said.color):
+        differing.append(f"the colour of label {name}")
+    attributes = {attribute.name: attribute for attribute in held.attributes}
+    for attribute in said.attributes:
+        if attributes.setdefault(attribute.name, attribute) != attribute:
+            differing.append(f"attribute {shown(attribute.name, 40)} of label {name}")
+    raw = dict(held.raw)
+    for format, keys in said.raw.items():
+        stands = raw.setdefault(format, keys)
+        if isinstance(stands, dict) and isinstance(keys, dict):
+            raw[format] = _joined(stands, keys, f"keys of label {name}: {format}", differing)
+    return replace(held, color=held.color or said.color, attributes=tuple(attributes.values()), raw=raw)
 
 
 def kept(db: sqlite3.Connection) -> dict[str, Any]:

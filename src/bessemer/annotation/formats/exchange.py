@@ -117,6 +117,8 @@ def bring_in(
         done = import_annotations(project, replace(annotations, images=tuple(images)), name, state)
         found.documents[name] = len(done.saved)
         found.conflicts += done.conflicts
+        said = [f"{what}, which the project has otherwise" for what in done.differing]
+        found.unkept += [what for what in said if what not in found.unkept]  # once, not for each annotator
     for model, items in proposed.items():
         known = [(ids[name], some) for name, some in items if name in ids]
         found.predictions[model] = len(import_predictions(project, model, known))
