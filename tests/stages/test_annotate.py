@@ -131,6 +131,9 @@ def test_a_project_that_stands_is_not_discarded(photographs: Path, stopped: None
         ({"project": "nowhere"}, "expected a folder of photographs"),
         ({"host": "0.0.0.0"}, "expose=true"),
         ({"host": "::"}, "expose=true"),
+        ({"host": "0.0.0.0", "expose": True}, r"host 0\.0\.0\.0 is every address .*expected .*host_names=\["),
+        ({"host": "::", "expose": True}, "host :: is every address"),
+        ({"host": "", "expose": True}, "host of no name is every address"),
         ({"images": "nowhere", "project": "p"}, "not a folder"),
         ({"annotators": ["\x1b[31m"]}, "printable"),
         ({"reviewers": ["x" * 201]}, "at most 200"),
@@ -150,6 +153,15 @@ def test_an_exposed_server_says_so(
     monkeypatch.setattr(annotate, "is_loopback", lambda host: False)
     run(Config(str(photographs), expose=True, open_browser=False))
     assert "WARNING: other machines can reach this server" in capsys.readouterr().out
+
+
+def test_the_links_of_an_exposed_server_have_its_name(
+    photographs: Path, stopped: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["labels.example", "192.0.2.7"]
+    run(Config(str(photographs), host="0.0.0.0", expose=True, host_names=names, open_browser=False))
+    printed = capsys.readouterr().out
+    assert re.search(r": http://labels\.example:\d+/enter\?token=", printed) and "0.0.0.0" not in printed
 
 
 def test_the_browser_is_opened_without_the_token_on_a_command_line(

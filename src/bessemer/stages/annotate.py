@@ -23,7 +23,7 @@ from bessemer.annotation.store import Project, create_project, open_project
 from bessemer.apps.annotate.desk import Desk
 from bessemer.apps.annotate.messages import Person
 from bessemer.apps.annotate.pixels import Pictures
-from bessemer.apps.annotate.server import Server, is_loopback
+from bessemer.apps.annotate.server import Server, is_loopback, is_wildcard
 from bessemer.apps.annotate.sessions import Sessions, state_file
 from bessemer.data.paths import shown
 from bessemer.data.records import Ranking, read_records
@@ -59,7 +59,8 @@ class Config:
     expose: bool = False
     """Let other machines in. The connection is not encrypted: put it behind something that does that."""
     host_names: list[str] = field(default_factory=list)
-    """Names under which browsers reach an exposed server, beside its address."""
+    """Names or addresses under which browsers reach an exposed server, beside `host`, without the port; the links
+    have the first."""
     open_browser: bool = True
     """Open the first link in the browser."""
     language: Literal["auto", "en", "zh"] = "auto"
@@ -77,6 +78,11 @@ def run(config: Config) -> Path:
     if not is_loopback(config.host) and not config.expose:
         raise UserError(
             f"host {config.host}, expected one of this machine (127.0.0.1); say expose=true to let others in"
+        )
+    if is_wildcard(config.host) and not config.host_names:
+        raise UserError(
+            f"host {config.host or 'of no name'} is every address of this machine, expected to hear under which "
+            "browsers come: host_names=[labels.example, 192.168.1.5]; or set host to the one"
         )
     directory, folder = _places(Path(config.project), config.images)
     people = _people(config.annotators, config.reviewers)

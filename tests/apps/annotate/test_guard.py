@@ -77,6 +77,28 @@ def test_other_hosts_are_refused(server: Server, ann: Client, host: str | None, 
     assert client.post("/api/images/1/save", SAVE, {"Host": name}).status == 403
 
 
+def test_a_name_that_is_missing_is_said(server: Server, stranger: Client, log: list[str]) -> None:
+    """With the setting for it, on the page and in the log; with the setting, the name lets in, and links have it."""
+    port = server.port
+    for host, name in (
+        ("192.0.2.7:{}", "192.0.2.7"),
+        ("[fe80::1]:{}", "[fe80::1]"),
+        ("Labels.example", "labels.example"),
+    ):
+        found = stranger.send("GET", "/", headers={"Host": host.format(port)})
+        wanted = f"this server is not reached as '{name}'; if it is, start it with that in host_names=[...]"
+        assert found.status == 403 and found.json["error"] == wanted and log[-1].endswith(wanted)
+    named = Server(server.desk, names=["Labels.example", "fe80::1"], log=log.append)
+    named.start()
+    try:
+        for host in ("labels.example:{}", "[fe80::1]:{}", "127.0.0.1:{}"):
+            found = Client(named).send("GET", "/health", headers={"Host": host.format(named.port)})
+            assert found.status == 200
+        assert named.link("ann").startswith(f"http://Labels.example:{named.port}/enter?token=")
+    finally:
+        named.close()
+
+
 ORIGINS = (
     "null", "http://evil.com", "http://localhost.evil", "https://127.0.0.1:{port}", "http://127.0.0.1", "file://",
     "http://127.0.0.1:{other}", "http://127.0.0.1:{port}.evil.com", "http://localhost:{port}", "",

@@ -13,6 +13,7 @@ from email.message import Message
 from typing import TypeAlias
 from urllib.parse import parse_qsl, quote
 
+from ...data.paths import shown
 from .messages import Refusal
 
 __all__ = [
@@ -50,7 +51,8 @@ def check_host(headers: Headers, all_hosts: Sequence[str], allowed: frozenset[st
     """The Host; Refusal 403 unless there is exactly one and it is ours."""
     host = headers.get("Host", "").lower()
     if len(all_hosts) != 1 or host not in allowed:
-        raise Refusal(403, "this server is not reached under that name")
+        name = shown(host.rpartition(":")[0] or host, 60)
+        raise Refusal(403, f"this server is not reached as {name!r}; if it is, start it with that in host_names=[...]")
     return host
 
 

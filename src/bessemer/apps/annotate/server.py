@@ -40,7 +40,7 @@ from .messages import Person, Refusal, Request, Response, Route, answer, find_ro
 from .review_routes import REVIEW_ROUTES
 from .sessions import MAX_AGE
 
-__all__ = ["Server", "is_loopback", "route_table"]
+__all__ = ["Server", "is_loopback", "is_wildcard", "route_table"]
 
 CONNECTIONS = 128
 HEAD_SECONDS = 15.0  # for the head of a request, from when the connection is free
@@ -94,6 +94,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_wildcard(host: str) -> bool:
+    """Whether a server there listens on every address of this machine, so that it has no name by itself."""
+    try:
+        return host in ("", "0") or ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
 @dataclass
 class _Connection:
     """A client and until when it has to say something; no deadline while we are at work."""
@@ -120,8 +128,10 @@ class Server:
         self._stopping = threading.Event()
         self._listener = _listen(host, port, desk.sessions.port)
         self.port: int = self._listener.getsockname()[1]
-        self.host = f"[{host}]" if ":" in host else host
-        self.hosts = allowed_hosts([self.host, *names], self.port)
+        # Browsers are sent to a name where there is one: no browser reaches the address 0.0.0.0 of another machine.
+        own, *more = (f"[{name}]" if ":" in name and "[" not in name else name for name in (host, *names))
+        self.host = more[0] if more else own
+        self.hosts = allowed_hosts([own, *more], self.port)
         desk.sessions.keep(self.port)
 
     def link(self, name: str) -> str:
