@@ -114,6 +114,8 @@ def test_nothing_waits_and_nothing_is_new(place: Path, capsys: pytest.CaptureFix
     assert "no photograph waits in project" in capsys.readouterr().out
     assert loop() == 0 and len(turns_of(place)["turns"]) == 1
     assert "nothing was annotated since turn 1" in capsys.readouterr().out
+    assert main(["loop", str(RECIPE), str(place / "project"), "budget=4"]) == 0  # the same one, spelled otherwise
+    assert "nothing was annotated since turn 1" in capsys.readouterr().out and len(turns_of(place)["turns"]) == 1
     assert not (place / "runs/loop/turn-2/import").exists()
     older = {key: value for key, value in turns_of(place).items() if key != "project"}
     (place / "runs/loop/loop.json").write_text(json.dumps(older))

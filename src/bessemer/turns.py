@@ -141,7 +141,8 @@ def _turn(config: Config, root: Path, history: list[dict[str, Any]]) -> bool:
     with open_project(Path(config.project)) as project:
         _first_annotations(config, project)
         snapshot = _snapshot(config, project, folder)
-    if history and snapshot == history[-1]["snapshot"]:
+    # By name, which is a hash of the contents: the project may be spelled otherwise this time, or have been moved.
+    if history and Path(snapshot).name == Path(history[-1]["snapshot"]).name:
         return _queue_more(config, root, history)
     write_json(folder / "snapshot.json", {"snapshot": snapshot})
     _write_history(config, root, history)
