@@ -10,7 +10,6 @@ from bessemer.annotation.shapes import (
     STATES,
     AnnotatedImage,
     Annotation,
-    AnnotationSet,
     AttributeDefinition,
     Box,
     Label,
@@ -79,11 +78,5 @@ labels = st.builds(
     names,
     st.sampled_from(["", "#00ff7f"]),
     st.lists(attributes, max_size=2, unique_by=lambda item: item.name).map(tuple),
-    objects,
-)
-sets = st.builds(
-    AnnotationSet,
-    st.lists(images, max_size=2, unique_by=lambda item: item.name).map(tuple),
-    st.lists(labels, max_size=2, unique_by=lambda item: item.name).map(tuple),
     objects,
 )

@@ -12,18 +12,16 @@ from bessemer.annotation.codec import (
     decode_image,
     decode_label,
     decode_labels,
-    decode_set,
     decode_shape,
     encode_annotation,
     encode_image,
     encode_label,
-    encode_set,
     encode_shape,
     to_json,
 )
-from bessemer.annotation.shapes import Annotation, AnnotationSet, Box, Mask, Polygon, Shape
+from bessemer.annotation.shapes import Annotation, Box, Mask, Polygon, Shape
 from bessemer.errors import UserError
-from drawn_annotations import annotations, images, labels, sets, shapes
+from drawn_annotations import annotations, images, labels, shapes
 
 slowly = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=60)
 
@@ -52,12 +50,6 @@ def test_an_image_comes_back(image: Any) -> None:
 @given(labels)
 def test_a_label_comes_back(label: Any) -> None:
     assert decode_label(json.loads(to_json(encode_label(label)))) == label
-
-
-@slowly
-@given(sets)
-def test_a_set_comes_back(some: AnnotationSet) -> None:
-    assert decode_set(json.loads(to_json(encode_set(some)))) == some
 
 
 def test_the_json_is_as_documented() -> None:
@@ -90,7 +82,6 @@ def test_the_json_is_as_documented() -> None:
         (decode_annotations, {}, "expected a list"),
         (decode_image, {"name": "a", "width": 1}, "no 'height'"),
         (decode_labels, [{"name": "a"}, {"name": "a"}], "stands twice"),
-        (decode_set, {"pictures": []}, "unknown key 'pictures'"),
     ],
 )
 def test_hostile_json_is_refused(decode: Any, row: Any, message: str) -> None:

@@ -15,7 +15,6 @@ from bessemer.annotation.listing import (
     image_file,
     images_by_sha256,
     list_images,
-    next_image,
     progress,
 )
 from bessemer.annotation.predictions import import_predictions
@@ -76,14 +75,6 @@ def test_a_summary_is_of_the_annotators_own_document(worked: Project) -> None:
     assert (first.state, first.version, first.shapes, first.score) == ("accepted", 1, 1, None)
     assert list_images(worked, ImageQuery("bob")).images[0].state == "submitted"
     assert list_images(worked, ImageQuery("bob")).images[1].state == "todo"
-
-
-def test_the_next_image(worked: Project) -> None:
-    assert next_image(worked, "ann") == 3
-    assert next_image(worked, "bob") == 2
-    assert next_image(worked, "bob", after=2) == 3
-    assert next_image(worked, "ann", states=("doing", "rejected")) == 2
-    assert next_image(worked, "ann", after=3) is None
 
 
 def test_counts(worked: Project) -> None:
@@ -153,5 +144,3 @@ def test_the_least_sure_comes_first(project: Project) -> None:
     import_predictions(project, "m", [(2, [Annotation("a", score=0.55)])])
     assert [row.id for row in list_images(project, ImageQuery(order="margin")).images] == [2, 1, 3]
     assert [row.id for row in list_images(project, ImageQuery(order="score")).images] == [1, 2, 3]
-    assert next_image(project, "ann", order="margin") == 2
-    assert next_image(project, "ann", after=2, order="margin") == 1

@@ -5,7 +5,6 @@ import pytest
 from bessemer.annotation.rankings import (
     RankingTask,
     add_ranking_tasks,
-    ranking_progress,
     ranking_tasks,
     ranking_turn,
     rankings,
@@ -40,7 +39,6 @@ def test_a_ranking_is_kept_with_the_order_that_was_shown(ranked: Project) -> Non
             Ranking("t1", PROMPT, ANSWERS, (True,) * 6, expected, "ann", turn.shown_order, {"version": 1})
         ]
         assert ranking_tasks(again, "ann") == [("t1", 1), ("t2", 0)]
-        assert ranking_progress(again) == (2, {"ann": 1})
 
 
 def test_the_order_is_each_annotators_own_and_stays(ranked: Project) -> None:

@@ -33,7 +33,7 @@ from .shapes import (
 
 __all__ = [
     "KINDS", "decode_annotation", "decode_annotations", "decode_image", "decode_label", "decode_labels",
-    "decode_set", "decode_shape", "encode_annotation", "encode_image", "encode_label", "encode_set",
+    "decode_shape", "encode_annotation", "encode_image", "encode_label",
     "encode_shape", "read_images", "to_json",
 ]  # fmt: skip
 
@@ -45,7 +45,7 @@ _ORDER = {kind: [field.name for field in dataclasses.fields(kind)] for kind in _
 # class -> field -> default, MISSING where there is none; looked up a hundred thousand times in a project
 _DEFAULTS: dict[type, dict[str, Any]] = {
     kind: {f.name: {} if f.default_factory is dict else f.default for f in dataclasses.fields(kind)}
-    for kind in (Annotation, AnnotatedImage, AnnotationSet, AttributeDefinition, Label)
+    for kind in (Annotation, AnnotatedImage, AttributeDefinition, Label)
 }
 T = TypeVar("T", Annotation, AnnotatedImage, AttributeDefinition, Label)
 
@@ -154,22 +154,6 @@ def _decode_attribute(row: object) -> AttributeDefinition:
     fields = _fields(row, AttributeDefinition, "an attribute")
     fields["options"] = tuple(_list(fields.get("options", []), "options"))
     return _make(AttributeDefinition, fields, "an attribute")
-
-
-def encode_set(annotations: AnnotationSet) -> dict[str, Any]:
-    """The JSON object of a whole set."""
-    return {
-        "images": [encode_image(image) for image in annotations.images],
-        "labels": [encode_label(label) for label in annotations.labels],
-        "raw": annotations.raw,
-    }
-
-
-def decode_set(row: object) -> AnnotationSet:
-    """The set of a JSON object; raises UserError "what, expected what"."""
-    fields = _fields(row, AnnotationSet, "an annotation set")
-    images = _each(fields.get("images", []), decode_image, "image")
-    return AnnotationSet(images, decode_labels(fields.get("labels", [])), fields.get("raw", {}))
 
 
 def _set_fields(value: Annotation | AnnotatedImage | AttributeDefinition | Label) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from .store import Project
 
 __all__ = [
     "AgreementItem", "ImagePage", "ImageQuery", "ImageSummary", "Order", "Progress", "add_images",
-    "agreement_items", "held_images", "ids_in_state", "image", "image_file", "images_by_sha256", "label_counts",
-    "list_images", "next_image", "progress",
+    "agreement_items", "held_images", "ids_in_state", "image", "image_file", "images_by_sha256",
+    "list_images", "progress",
 ]  # fmt: skip
 
 Order: TypeAlias = Literal["id", "name", "queue", "score", "margin", "updated"]
@@ -254,34 +254,6 @@ def ids_in_state(project: Project, state: State) -> list[int]:
     where, values = _where(ImageQuery(state=state))
     with project.read() as db:
         return [id for (id,) in db.execute(f"SELECT i.id FROM images i WHERE {where} ORDER BY i.id", values)]
-
-
-def next_image(
-    project: Project, annotator: str, after: int = 0, order: Literal["id", "queue", "score", "margin"] = "id",
-    states: Sequence[State] = ("todo",),
-) -> int | None:  # fmt: skip
-    """The first image whose own document is in one of the states, in the order of ids behind `after`, or the first of
-    the queue, or by the lowest score or margin of a prediction; None when there is none."""
-    check_annotator(annotator)
-    for state in states:
-        choice(state, STATES, "state")
-    choice(order, ("id", "queue", "score", "margin"), "order")
-    marks = ", ".join("?" * len(states))
-    with project.read() as db:
-        row = db.execute(
-            "SELECT i.id FROM images i LEFT JOIN documents d ON d.image = i.id AND d.annotator = ? "
-            f"WHERE coalesce(d.state, 'todo') IN ({marks}) AND (? <> 'id' OR i.id > ?) "
-            f"AND i.id <> ? ORDER BY {_ORDER_SQL[order]} LIMIT 1",
-            (annotator, *states, order, after, after),
-        ).fetchone()
-    return row[0] if row else None
-
-
-def label_counts(project: Project) -> dict[str, int]:
-    """Label -> how many annotations carry it, deleted labels too, over all documents."""
-    with project.read() as db:
-        query = "SELECT value, sum(count) FROM terms WHERE kind = 'label' GROUP BY value ORDER BY value"
-        return dict(db.execute(query).fetchall())
 
 
 def progress(project: Project) -> Progress:

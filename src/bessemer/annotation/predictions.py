@@ -16,7 +16,7 @@ from .shapes import Annotation, check_text
 from .store import Project
 
 __all__ = [
-    "DECISIONS", "Decision", "DecisionKind", "Prediction", "decide", "decision_counts", "decision_edits",
+    "DECISIONS", "Decision", "DecisionKind", "Prediction", "decision_edits",
     "import_predictions", "predictions", "predictions_by_name",
 ]  # fmt: skip
 
@@ -120,19 +120,3 @@ def decision_edits(db: sqlite3.Connection, image: int, annotator: str, decisions
             data = {"prediction": decision.prediction, "annotator": annotator, "decision": decision.kind}
             edits.append(Edit("decide", {**data, "annotation": decision.became}))
     return edits
-
-
-def decide(project: Project, image: int, annotator: str, decision: Decision) -> None:
-    """Log a decision that changes no document, a rejection above all; see `documents.save` for the others."""
-    project.commit(lambda db, time: (decision_edits(db, image, annotator, [decision]), None))
-
-
-def decision_counts(project: Project, model_version: str) -> dict[str, int]:
-    """How many of a model version's predictions were accepted, edited and rejected, over all annotators."""
-    with project.read() as db:
-        rows = db.execute(
-            "SELECT d.decision, count(*) FROM decisions d JOIN predictions p ON p.id = d.prediction "
-            "WHERE p.model_version = ? AND d.decision <> 'open' GROUP BY d.decision",
-            (model_version,),
-        ).fetchall()
-    return {**dict.fromkeys(DECISIONS[:3], 0), **dict(rows)}

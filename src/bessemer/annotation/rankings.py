@@ -17,7 +17,7 @@ from .shapes import check_text
 from .store import Project
 
 __all__ = [
-    "Ranks", "RankingTask", "RankingTurn", "add_ranking_tasks", "ranking_progress", "ranking_tasks",
+    "Ranks", "RankingTask", "RankingTurn", "add_ranking_tasks", "ranking_tasks",
     "ranking_turn", "rankings", "save_ranking",
 ]  # fmt: skip
 
@@ -161,11 +161,3 @@ def rankings(project: Project) -> list[Ranking]:
         )
         for turn in turns
     ]  # fmt: skip
-
-
-def ranking_progress(project: Project) -> tuple[int, dict[str, int]]:
-    """How many tasks there are, and how many of them each annotator has ranked."""
-    with project.read() as db:
-        total = db.execute("SELECT count(*) FROM ranking_tasks").fetchone()[0]
-        done = db.execute("SELECT annotator, count(DISTINCT task) FROM rankings GROUP BY annotator").fetchall()
-    return total, dict(done)

@@ -132,16 +132,6 @@ def version(desk: Desk, request: Request) -> Response:
     )
 
 
-def next_image(desk: Desk, request: Request) -> Response:
-    """The next image that I have not finished."""
-    order = request.query.get("order", "id")
-    found = listing.next_image(
-        desk.project, request.person.name, after=request.number("after", 0),
-        order=order if order in ("queue", "score", "margin") else "id", states=("todo", "doing", "rejected"),  # type: ignore[arg-type]
-    )  # fmt: skip
-    return answer({"id": found})
-
-
 def save_labels(desk: Desk, request: Request) -> Response:
     """Replace the label set."""
     labels = decode_labels(request.get("labels", list))
@@ -173,7 +163,6 @@ IMAGE_ROUTES = (
     Route("GET", "/api/session", session),
     Route("GET", "/api/images", list_images),
     Route("GET", "/api/progress", progress),
-    Route("GET", "/api/next", next_image, "annotator"),
     Route("GET", "/api/images/{id}", show_image),
     Route("GET", "/api/images/{id}/thumbnail", thumbnail),
     Route("GET", "/api/images/{id}/preview", preview),
