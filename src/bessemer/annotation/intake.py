@@ -51,14 +51,16 @@ class Imported:
 
 
 def add_folder(
-    project: Project, folder: Path, max_pixels: int = MAX_PIXELS, raws: Mapping[str, dict[str, Any]] | None = None
-) -> Added:
+    project: Project, folder: Path, max_pixels: int = MAX_PIXELS, raws: Mapping[str, dict[str, Any]] | None = None,
+    some: bool = True,
+) -> Added:  # fmt: skip
     """Register every readable photograph under a folder by its relative name; nothing is copied or changed, links are
     not followed.
 
     Args:
         raws: name -> what other tools said of the image, kept with it; of an image that is there already what it has
             stays.
+        some: refuse a folder without a readable photograph.
 
     Raises:
         UserError: no such folder; no readable photograph in it; see `listing.add_images`.
@@ -75,7 +77,7 @@ def add_folder(
         except UserError as error:
             refused[shown(name, 1_000)] = str(error)
     first = next(iter(refused.values()), "the folder has none")
-    need(images, f"no readable photograph in {shown(folder)} ({first})", f"one of {', '.join(SUFFIXES)}")
+    need(images or not some, f"no readable photograph in {shown(folder)} ({first})", f"one of {', '.join(SUFFIXES)}")
     hashes = Counter(image.sha256 for image in images)
     twice = tuple(image.name for image in images if hashes[image.sha256] > 1)
     return Added(tuple(add_images(project, folder, images)), refused, twice)

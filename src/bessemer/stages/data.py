@@ -178,32 +178,30 @@ def _add_archive(project: Project, source: Path, annotations: AnnotationSet) -> 
     unpacked into a folder inside the project; one for each content, since tools give all their exports the same name.
     """
     folder = project.directory / "photographs" / f"{source.stem}-{file_hash(source)[:12]}"
-    unpacked = not folder.exists()
+    unpacked, used = not folder.exists(), False
     known = held_images(project)
     try:
-        if unpacked and not _unpack(source, folder, known) and known:
-            return Added((), {}, ())
-        return add_folder(project, folder, raws=project_raws(annotations))
-    except BaseException:
         if unpacked:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
+            _unpack(source, folder, known)
+        added = add_folder(project, folder, raws=project_raws(annotations), some=not known)
+        used = bool(added.ids)
     finally:
-        for place in (folder, folder.parent):
-            with suppress(OSError):  # unless something is in it
-                place.rmdir()
+        if unpacked and not used:
+            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # those of other archives
+                folder.parent.rmdir()
+    return added
 
 
-def _unpack(source: Path, folder: Path, known: Collection[tuple[str, str]]) -> int:
+def _unpack(source: Path, folder: Path, known: Collection[tuple[str, str]]) -> None:
     temporary = folder.with_name(f".{folder.name}.unpacking")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
-        count = unpack_photographs(source, temporary, SUFFIXES, known)
+        unpack_photographs(source, temporary, SUFFIXES, known)
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return count
 
 
 def _export(config: Config, choices: Choices) -> Path:
