@@ -73,10 +73,27 @@ def language_model(directory: Path, kind: str = "llama", layers: int = 2, seed: 
         "pad_token_id": 2,
         "initializer_range": 0.2,
     }
+    rope = {"rope_theta": 100.0}  # so low that what scales it shows in a few tokens
     config = {
         "llama": lambda: LlamaConfig(**shape),
         "qwen2": lambda: Qwen2Config(**shape),
         "qwen3": lambda: Qwen3Config(**shape, head_dim=8),
+        "linear": lambda: LlamaConfig(**shape, rope_parameters={**rope, "rope_type": "linear", "factor": 3.0}),
+        "yarn": lambda: LlamaConfig(
+            **shape,
+            rope_parameters={**rope, "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16},
+        ),
+        "llama3": lambda: LlamaConfig(
+            **shape,
+            rope_parameters={
+                **rope,
+                "rope_type": "llama3",
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 32,
+            },
+        ),
     }[kind]()
     AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(directory)
     words.save_pretrained(directory)

@@ -19,7 +19,7 @@ from bessemer.errors import UserError
 from bessemer.models.backbone import PackedBackbone, PaddedBackbone, packs
 from bessemer.models.model import Model, load_model
 
-KINDS = ["llama", "qwen2", "qwen3"]
+KINDS = ["llama", "qwen2", "qwen3", "linear", "yarn", "llama3"]
 MIXES = [[1], [12], [3, 17, 9, 1, 60], [50, 2, 2, 49, 5, 1, 33]]
 
 

@@ -19,14 +19,14 @@ from bessemer.models.tuning import tune_language
 
 pytestmark = pytest.mark.usefixtures("operations")
 
-KINDS = ["llama", "qwen2", "qwen3"]
+KINDS = ["llama", "qwen2", "qwen3", "linear", "yarn", "llama3"]
 
 
 def test_what_it_does_not_know() -> None:
-    """Other activations, scaled rotations and sliding windows are left to transformers."""
+    """Other activations, rotations that change with the length and sliding windows are left to transformers."""
     assert llama_shaped(LlamaConfig()) and llama_shaped(Qwen2Config())
     assert not llama_shaped(LlamaConfig(hidden_act="gelu"))
-    long = {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}
+    long = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0}
     assert not llama_shaped(LlamaConfig(rope_parameters=long))
     assert not llama_shaped(Qwen2Config(use_sliding_window=True, sliding_window=8, max_window_layers=0))
     assert llama_shaped(MistralConfig())

@@ -28,7 +28,7 @@ from tiny_vision import MODELS, noise
 pytestmark = pytest.mark.usefixtures("operations")
 
 END = 2
-KINDS = ["llama", "qwen2", "qwen3"]
+KINDS = ["llama", "qwen2", "qwen3", "linear", "yarn", "llama3"]
 PROMPTS = tiny.sequences([7, 21, 2, 12], seed=3)
 
 

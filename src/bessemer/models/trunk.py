@@ -22,6 +22,7 @@ from bessemer.models.nodes import gated, rms_norm, rotate, rotation
 __all__ = ["Trunk", "llama_shaped"]
 
 KNOWN = {"llama", "mistral", "qwen2", "qwen3"}
+FIXED_ROTATIONS = {"default", "linear", "llama3", "yarn"}  # whose frequencies do not depend on the length
 
 
 def llama_shaped(settings: Any) -> bool:
@@ -30,7 +31,7 @@ def llama_shaped(settings: Any) -> bool:
     sliding = getattr(settings, "layer_types", None) or []
     return (
         settings.model_type in KNOWN
-        and rope.get("rope_type", "default") == "default"
+        and rope.get("rope_type", "default") in FIXED_ROTATIONS
         and settings.hidden_act == "silu"
         and "sliding_attention" not in sliding
     )
