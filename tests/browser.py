@@ -180,6 +180,18 @@ def stop(window: Browser, pattern: str, hold: bool = False) -> None:
     )
 
 
+def hold_answers(window: Browser, pattern: str) -> None:
+    """From now on answers to requests "METHOD path" that match wait until `go_on`; `__read` counts those that came."""
+    window.js(
+        "window.__fetch ??= window.fetch; window.__held ??= []; window.__read = 0; const [pattern] = arguments;"
+        "window.fetch = (path, options) => { const answer = window.__fetch(path, options);"
+        "  if (!new RegExp(pattern).test(`${options?.method ?? 'GET'} ${path}`)) return answer;"
+        "  answer.then(() => { window.__read += 1; });"
+        "  return new Promise((done) => window.__held.push(() => done(answer))); };",
+        pattern,
+    )
+
+
 def go_on(window: Browser) -> None:
     """Requests go through again, also those that wait."""
     window.js("window.fetch = window.__fetch; for (const send of window.__held.splice(0)) send();")

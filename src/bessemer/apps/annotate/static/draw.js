@@ -8,7 +8,7 @@ import { showHistory } from "./history.js";
 import { Inspector } from "./inspector.js";
 import { withKey } from "./keys.js";
 import { ImageList } from "./list.js";
-import { rebase, resolve, settle, waiting } from "./outbox.js";
+import { answerOf, rebase, resolve, settle, waiting } from "./outbox.js";
 import { prefetch } from "./picture.js";
 import { Review } from "./review.js";
 import { bounds, moved } from "./shapes.js";
@@ -67,8 +67,12 @@ export class Drawing {
     const began = performance.now();
     this.opening = id;
     let found;
+    let before;
     try {
-      found = await get(`/api/images/${id}`);
+      do { // what was read before a save, and comes after its answer, does not stand there any more
+        before = answerOf(id);
+        found = await get(`/api/images/${id}`);
+      } while (answerOf(id) !== before && this.opening === id);
     } catch (error) {
       emit("failed", error);
       return false;
@@ -184,18 +188,21 @@ export class Drawing {
     try {
       if (!doc.version && !waiting(id)) {
         const nothing = { version: 0, annotations: [] }; // nothing to see is an answer
-        doc.saved(await post(`/api/images/${id}/save`, nothing));
+        const saved = await post(`/api/images/${id}/save`, nothing);
+        doc.saved(saved);
+        rebase(id, saved);
       }
-      if (!(await settle(id))) {
+      const version = await settle(id, doc.version);
+      if (!version) {
         toast(t("submit.later"));
         return;
       }
-      const answer = await post(`/api/images/${id}/submit`, { version: doc.version });
+      const answer = await post(`/api/images/${id}/submit`, { version });
       doc.saved(answer);
       emit("saved", { image: id, ...answer });
       this.submitted.push(id);
       toast(t("submit.done", name), [t("key.edit.undo"), () => this.alone(() => this.unsubmit(id))]);
-      await this.step(1);
+      if (app.doc.image.id === id) await this.step(1); // else somebody is elsewhere already
     } catch (error) {
       if (error.status !== 409) throw error;
       const yours = { base: doc.version, annotations: doc.annotations };
@@ -210,7 +217,7 @@ export class Drawing {
     const answer = await post(`/api/images/${id}/reopen`, { version: doc.version });
     this.submitted = this.submitted.filter((each) => each !== id);
     doc.saved(answer);
-    rebase(id, answer.version);
+    rebase(id, answer);
     emit("saved", { image: id, ...answer });
     toast(t("submit.undone"));
   }

@@ -8,7 +8,7 @@ import { t } from "./strings.js";
 
 /** The dialog of a document's history. `reload` opens the image again; `adopt(annotations)` adds some. */
 export async function showHistory(doc, reload, adopt) {
-  await settle(doc.image.id);
+  await settle(doc.image.id, doc.version);
   const found = await get(`/api/images/${doc.image.id}/history`);
   const canvas = document.createElement("canvas");
   canvas.width = 460;

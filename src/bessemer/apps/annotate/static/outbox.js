@@ -12,6 +12,7 @@ const entries = new Map(); // image -> entry {key, tab, project, annotator, imag
 const flying = new Map(); // image -> promise
 const stuck = new Map(); // image -> the refused entry of a conflict that nobody has resolved yet
 const late = new Map(); // image -> entries that something newer was saved over; the server keeps them as conflicts
+const answered = new Map(); // image -> the server's newest answer about its document, {version}
 const decided = new Map(); // image -> decisions that were saved, prediction -> text
 const writing = new WeakMap(); // entry -> promise of its being written to the local store
 const written = new WeakSet(); // entries that are there
@@ -137,11 +138,15 @@ export const waiting = (image) => entries.get(image);
 /** Whether everything that waits would be found again by the next page. */
 const keptAll = () => [...entries.values()].every((entry) => written.has(entry));
 
-/** The document stands at this version now (a submit, a restore): later edits are based on it. */
-export function rebase(image, base) {
+/** What the server last answered about an image's document, {version}: another object, another answer. */
+export const answerOf = (image) => answered.get(image);
+
+/** The document stands at this version now (a save, a submission taken back): later edits are based on it. */
+export function rebase(image, answer) {
+  answered.set(image, answer);
   const entry = entries.get(image);
   if (!entry) return;
-  entry.base = base;
+  entry.base = answer.version;
   writing.delete(entry);
 }
 
@@ -154,10 +159,11 @@ export async function flush(last = false) {
   return entries.size === 0;
 }
 
-/** Send what waits for one image; true when it is saved. */
-export async function settle(image) {
+/** Send what waits for one image; the version that it is saved as then (`version`, if nothing was sent since), 0 when
+ * something still waits. */
+export async function settle(image, version) {
   await send(image);
-  return !entries.has(image);
+  return entries.has(image) ? 0 : Math.max(version, answerOf(image)?.version ?? 0);
 }
 
 async function send(image, last = false) {
@@ -187,12 +193,11 @@ async function transmit(entry, last) {
     failures = 0;
     for (const decision of fresh) known.set(decision.prediction, JSON.stringify(decision));
     decided.set(image, known);
-    const now = entries.get(image);
-    if (now === entry) {
-      entries.delete(image);
-      await drop(entry.key);
-    } else rebase(image, answer.version);
-    emit("saved", { image, ...answer });
+    const done = entries.get(image) === entry;
+    if (done) entries.delete(image);
+    rebase(image, answer);
+    emit("saved", { image, ...answer }); // before anything is waited for: what is opened now knows of it
+    if (done) await drop(entry.key);
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     fail(entry, error);
@@ -237,6 +242,7 @@ export function resolve(image, base, annotations) {
   stuck.delete(image);
   const entry = entries.get(image);
   entries.delete(image);
+  answered.set(image, { version: base });
   if (annotations !== null) {
     put(image, base, annotations, entry?.decisions ?? []);
     return;
