@@ -13,6 +13,7 @@ from bessemer.annotation.listing import (
     held_images,
     image,
     image_file,
+    image_ids,
     images_by_sha256,
     list_images,
     progress,
@@ -61,12 +62,18 @@ def worked(project: Project) -> Project:
         ({"order": "name"}, [1, 2, 3]),
         ({"order": "updated", "annotator": "ann"}, [2, 1, 3]),
         ({"offset": 1, "limit": 1}, [2]),
+        ({"ids": (3, 1), "state": "todo"}, [3, 1]),
+        ({"ids": (9, 2), "annotator": "bob"}, [2]),
+        ({"ids": ()}, []),
     ],
 )
 def test_images_are_found(worked: Project, query: dict[str, Any], ids: list[int]) -> None:
     page = list_images(worked, ImageQuery(**query))
     assert [item.id for item in page.images] == ids
     assert page.total == (3 if "limit" in query else len(ids))
+    assert image_ids(worked, ImageQuery(**query)) == (
+        [1, 2, 3] if "limit" in query else sorted(ids) if "ids" in query else ids
+    )
 
 
 def test_a_summary_is_of_the_annotators_own_document(worked: Project) -> None:
@@ -131,7 +138,8 @@ def test_a_file_is_found_by_its_id_and_stays_in_its_folder(project: Project, roo
 
 
 @pytest.mark.parametrize(
-    "bad", [{"state": "x"}, {"order": "size; DROP"}, {"limit": 0}, {"offset": -1}, {"limit": 10**6}]
+    "bad",
+    [{"state": "x"}, {"order": "size; DROP"}, {"limit": 0}, {"offset": -1}, {"limit": 10**6}, {"ids": (1,) * 1001}],
 )
 def test_bad_queries_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(UserError):

@@ -19,7 +19,7 @@ from .store import Project
 
 __all__ = [
     "AgreementItem", "ImagePage", "ImageQuery", "ImageSummary", "Order", "Progress", "add_images",
-    "agreement_items", "held_images", "ids_in_state", "image", "image_file", "images_by_sha256",
+    "agreement_items", "held_images", "ids_in_state", "image", "image_file", "image_ids", "images_by_sha256",
     "list_images", "progress",
 ]  # fmt: skip
 
@@ -36,7 +36,7 @@ class ImageQuery:
     or of anybody's; "todo" is no document. label, scene: used in such a document. text: part of the image's name, or
     of a caption or label in such a document. order: "queue" is what teaches most first (`annotation.queue`), "score"
     the lowest score of a prediction, "margin" the prediction nearest to an even chance, "updated" the newest. offset,
-    limit: the page.
+    limit: the page. ids: these images, in this order, whatever the other conditions.
     """
 
     annotator: str | None = None
@@ -47,6 +47,7 @@ class ImageQuery:
     order: Order = "id"
     offset: int = 0
     limit: int = 100
+    ids: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.annotator is not None:
@@ -56,6 +57,7 @@ class ImageQuery:
         choice(self.order, ORDERS, "order")
         ok = type(self.offset) is int and 0 <= self.offset < 2**62
         need(ok and type(self.limit) is int and 1 <= self.limit <= MAX_PAGE, "such a page", f"limit 1 to {MAX_PAGE}")
+        need(len(self.ids or ()) <= MAX_PAGE, "that many images at once", f"at most {MAX_PAGE}")
 
 
 @dataclass(frozen=True)
@@ -207,6 +209,8 @@ _ORDER_SQL = {
 
 def _where(query: ImageQuery) -> tuple[str, list[Any]]:
     """The condition on images i, and its values."""
+    if query.ids is not None:
+        return f"i.id IN ({', '.join('?' * len(query.ids))})", list(query.ids)
     mine, who = ("", []) if query.annotator is None else (" AND x.annotator = ?", [query.annotator])
     exists = f"EXISTS (SELECT 1 FROM documents x WHERE x.image = i.id{mine}"
     parts: list[str] = []
@@ -228,8 +232,8 @@ def _where(query: ImageQuery) -> tuple[str, list[Any]]:
     return " AND ".join(parts) or "1", values
 
 
-def list_images(project: Project, query: ImageQuery) -> ImagePage:
-    """The images that a query means."""
+def _selected(query: ImageQuery, facts: bool) -> tuple[str, list[Any]]:
+    """The statement of the images that a query means, without a page, in its order: ids, or what a summary holds."""
     where, values = _where(query)
     if query.annotator is None:
         last = "(SELECT {} FROM documents y WHERE y.image = i.id ORDER BY y.updated DESC LIMIT 1)"
@@ -238,15 +242,36 @@ def list_images(project: Project, query: ImageQuery) -> ImagePage:
     else:
         state, version, updated, shapes = "d.state", "d.version", "d.updated", "d.shapes"
         join, who = "LEFT JOIN documents d ON d.image = i.id AND d.annotator = ?", [query.annotator]
+    more = (
+        f"i.name, i.width, i.height, coalesce({state}, 'todo'), coalesce({version}, 0), coalesce({shapes}, 0), "
+        f"i.score, {_REASONS}, "
+    )
+    return (
+        f"SELECT i.id, {more if facts else ''}{updated} AS updated FROM images i {join} WHERE {where} "
+        f"ORDER BY {_ORDER_SQL[query.order]}",
+        [*who, *values],
+    )
+
+
+def list_images(project: Project, query: ImageQuery) -> ImagePage:
+    """The images that a query means."""
+    where, values = _where(query)
+    statement, all_values = _selected(query, facts=True)
     with project.read() as db:
         total = db.execute(f"SELECT count(*) FROM images i WHERE {where}", values).fetchone()[0]
-        rows = db.execute(
-            f"SELECT i.id, i.name, i.width, i.height, coalesce({state}, 'todo'), coalesce({version}, 0), "
-            f"coalesce({shapes}, 0), i.score, {_REASONS}, {updated} AS updated FROM images i {join} WHERE {where} "
-            f"ORDER BY {_ORDER_SQL[query.order]} LIMIT ? OFFSET ?",
-            [*who, *values, query.limit, query.offset],
-        ).fetchall()
-    return ImagePage(total, tuple(ImageSummary(*row[:-2], *map(json.loads, row[-2:-1])) for row in rows))
+        rows = db.execute(f"{statement} LIMIT ? OFFSET ?", [*all_values, query.limit, query.offset]).fetchall()
+    found = [ImageSummary(*row[:-2], *map(json.loads, row[-2:-1])) for row in rows]
+    if query.ids is not None:
+        place = {id: number for number, id in enumerate(query.ids)}
+        found.sort(key=lambda each: place[each.id])
+    return ImagePage(total, tuple(found))
+
+
+def image_ids(project: Project, query: ImageQuery) -> list[int]:
+    """All the images that a query means, whatever its page, in its `order`."""
+    statement, values = _selected(query, facts=False)
+    with project.read() as db:
+        return [id for id, _ in db.execute(statement, values)]
 
 
 def ids_in_state(project: Project, state: State) -> list[int]:

@@ -98,7 +98,12 @@ def test_the_list_is_filtered_ordered_and_paged(ann: Client) -> None:
     assert ids("state=doing") == ids("label=crack") == ids("scene=environment") == [3]
     assert ids("text=%E8%A3%82") == [3] and ids("text=CELL-004") == [4]
     assert ids("order=score") == [1, 2, 4, 3] and ids("order=updated")[0] == 3
-    for query in ("state=x", "order=x", "limit=0", "offset=-1", "limit=x"):
+    whole = ann.get("/api/images?all=1&order=score&limit=2&offset=1").json
+    assert (whole["ids"], whole["total"]) == ([1, 2, 4, 3], 4) and [row["id"] for row in whole["images"]] == [2, 4]
+    todo = ann.get("/api/images?all=1&state=todo").json
+    assert todo["ids"] == [row["id"] for row in todo["images"]] == [1, 2, 4]
+    assert ids("ids=4+3+1&state=todo") == [4, 3, 1]  # what is listed stays, whatever became of it
+    for query in ("state=x", "order=x", "limit=0", "offset=-1", "limit=x", "ids=", "ids=1,2", "ids=-1"):
         assert ann.get(f"/api/images?{query}").status in (400, 422)
     assert ids("order=margin&state=todo") == [1, 2, 4]
 

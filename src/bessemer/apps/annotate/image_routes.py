@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from ...annotation import documents, listing, predictions
@@ -48,19 +48,26 @@ def session(desk: Desk, request: Request) -> Response:
 
 
 def list_images(desk: Desk, request: Request) -> Response:
-    """A page of my list; with `everybody=1` a reviewer's, over all documents."""
+    """A page of my list; with `everybody=1` a reviewer's, over all documents. `all=1` tells the ids of the whole list
+    too, `ids=` asks for the facts of some of them: the list of a page that is open stays as it was when it was asked
+    for."""
     given: dict[str, Any] = {name: request.query[name] for name in LISTED if request.query.get(name)}
     everybody = bool(request.query.get("everybody"))
     if everybody and not request.person.reviews:
         raise Refusal(403, "only reviewers see everybody's work")
     who = None if everybody else request.person.name
     page_of: dict[str, Any] = {"offset": request.number("offset", 0), "limit": request.number("limit", 100)}
-    query = listing.ImageQuery(annotator=who, **page_of, **given)
+    query = listing.ImageQuery(annotator=who, ids=request.numbers("ids"), **page_of, **given)
+    everything: dict[str, Any] = {}
+    if request.query.get("all"):
+        ids = listing.image_ids(desk.project, query)
+        everything = {"total": len(ids), "ids": ids}
+        query = replace(query, ids=tuple(ids[query.offset :][: query.limit]), offset=0)
     page = listing.list_images(desk.project, query)
     rows = [asdict(summary) for summary in page.images]
     for row in rows if not request.person.reviews else []:
         row["reasons"].pop("annotators", None)  # who works blind is not told that others were of two minds
-    return answer({"total": page.total, "images": rows})
+    return answer({"total": page.total, "images": rows, **everything})
 
 
 def progress(desk: Desk, request: Request) -> Response:

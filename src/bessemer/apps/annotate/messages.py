@@ -70,6 +70,15 @@ class Request:
             raise Refusal(400, f"{name} {shown(text, 40)!r}, expected a whole number")
         return int(text)
 
+    def numbers(self, name: str) -> tuple[int, ...] | None:
+        """Whole numbers of the query with spaces between, None where the name is not given."""
+        if name not in self.query:
+            return None
+        words = self.query[name].split(" ")
+        if not all(word.isascii() and word.isdigit() and len(word) <= MAX_ID_DIGITS for word in words):
+            raise Refusal(400, f"{name} {shown(self.query[name], 40)!r}, expected whole numbers")
+        return tuple(int(word) for word in words)
+
 
 @dataclass(frozen=True)
 class Response:

@@ -51,7 +51,7 @@ export class Drawing {
     on("saved", (saved) => { if (app.doc?.image.id === saved.image) { app.doc.saved(saved); this.drawTitle(); } });
     on("conflict", (conflict) => this.conflict(conflict));
     on("picture-error", ({ id, message }) => { if (app.doc?.image.id === id) this.tell(message); });
-    on("reviewed", (image) => this.list.update(image, {}));
+    on("reviewed", ({ image, state }) => this.list.update(image, { state }));
   }
 
   async start() {

@@ -30,10 +30,13 @@ function thumbnail(id) {
 
 const thumbnails = new Map();
 
+const whose = () => (app.reviewing ? { everybody: "1" } : {});
+
 export class ImageList {
   constructor() {
     this.filter = { text: "", state: "", label: "", scene: "", order: setting("order", "id") };
-    this.total = 0;
+    this.ids = []; // of what was found when the filters were asked about
+    this.places = new Map(); // id -> its place among them
     this.pages = new Map(); // page number -> rows, or a promise of them
     this.generation = 0;
     this.rows = new VirtualList(46, (index) => this.row(index), { label: t("list.images") });
@@ -84,34 +87,47 @@ export class ImageList {
     this.reload();
   }
 
-  parameters(page) {
-    const everybody = app.reviewing ? "1" : "";
-    return { ...this.filter, everybody, offset: page * PAGE, limit: PAGE };
+  get total() {
+    return this.ids.length;
   }
 
+  /** Ask what the filters mean now. What leaves them while one works through the list keeps its place in it: if the
+   * others moved up, as many would never be shown. */
   async reload() {
     this.generation += 1;
-    this.pages.clear();
-    await this.load(0);
+    this.asked = this.ask(this.generation);
+    await this.asked;
     this.progress();
   }
 
+  async ask(generation) {
+    try {
+      const found = await get("/api/images", { ...this.filter, ...whose(), all: "1", limit: PAGE });
+      if (generation !== this.generation) return this.asked; // the filters are others by now
+      this.ids = found.ids;
+      this.places = new Map(found.ids.map((id, place) => [id, place]));
+      this.pages = new Map([[0, found.images]]);
+      this.rows.setCount(this.total);
+    } catch (error) {
+      emit("failed", error);
+    }
+    return undefined;
+  }
+
   async load(page) {
-    if (this.pages.has(page)) return this.pages.get(page);
-    const { generation } = this;
-    const coming = get("/api/images", this.parameters(page)).then((found) => {
-      if (generation !== this.generation) return [];
-      this.pages.set(page, found.images);
-      this.total = found.total;
-      this.rows.setCount(found.total);
-      emit("list");
-      return found.images;
+    const { pages } = this;
+    if (pages.has(page)) return pages.get(page);
+    const ids = this.ids.slice(page * PAGE, (page + 1) * PAGE).join(" ");
+    const coming = get("/api/images", { ids, ...whose(), limit: PAGE }).then(({ images }) => {
+      pages.set(page, images);
+      if (pages === this.pages) this.rows.refresh();
+      return images;
     }, (error) => {
-      this.pages.delete(page);
+      pages.delete(page);
       emit("failed", error);
       return [];
     });
-    this.pages.set(page, coming);
+    pages.set(page, coming);
     return coming;
   }
 
@@ -127,17 +143,12 @@ export class ImageList {
   }
 
   indexOf(id) {
-    for (const [page, rows] of this.pages) {
-      const place = Array.isArray(rows) ? rows.findIndex((row) => row.id === id) : -1;
-      if (place >= 0) return page * PAGE + place;
-    }
-    return -1;
+    return this.places.get(id) ?? -1;
   }
 
   update(id, change) {
-    const index = this.indexOf(id);
-    if (index < 0) return;
-    const row = this.at(index);
+    const row = this.at(this.indexOf(id));
+    if (!row) return;
     const before = row.state;
     Object.assign(row, change);
     if (app.doc?.image.id === id && !app.reviewing) row.shapes = app.doc.shapes.length;

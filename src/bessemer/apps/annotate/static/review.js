@@ -108,7 +108,7 @@ export class Review {
     this.comments.delete(this.keyOf(current));
     current.state = verdict;
     current.comment = body.comment;
-    emit("reviewed", image.id);
+    emit("reviewed", { image: image.id, state: verdict });
     const due = this.documents.findIndex((document) => document.state === "submitted");
     if (due >= 0) {
       this.place = due;
