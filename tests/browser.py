@@ -180,15 +180,18 @@ def stop(window: Browser, pattern: str, hold: bool = False) -> None:
     )
 
 
-def hold_answers(window: Browser, pattern: str) -> None:
-    """From now on answers to requests "METHOD path" that match wait until `go_on`; `__read` counts those that came."""
+def hold_answers(window: Browser, pattern: str, lose: bool = False) -> None:
+    """From now on answers to requests "METHOD path" that match wait until `go_on`, or get lost; `__read` counts those
+    that came."""
     window.js(
-        "window.__fetch ??= window.fetch; window.__held ??= []; window.__read = 0; const [pattern] = arguments;"
+        "window.__fetch ??= window.fetch; window.__held ??= []; window.__read = 0; const [pattern, lose] = arguments;"
         "window.fetch = (path, options) => { const answer = window.__fetch(path, options);"
         "  if (!new RegExp(pattern).test(`${options?.method ?? 'GET'} ${path}`)) return answer;"
-        "  answer.then(() => { window.__read += 1; });"
+        "  const read = answer.then(() => { window.__read += 1; if (lose) throw new TypeError('away'); });"
+        "  if (lose) return read;"
         "  return new Promise((done) => window.__held.push(() => done(answer))); };",
         pattern,
+        lose,
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from bessemer.annotation.documents import conflicts, document
+from bessemer.annotation.documents import conflicts, document, history
 from bessemer.apps.annotate.server import Server
-from browser import NAMED, SAVED, Browser, draw_box, enter_anew, go_on, hold_answers, stop
+from browser import NAMED, READY, SAVED, Browser, draw_box, enter_anew, go_on, hold_answers, stop
 
 HELD = "return window.__held.length === arguments[0]"
 REGIONS = "return document.querySelectorAll('.region').length === arguments[0]"
@@ -61,3 +63,46 @@ def test_an_image_that_was_left_while_it_was_saved_is_submitted(window: Browser,
     found = document(served.desk.project, 1, "ann")
     assert (found.state, found.version, len(found.annotations)) == ("submitted", 1, 1)
     assert window.js(NAMED, "cell-002.png") and window.js("return document.querySelector('dialog') === null")
+
+
+@pytest.mark.parametrize("reload", [False, True])
+@pytest.mark.parametrize("left", [0, 2])
+def test_a_save_whose_answer_is_lost_is_no_conflict(window: Browser, served: Server, left: int, reload: bool) -> None:
+    """The server saved it and was gone before it said so; another shape is drawn, or the one deleted, without it."""
+    enter_anew(window, served.link("ann"))
+    hold_answers(window, "POST ", lose=True)
+    draw_box(window, 100)
+    window.wait(SAVED, "offline")
+    stop(window, "POST ")
+    if left:
+        draw_box(window, 300)
+    else:
+        window.press("v", "Control+a", "Delete")
+    window.wait(REGIONS, left)
+    time.sleep(1)  # it was tried, in vain
+    if reload:
+        window.open(f"http://127.0.0.1:{served.port}/")
+        window.wait(READY)
+    else:
+        go_on(window)
+    window.wait(SAVED, "saved")
+    window.wait(REGIONS, left)
+    project = served.desk.project
+    assert [each.shapes for each in history(project, 1, "ann")] == [1, left]
+    assert len(document(project, 1, "ann").annotations) == left and conflicts(project, 1, "ann") == []
+
+
+def test_what_the_server_refuses_does_not_hold_up_what_comes_after(window: Browser, served: Server) -> None:
+    enter_anew(window, served.link("ann"))
+    window.js(
+        "window.__fetch ??= window.fetch; const refusal = JSON.stringify({error: 'refused'});"
+        "window.fetch = (path, options) => (/one/.test(options?.body ?? '')"
+        "  ? Promise.resolve(new Response(refusal, {status: 422})) : window.__fetch(path, options));"
+    )
+    window.press("c")
+    window.type("one")
+    window.wait("return /refused/.test(document.body.innerText)")
+    window.press("Backspace", "Backspace", "Backspace")
+    window.type("two")
+    window.wait(SAVED, "saved")
+    assert [each.text for each in document(served.desk.project, 1, "ann").annotations] == ["two"]

@@ -8,7 +8,7 @@ const STORE = "outbox";
 const DRAFTS = "drafts";
 let database = null;
 let tab = "";
-const entries = new Map(); // image -> entry {key, tab, project, annotator, image, base, annotations, decisions, stamp}
+const entries = new Map(); // image -> entry {key, tab, project, annotator, image, base, annotations, decisions, stamp, sent}
 const flying = new Map(); // image -> promise
 const stuck = new Map(); // image -> the refused entry of a conflict that nobody has resolved yet
 const late = new Map(); // image -> entries that something newer was saved over; the server keeps them as conflicts
@@ -16,6 +16,7 @@ const answered = new Map(); // image -> the server's newest answer about its doc
 const decided = new Map(); // image -> decisions that were saved, prediction -> text
 const writing = new WeakMap(); // entry -> promise of its being written to the local store
 const written = new WeakSet(); // entries that are there
+const tried = new WeakSet(); // entries that the server may have saved, whether we heard of it or not
 let failures = 0;
 let timer = null;
 let state = "saved";
@@ -85,6 +86,7 @@ export async function startOutbox() {
     if (!mine || row.tab !== tab && !(await free(row.tab))) continue;
     row.tab = tab; // under its own key: two tabs may have left something of one image
     await keep(row);
+    tried.add(row);
     if (entries.has(row.image)) late.set(row.image, [...(late.get(row.image) ?? []), row]);
     else entries.set(row.image, row);
   }
@@ -119,18 +121,23 @@ async function holdTab() {
 
 const keyOf = (image) => `${app.session.project}/${app.session.annotator}/${image}/${tab}`;
 
-/** Take an edit: all annotations of an image, based on a version, and what was decided about predictions. */
+/** Take an edit: all annotations of an image, based on a version, and what was decided about predictions. What it
+ * changes may be on its way to the server, or was saved there and the answer got lost: `sent`, which goes first once
+ * more. The server saves the same only once; an edit on top of it would be in conflict with ourselves. */
 export function put(image, base, annotations, decisions) {
   const before = entries.get(image);
+  const sent = before?.sent ?? (tried.has(before) ? said(before) : null);
   const entry = {
     key: before?.key ?? keyOf(image), tab, project: app.session.project, annotator: app.session.annotator, image,
-    base: before?.base ?? base, annotations, decisions, stamp: Date.now(),
+    base: before?.base ?? base, annotations, decisions, stamp: Date.now(), sent,
   };
   entries.set(image, entry);
   clearTimeout(timer);
   timer = setTimeout(() => flush(), 220);
   announce();
 }
+
+const said = ({ base, annotations, decisions }) => ({ base, annotations, decisions });
 
 /** What waits for an image, to be shown in place of what the server has. */
 export const waiting = (image) => entries.get(image);
@@ -147,6 +154,7 @@ export function rebase(image, answer) {
   const entry = entries.get(image);
   if (!entry) return;
   entry.base = answer.version;
+  entry.sent = null;
   writing.delete(entry);
 }
 
@@ -174,33 +182,39 @@ async function send(image, last = false) {
   const flight = transmit(entry, last);
   flying.set(image, flight);
   announce();
-  await flight;
+  const taken = await flight;
   flying.delete(image);
   announce();
   if (!entries.has(image)) await sendLate(image);
-  else if (entries.get(image) !== entry && !stuck.has(image) && !failures) await send(image);
+  else if (taken) await send(image);
 }
 
+/** Send an entry, or first what it came after; whether the server took it. */
 async function transmit(entry, last) {
   const { image } = entry;
+  const sent = entry.sent ?? entry;
+  const { base, annotations, decisions } = sent;
+  tried.add(sent);
   const kept = keep(entry);
   if (!last) await kept;
   const known = decided.get(image) ?? new Map();
-  const fresh = entry.decisions.filter((decision) => known.get(decision.prediction) !== JSON.stringify(decision));
+  const fresh = decisions.filter((decision) => known.get(decision.prediction) !== JSON.stringify(decision));
   try {
-    const body = { version: entry.base, annotations: entry.annotations, decisions: fresh };
-    const answer = await post(`/api/images/${image}/save`, body, last && entry.annotations.length < 100);
+    const body = { version: base, annotations, decisions: fresh };
+    const answer = await post(`/api/images/${image}/save`, body, last && annotations.length < 100);
     failures = 0;
     for (const decision of fresh) known.set(decision.prediction, JSON.stringify(decision));
     decided.set(image, known);
-    const done = entries.get(image) === entry;
+    const done = entries.get(image) === sent;
     if (done) entries.delete(image);
     rebase(image, answer);
     emit("saved", { image, ...answer }); // before anything is waited for: what is opened now knows of it
     if (done) await drop(entry.key);
+    return true;
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
-    fail(entry, error);
+    fail(image, sent, error);
+    return false;
   }
 }
 
@@ -221,18 +235,28 @@ async function sendLate(image) {
   }
 }
 
-function fail(entry, error) {
+function fail(image, sent, error) {
   if (error.status === 409 && error.body?.conflict) {
-    stuck.set(entry.image, entry);
-    emit("conflict", { image: entry.image, yours: entries.get(entry.image) ?? entry, current: error.body.conflict.current });
+    stuck.set(image, sent);
+    emit("conflict", { image, yours: entries.get(image) ?? sent, current: error.body.conflict.current });
     return;
   }
+  if (error.status && error.status <= 500) forgetSent(image, sent); // an answer, not one of what lies between us
   failures += 1;
   const gone = error.status === 401 || error.status === 403;
-  emit("unsaved", { image: entry.image, message: error.message, status: error.status });
+  emit("unsaved", { image, message: error.message, status: error.status });
   state = gone ? "out" : "offline";
   clearTimeout(timer);
   timer = setTimeout(() => flush(), Math.min(15000, 500 * 2 ** Math.min(failures, 5)));
+}
+
+/** What was sent was refused, so that it is not saved anywhere: the next edit may be a better one. */
+function forgetSent(image, sent) {
+  tried.delete(sent);
+  const now = entries.get(image);
+  if (!now?.sent) return;
+  now.sent = null;
+  writing.delete(now);
 }
 
 /** The conflict of an image is resolved: these annotations go on top of what stands there, or nothing does. What the
