@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Literal
 
 import pytest
 
@@ -161,11 +162,18 @@ def test_a_submission_is_taken_back(project: Project) -> None:
     save(project, 1, "ann", 0, [Annotation("1", text="x")])
     assert reopen(project, 1, "ann", 1) == Saved(1, "doing")  # it was not submitted: nothing to do
     submit(project, 1, "ann", 1)
-    review(project, 1, "ann", 1, "dora", "rejected", "no")
     assert reopen(project, 1, "ann", 1) == Saved(2, "doing")
     again = document(project, 1, "ann")
     assert (again.state, again.annotations) == ("doing", document_at(project, 1, "ann", 1).annotations)
     assert [(v.version, v.restored) for v in history(project, 1, "ann")] == [(1, None), (2, 1)]
-    assert [(r.version, r.verdict) for r in reviews(project, 1, "ann")] == [(1, "rejected")]
     late = reopen(project, 1, "ann", 1)
     assert isinstance(late, Conflict) and late.current.version == 2
+
+
+@pytest.mark.parametrize("verdict", ["accepted", "rejected"])
+def test_what_was_judged_is_not_taken_back(project: Project, verdict: Literal["accepted", "rejected"]) -> None:
+    save(project, 1, "ann", 0, [Annotation("1", text="x")])
+    submit(project, 1, "ann", 1)
+    review(project, 1, "ann", 1, "dora", verdict, "so")
+    assert reopen(project, 1, "ann", 1) == Saved(1, verdict)
+    assert document(project, 1, "ann").state == verdict and len(history(project, 1, "ann")) == 1

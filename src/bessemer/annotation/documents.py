@@ -232,16 +232,16 @@ def submit(project: Project, image: int, annotator: str, version: int) -> Saved 
 
 
 def reopen(project: Project, image: int, annotator: str, version: int) -> Saved | Conflict:
-    """Take a submission back: a new version with the same contents that is being done again, the verdict on the old
-    one stays in the history. One that is being done stays as it is. Raises UserError: nothing saved yet."""
+    """Take a submission back: a new version with the same contents that is being done again. One that is being done, or
+    that was judged meanwhile, stays as it is. Raises UserError: nothing saved yet."""
 
     def plan(db: sqlite3.Connection, time: str) -> tuple[list[Edit], Saved | Conflict]:
         current = _document(db, image, annotator)
         need(current.version, f"image {image} has nothing saved", "a saved version, an empty one too")
         if version != current.version:
             return [], Conflict(version, current)
-        if current.state == "doing":
-            return [], Saved(version, "doing")
+        if current.state != "submitted":
+            return [], Saved(version, current.state)
         data = {"image": image, "annotator": annotator, "version": version + 1, "state": "doing", "restored": version}
         return [Edit("save", {**data, "annotations": json.loads(current.body)})], Saved(version + 1, "doing")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from bessemer.annotation.documents import document, save, submit
+from bessemer.annotation.documents import document, review, save, submit
 from bessemer.annotation.shapes import Annotation, Box
 from bessemer.apps.annotate.server import Server
 from browser import NAMED, SAVED, Browser, enter_anew, go_on, on_screen, stop
@@ -42,6 +44,36 @@ def test_undo_takes_back_the_submission_that_it_names(window: Browser, served: S
     assert states(served)[:2] == ["doing", "submitted"]
     window.js(KEYS, {"key": "z", "ctrlKey": True}, [True, True])  # a held undo stays on this image
     assert window.js(NAMED, "cell-001.png") and states(served)[:2] == ["doing", "submitted"]
+
+
+def test_undo_in_review_takes_no_submission_back(window: Browser, served: Server) -> None:
+    enter_anew(window, served.link("ann"))
+    window.press("Control+Enter")
+    window.wait(NAMED, "cell-002.png")
+    window.press("Alt+r")
+    window.wait("return document.querySelector('.review .tab.on')?.textContent === 'ann'")
+    window.press("Control+z")
+    time.sleep(1)
+    assert states(served)[0] == "submitted"
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_undo_leaves_what_was_judged_meanwhile(window: Browser, served: Server, elsewhere: bool) -> None:
+    """Also where the image is open, and was when it was judged."""
+    enter_anew(window, served.link("ann"))
+    if not elsewhere:
+        window.click(".row[data-image='4']")
+        window.wait(NAMED, "cell-004.png")
+    image = 1 if elsewhere else 4
+    window.press("Control+Enter")
+    window.wait("return /Submitted/.test(document.body.innerText)")
+    review(served.desk.project, image, "ann", 1, "dora", "accepted")
+    window.wait(NAMED, "cell-002.png" if elsewhere else "cell-004.png")
+    window.press("Control+z")
+    window.wait("return /reviewed meanwhile: accepted/.test(document.body.innerText)")
+    window.wait("return document.querySelector('.canvas-head .state').textContent === 'accepted'")
+    found = document(served.desk.project, image, "ann")
+    assert (found.state, found.version) == ("accepted", 1)
 
 
 def test_a_verdict_is_given_once(window: Browser, served: Server) -> None:

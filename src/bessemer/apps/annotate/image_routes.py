@@ -113,7 +113,7 @@ def submit(desk: Desk, request: Request) -> Response:
 
 
 def reopen(desk: Desk, request: Request) -> Response:
-    """I am not done with it after all."""
+    """I am not done with it after all; the state is the old one where somebody judged it before."""
     return outcome(documents.reopen(desk.project, request.ids[0], request.person.name, request.get("version", int)))
 
 

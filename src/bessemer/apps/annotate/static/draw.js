@@ -219,7 +219,8 @@ export class Drawing {
     doc.saved(answer);
     rebase(id, answer);
     emit("saved", { image: id, ...answer });
-    toast(t("submit.undone"));
+    if (answer.state === "doing") toast(t("submit.undone"));
+    else toast(t("submit.judged", doc.image.name, t(`state.${answer.state}`)));
   }
 
   /** Conflicts are shown one after the other, whatever image is open. */
@@ -328,7 +329,7 @@ export class Drawing {
       "draw.cancel": () => { if (tools.points.length) tools.cancel(); else if (tools.tool !== "select") tools.choose("select"); else doc.select([]); },
       "draw.part": () => tools.chooseRing(false), "draw.hole": () => tools.chooseRing(true),
       "edit.undo": () => {
-        const last = this.submitted.at(-1);
+        const last = app.reviewing ? null : this.submitted.at(-1); // a reviewer's undo takes no work back
         if (!tools.unplace() && !doc.undo() && !again && last) this.alone(() => this.unsubmit(last));
       }, "edit.redo": () => doc.redo(),
       "edit.delete": () => tools.delete(),

@@ -23,7 +23,7 @@ const TABLE = {
   "reason.margin": ["model unsure", "模型不确定"], "reason.heads": ["reward heads apart", "奖励头不一致"], "reason.annotators": ["annotators apart", "标注员不一致"], "reason.failed": ["answered wrong", "回答错误"],
   "canvas.name": ["Image and shapes", "图像与形状"], "canvas.tools": ["Tools", "工具"],
   "light.brightness": ["Brightness", "亮度"], "light.contrast": ["Contrast", "对比度"], "light.invert": ["Invert", "反相"],
-  "submit": ["Submit", "提交"], "submit.done": ["Submitted {0}", "已提交 {0}"], "submit.undone": ["Not submitted any more; go on.", "已撤回提交，可以继续修改。"], "submit.later": ["Not submitted: the edits are not saved yet.", "未提交：修改尚未保存。"],
+  "submit": ["Submit", "提交"], "submit.done": ["Submitted {0}", "已提交 {0}"], "submit.undone": ["Not submitted any more; go on.", "已撤回提交，可以继续修改。"], "submit.judged": ["{0} stays as it is, it was reviewed meanwhile: {1}", "{0} 保持不变，已有审核结果：{1}"], "submit.later": ["Not submitted: the edits are not saved yet.", "未提交：修改尚未保存。"],
   "copy.done": ["{0} shapes copied from the previous image", "已从上一张图像复制 {0} 个形状"], "copy.none": ["There is no previous image to copy from.", "没有可复制的上一张图像。"],
   "inspector.name": ["Inspector", "检查器"], "inspector.labels": ["Labels", "标签"], "inspector.image": ["Whole image", "整张图像"], "inspector.scene": ["Scene", "场景"], "inspector.regions": ["Shapes", "形状"], "inspector.predictions": ["Predictions", "模型预测"], "inspector.selected": ["{0} shapes selected", "已选 {0} 个形状"], "inspector.text": ["Text", "文字"],
   "shape.box": ["box", "矩形"], "shape.rotated_box": ["rotated", "旋转矩形"], "shape.polygon": ["polygon", "多边形"], "shape.point": ["point", "点"], "shape.mask": ["mask", "掩膜"],
