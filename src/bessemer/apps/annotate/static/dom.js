@@ -82,7 +82,13 @@ export function button(name, title, handler, word = "", kind = "") {
 export function dialog(title, body, actions = [], { wide = false, must = false } = {}) {
   const before = document.activeElement;
   const box = el("dialog", { class: wide ? "dialog wide" : "dialog", "aria-label": title });
-  const close = () => { must = false; box.close(); box.remove(); if (before?.isConnected) before.focus(); };
+  const close = () => {
+    must = false;
+    box.close();
+    if (toasts && box.contains(toasts)) document.body.append(toasts);
+    box.remove();
+    if (before?.isConnected) before.focus();
+  };
   fill(box,
     el("header", {}, el("h2", {}, title), must ? null : button("cross", "Esc", close, "", "quiet")),
     el("div", { class: "dialog-body" }, body),
@@ -100,7 +106,9 @@ let toasts;
 
 /** A line that goes away by itself; `action` is a word and what it does. */
 export function toast(text, action = null, seconds = 5) {
-  toasts ??= document.body.appendChild(el("div", { class: "toasts", role: "status", "aria-live": "polite" }));
+  toasts ??= el("div", { class: "toasts", role: "status", "aria-live": "polite" });
+  const front = [...document.querySelectorAll("dialog[open]")].at(-1) ?? document.body; // it covers all that is outside
+  if (toasts.parentNode !== front) front.append(toasts);
   const line = el("div", { class: "toast" }, el("span", {}, text),
     action && el("button", { type: "button", class: "button", on: { click: () => { line.remove(); action[1](); } } }, action[0]));
   toasts.append(line);

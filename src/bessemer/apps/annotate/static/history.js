@@ -4,6 +4,7 @@ import { get, post } from "./api.js";
 import { button, dialog, el } from "./dom.js";
 import { paint } from "./conflict.js";
 import { settle } from "./outbox.js";
+import { emit } from "./state.js";
 import { t } from "./strings.js";
 
 /** The dialog of a document's history. `reload` opens the image again; `adopt(annotations)` adds some. */
@@ -13,15 +14,11 @@ export async function showHistory(doc, reload, adopt) {
   const canvas = document.createElement("canvas");
   canvas.width = 460;
   canvas.height = 330;
-  const show = async (version) => {
-    const { annotations } = await get(`/api/images/${doc.image.id}/versions/${version}`);
-    paint(canvas, doc.image, annotations, new Set());
-  };
-  const restore = async (version) => {
-    await post(`/api/images/${doc.image.id}/restore`, { earlier: version, version: doc.version });
-    close();
-    reload();
-  };
+  const failed = (error) => emit("failed", error);
+  const show = (version) => get(`/api/images/${doc.image.id}/versions/${version}`)
+    .then(({ annotations }) => paint(canvas, doc.image, annotations, new Set())).catch(failed);
+  const restore = (version) => post(`/api/images/${doc.image.id}/restore`, { earlier: version, version: doc.version })
+    .then(() => { close(); reload(); }).catch(failed);
   const line = (entry) => el("tr", { on: { mouseenter: () => show(entry.version) } },
     el("td", {}, entry.version), el("td", {}, when(entry.time)), el("td", {}, entry.shapes),
     el("td", {}, entry.restored ? t("history.from", entry.restored) : ""),
