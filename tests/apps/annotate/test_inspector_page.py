@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bessemer.annotation.documents import document, label_set, save, save_labels
+from bessemer.annotation.predictions import decision_counts, import_predictions
 from bessemer.annotation.shapes import Annotation, AttributeDefinition, Box, Label
 from bessemer.apps.annotate.server import Server
 from browser import NAMED, SAVED, Browser, enter_anew, on_screen
@@ -128,3 +129,26 @@ def test_somebody_elses_work_is_not_shown_on_my_page(window: Browser, server: Se
     window.wait(SAVED, "out")
     assert window.js(NAMED, "cell-001.png") and window.js("return document.querySelectorAll('.region').length === 0")
     window.complaints()
+
+
+def test_all_predictions_that_are_accepted_are_of_the_newest_model(window: Browser, served: Server) -> None:
+    """A second model found the same things; a third one, asked before, describes them."""
+    project = served.desk.project
+    import_predictions(project, "describer", [(1, [Annotation("t", text="a cracked cell", score=0.9)])])
+    again = [Annotation("p", "crack", SHAPE, score=0.8), Annotation("q", "busbar", Box(9, 9, 50, 50), score=0.7)]
+    import_predictions(project, "detector-4", [(1, again)])
+    enter_anew(window, served.link("ann"))
+    window.wait("return document.querySelectorAll('.prediction').length === 6")
+    window.press("Shift+a", "Shift+a")
+    window.wait("return document.querySelectorAll('.prediction').length === 3")
+    window.wait(SAVED, "saved")
+    taken = document(project, 1, "ann").annotations
+    assert sorted(str(each.model_version) for each in taken) == ["describer", "detector-4", "detector-4"]
+    assert decision_counts(project, "detector-3") == {"accept": 0, "edit": 0, "reject": 0}
+    window.press("a")  # an older one, by itself
+    window.wait(SAVED, "saved")
+    assert [each.model_version for each in document(project, 1, "ann").annotations][3:] == ["detector-3"]
+    window.press("Control+z", "Control+z", "a")
+    window.wait("return document.querySelectorAll('.prediction').length === 5")
+    window.wait(SAVED, "saved")
+    assert [each.model_version for each in document(project, 1, "ann").annotations] == ["describer"]

@@ -17,7 +17,8 @@ export class Doc {
     this.reviewer = document.reviewer;
     this.conflicts = conflicts;
     this.annotations = waiting ? waiting.annotations : document.annotations;
-    this.predictions = predictions;
+    this.predictions = predictions; // in the order in which they came
+    this.models = new Map(predictions.map((each) => [kindOf(each), each.model_version])); // kind -> who proposed it last
     this.decisions = new Map();
     for (const each of predictions) if (each.decision) this.decisions.set(each.id, { kind: each.decision, became: each.became });
     for (const each of waiting?.decisions ?? []) this.decisions.set(each.prediction, { kind: each.kind, became: each.became });
@@ -135,8 +136,15 @@ export class Doc {
     return [...this.decisions].map(([prediction, { kind, became }]) => ({ prediction, kind, became: became ?? "" }));
   }
 
+  /** The predictions that wait for a decision; those that a newer model was asked about too come last. */
   undecided() {
-    return this.predictions.filter((each) => ["open", undefined].includes(this.decisions.get(each.id)?.kind));
+    const open = this.predictions.filter((each) => ["open", undefined].includes(this.decisions.get(each.id)?.kind));
+    return [...open.filter((each) => this.newest(each)), ...open.filter((each) => !this.newest(each))];
+  }
+
+  /** Whether no newer model proposes things of the kind: what two models found would be there twice. */
+  newest(prediction) {
+    return this.models.get(kindOf(prediction)) === prediction.model_version;
   }
 
   add(items, { select = true } = {}) {
@@ -164,8 +172,11 @@ export class Doc {
     if (taken.shape) this.select([taken.id]);
   }
 
-  acceptAll(predictions) {
-    const taken = predictions.map((each) => {
+  /** Take over what the newest model proposes, of shapes, of words and of answers each; older ones only one by one. */
+  acceptAll() {
+    const open = this.undecided().filter((each) => this.newest(each));
+    if (!open.length) return;
+    const taken = open.map((each) => {
       const { id, score, ...rest } = clean(each.annotation);
       return [each, { ...rest, id: newId(), source: "prediction", model_version: each.model_version }];
     });
@@ -208,6 +219,8 @@ export class Doc {
 function clean(annotation) {
   return Object.fromEntries(Object.entries(annotation).filter(([key]) => !STAMPS.has(key)));
 }
+
+const kindOf = ({ annotation: { shape, text } }) => (shape ? "shape" : text ? "text" : "answer");
 
 const SAID = ["label", "shape", "text", "attributes", "scene"];
 

@@ -343,7 +343,7 @@ export class Drawing {
       "scene.next": () => edits && doc.setScene(scenes[(scenes.indexOf(doc.scene()) + 1) % scenes.length]),
       "prediction.accept": () => (app.reviewing ? this.review.judge("accepted") : edits && open()[0] && doc.accept(open()[0])),
       "prediction.reject": () => (app.reviewing ? this.review.judge("rejected") : edits && open()[0] && doc.reject(open()[0])),
-      "prediction.all": () => edits && open().length && doc.acceptAll(open()),
+      "prediction.all": () => edits && doc.acceptAll(),
       "prediction.next": () => { const [first] = open(); if (app.reviewing) this.review.step(1); else if (first?.annotation.shape) view.reveal(bounds(first.annotation.shape)); },
       "image.submit": () => this.alone(() => this.submit()), "image.skip": () => this.step(1), "image.previous": () => this.step(-1), "image.next": () => this.step(1),
       "search.focus": () => this.list.search.focus(),

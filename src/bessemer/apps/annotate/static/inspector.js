@@ -234,7 +234,7 @@ export class Inspector {
     });
     const versions = [...new Set(doc.predictions.map((each) => each.model_version))];
     return fill(this.predictions, head(t("inspector.predictions"), el("span", { class: "count" }, open.length),
-      open.length > 1 ? button("check", withKey(t("prediction.all"), "prediction.all"), () => doc.acceptAll(open), t("prediction.allShort"), "small") : null),
+      open.length > 1 ? button("check", withKey(t("prediction.all"), "prediction.all"), () => doc.acceptAll(), t("prediction.allShort"), "small") : null),
     el("p", { class: "muted small" }, versions.join(", ")), rows, open.length > 60 ? el("p", { class: "muted small" }, t("prediction.more", open.length - 60)) : null);
   }
 }
