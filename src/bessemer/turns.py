@@ -155,7 +155,7 @@ def _turn(config: Config, root: Path, history: list[dict[str, Any]]) -> bool:
     _say(config, number, before, gain, interval, passed)
     turn = {"turn": number, "snapshot": snapshot, "model": model, "passed": passed, "gate": config.gate}
     turn |= {"gain": gain, "interval": interval, "report": str(folder / "report.html")}
-    turn["queued"] = _queue(config, _proposing(config, training[0].config, compare, model if passed else before))
+    turn["queued"] = _queue(config, _proposing(config, training, compare, model if passed else before))
     history.append(turn)
     _write_history(config, root, history)
     return True
@@ -188,7 +188,7 @@ def _queue_more(config: Config, root: Path, history: list[dict[str, Any]]) -> bo
     False where none wait."""
     last, before = history[-1], _standing(history[:-1])
     training, _, compare = _sections(config, root / f"turn-{last['turn']}", last["snapshot"], before)
-    more = _queue(config, _proposing(config, training[0].config, compare, _standing(history)))
+    more = _queue(config, _proposing(config, training, compare, _standing(history)))
     if not more:
         print(f"nothing was annotated since turn {last['turn']}; add photographs or annotate more of them")
         return False
@@ -272,11 +272,15 @@ def _say(
     print(f"turn {number}: {config.gate} {gain:+.4f} ({between}): {verdict}")
 
 
-def _proposing(config: Config, importing: Any, compare: Section, standing: str) -> Preannotate:
-    """How the standing model proposes: with the split of the import stage, in the type of the comparison."""
-    row = "base" if standing == compare.config.base else "sft"
+def _proposing(config: Config, training: Sequence[Section], compare: Section, standing: str) -> Preannotate:
+    """How the standing model proposes: with its own tower, the split of the import stage, in the type of the
+    comparison."""
+    row, importing = "base" if standing == compare.config.base else "sft", training[0].config
+    towers = [Path(standing).parent / section.name for section in training if section.stage == "tower"]
+    tower = next((str(place) for place in towers if (place / "model").is_dir()), "")
     return Preannotate(
-        model=Artifact(standing), dataset=Artifact(compare.config.dataset), project=config.project,
+        model=Artifact(standing), tower=Artifact(tower), dataset=Artifact(compare.config.dataset),
+        project=config.project,
         evaluated=Artifact(str(compare.directory / "outputs" / "models" / row)), budget=config.budget,
         order=config.order, seed=importing.seed, test_share=importing.test_share, language=importing.language,
         dtype=compare.config.dtype,

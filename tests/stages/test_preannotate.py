@@ -4,19 +4,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import tiny
 from bessemer.annotation.documents import save, save_labels, submit
 from bessemer.annotation.intake import add_folder
-from bessemer.annotation.listing import images_by_sha256
+from bessemer.annotation.listing import image_file, images_by_sha256
 from bessemer.annotation.predictions import predictions
 from bessemer.annotation.queue import queue
 from bessemer.annotation.shapes import Annotation, Box, Label
 from bessemer.annotation.store import create_project, open_project
 from bessemer.config import Artifact
+from bessemer.data.images import image_ref, load_image, to_pixels
 from bessemer.data.records import Message, Prompt
 from bessemer.data.splits import hashed_part
 from bessemer.errors import UserError
+from bessemer.models.classifier import Classifier
 from bessemer.report.outputs import LabelledAnswer, ModelFacts, ModelOutputs
 from bessemer.report.saved import write_outputs
 from bessemer.stages.preannotate import Config, _margin, run
@@ -62,6 +65,39 @@ def test_the_least_sure_come_first_with_what_the_model_says(
             version = found[0].model_version
             assert version.startswith(f"{shop.name}/sft ") and len(version.split()[-1]) == 8
     assert "23 photographs wait" in capsys.readouterr().out
+
+
+def test_the_tower_answers_for_what_it_was_taught(config: Config, shop: Path) -> None:
+    """By its own probabilities, beside a model and alone; of others the model is asked."""
+    tower = Artifact(str(shop / "tower"))
+    classifier = Classifier.load(shop / "tower" / "model")
+    (name,) = classifier.attributes
+    found = {}
+    for kind, models in (("both", config.model), ("tower", Artifact(""))):
+        run(replace(config, model=models, tower=tower, version=kind, budget=30))
+        with open_project(Path(config.project)) as project:
+            found[kind] = {
+                q.image: {
+                    p.annotation.label: (p.annotation.attributes.get("verdict"), p.score)
+                    for p in predictions(project, q.image, "ann", kind)
+                    if p.annotation.attributes and p.annotation.shape is None
+                }
+                for q in queue(project)
+            }
+            margins = {q.image: q.reasons.get("margin") for q in queue(project)}
+            refs = {q.image: image_file(project, q.image) for q in queue(project)}
+    assert found["tower"].keys() == found["both"].keys()
+    for image, file in refs.items():
+        if image == 2:
+            continue
+        seen = classifier.tower
+        pixels = to_pixels(load_image(image_ref(file)), seen.image_size, seen.mean, seen.std)
+        with torch.no_grad():
+            chances = classifier(pixels[None])[name][0].softmax(-1)
+        low, high = sorted(chances.tolist())[-2:]
+        assert margins[image] == pytest.approx(1 - (high - low), abs=1e-4)
+    everything = {label for said in found["tower"].values() for label in said}
+    assert len(everything) <= 1 and all(found["both"][i].items() >= found["tower"][i].items() for i in found["both"])
 
 
 def test_what_is_measured_on_does_not_wait(config: Config) -> None:
@@ -125,8 +161,10 @@ def test_a_random_order_has_no_reasons(config: Config) -> None:
 
 
 def test_refusals(config: Config) -> None:
-    with pytest.raises(UserError, match="expected a model and a project"):
+    with pytest.raises(UserError, match=r"expected a model \(or a tower\) and a project"):
         run(replace(config, project=""))
+    with pytest.raises(UserError, match="reward without a model"):
+        run(replace(config, model=Artifact(""), tower=Artifact("t"), reward=Artifact("r")))
     with pytest.raises(UserError, match="budget=0, expected at least 1"):
         run(replace(config, budget=0))
     with open_project(Path(config.project)) as project:

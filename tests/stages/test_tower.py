@@ -87,6 +87,9 @@ def test_what_follows_from_another_label_is_nothing_to_learn(shop: Path, tmp_pat
     settings = config(shop, tmp_path / "tower")
     settings.dataset = Artifact(str(tmp_path / "import"))
     assert Classifier.load(run(settings) / "model").attributes.keys() == {name}
+    settings = config(shop, tmp_path / "all", target=["all"])
+    settings.dataset = Artifact(str(tmp_path / "import"))
+    assert Classifier.load(run(settings) / "model").attributes.keys() == {name}
     settings = config(shop, tmp_path / "again", target=["does"])
     settings.dataset = Artifact(str(tmp_path / "import"))
     with pytest.raises(UserError, match=r"target \['does'\], expected some of .* labels of their own"):

@@ -1,7 +1,8 @@
 """What a model proposes for photographs that wait, and which of them a person should see first.
 
 Every photograph that nobody has touched is asked about by the questions with a few possible answers; how unsure the
-model is of them, weighted by how often it got them wrong in its last evaluation, is the photograph's `margin`. What
+model is of them, weighted by how often it got them wrong in its last evaluation, is the photograph's `margin`. Of the
+attributes that a tower was taught, its answers stand for the language model's: it learns from fewer photographs. What
 two annotators see differently and what the model got wrong in the evaluation waits too, for a second look. Photographs
 that are measured on wait for the last of these reasons alone. The first of the queue that nobody has touched get boxes,
 a description and answers to accept, change or reject.
@@ -25,12 +26,14 @@ from bessemer.annotation.queue import REASONS, Queued, annotator_disagreement, s
 from bessemer.annotation.shapes import Annotation
 from bessemer.annotation.store import Project, open_project
 from bessemer.config import Artifact
+from bessemer.data.images import load_image, to_pixels
 from bessemer.data.mixture import permutation
 from bessemer.data.records import Example, ImageRef, Prompt
 from bessemer.data.splits import hashed_part
 from bessemer.disk import tree_hash
 from bessemer.distributed import Mesh
 from bessemer.errors import UserError
+from bessemer.models.classifier import Classifier
 from bessemer.models.feed import Feed
 from bessemer.models.model import ADAPTER, Model, load_model
 from bessemer.models.precision import Precision
@@ -58,7 +61,11 @@ LEAST_ERRORS = 0.05  # a question that was never got wrong still counts a little
 @dataclass
 class Config:
     model: Artifact = Artifact("")
-    """The model that proposes: a stage (runs/site/sft) or a directory of one."""
+    """The model that proposes: a stage (runs/site/sft) or a directory of one; empty: the tower alone, which proposes
+    answers."""
+    tower: Artifact = Artifact("")
+    """The tower stage (runs/site/tower), whose answers about the attributes it was taught stand for the model's: it
+    learns from fewer photographs, and is asked in no time; empty: the model is asked about all."""
     dataset: Artifact = Artifact("import")
     """The import stage whose questions the model learned."""
     project: str = ""
@@ -88,14 +95,18 @@ class Config:
 
 def run(config: Config) -> Path:
     """Propose and queue; returns the project's directory."""
-    if not config.model or not config.project:
-        raise UserError("expected a model and a project: bessemer preannotate model=runs/site/sft project=DIR")
+    if not (config.model or config.tower) or not config.project:
+        raise UserError(
+            "expected a model (or a tower) and a project: bessemer preannotate model=runs/site/sft project=DIR"
+        )
+    if config.reward and not config.model:
+        raise UserError("reward without a model, expected the model whose answers its heads may differ about")
     if config.budget < 1:
         raise UserError(f"budget={config.budget}, expected at least 1 photograph")
     directory = Path(config.project)
     wordings = load_wordings(Path(config.dataset) / "wordings.yaml")
-    model = load_model(config.model, config.dtype, Mesh.start().device)
-    feed = Feed(model, Path(config.dataset), cache_directory())
+    model = load_model(config.model, config.dtype, Mesh.start().device) if config.model else None
+    asker = None if model is None else Asker(model, Feed(model, Path(config.dataset), cache_directory()))
     with open_project(directory) as project:
         waiting = waiting_pictures(project, config)
         if not waiting:
@@ -103,14 +114,13 @@ def run(config: Config) -> Path:
         asked = attribute_prompts(
             wordings, [_example(p, wordings) for p in waiting], list(wordings.attributes), config.seed
         )
-        feed.prepare([prompt.messages for prompt in asked])
-        chances = _chances(model, feed, [prompt for prompt in asked if prompt.facts["choices"]])
-        items = _queue(project, config, model, feed, waiting, chances)
+        chances = _chances(asker, config, waiting, [prompt for prompt in asked if prompt.facts["choices"]])
+        items = _queue(project, config, asker, waiting, chances)
         set_queue(project, items)
         by_id = {int(picture.id): picture for picture in waiting}
         first = [by_id[q.image] for q in items if q.image in by_id][: config.budget]
-        version = config.version or _version(model)
-        proposals = _proposals(project, config, model, feed, first, chances)
+        version = config.version or _version(Path(config.tower) if model is None else model.source)
+        proposals = _proposals(project, config, asker, first, chances)
         import_predictions(project, version, [(int(key), found) for key, found in proposals.items()])
         count = sum(map(len, proposals.values()))
     print(f"{len(items)} photographs wait in {directory}, {len(first)} of them with {count} proposals of {version}")
@@ -139,19 +149,58 @@ def _example(picture: Pictured, wordings: Wordings) -> Example:
 Chances = Mapping[str, list[tuple[Prompt, dict[str, float]]]]  # photograph -> its questions and their answers' chances
 
 
-def _chances(model: Model, feed: Feed, prompts: Sequence[Prompt]) -> Chances:
+@dataclass(frozen=True)
+class Asker:
+    """A language model that can be asked about photographs."""
+
+    model: Model
+    feed: Feed
+
+
+def _chances(asker: Asker | None, config: Config, waiting: Sequence[Pictured], prompts: Sequence[Prompt]) -> Chances:
+    """By the tower where it was taught, else by the model."""
     found: dict[str, list[tuple[Prompt, dict[str, float]]]] = defaultdict(list)
-    with track(len(prompts), "how sure") as bar:
-        for start in range(0, len(prompts), 64):
-            part = prompts[start : start + 64]
-            for prompt, chance in zip(part, choice_probabilities(model, feed, part), strict=True):
+    seen = _seen(Path(config.tower), waiting) if config.tower else {}
+    left = []
+    for prompt in prompts:
+        said = seen.get(prompt.provenance["example"], {}).get(prompt.facts["asked"][0])
+        if said is not None and said.keys() == prompt.facts["choices"].keys():
+            found[prompt.provenance["example"]].append((prompt, said))
+        else:
+            left.append(prompt)
+    if asker is None:
+        return found
+    asker.feed.prepare([prompt.messages for prompt in left])
+    with track(len(left), "how sure") as bar:
+        for start in range(0, len(left), 64):
+            part = left[start : start + 64]
+            for prompt, chance in zip(part, choice_probabilities(asker.model, asker.feed, part), strict=True):
                 found[prompt.provenance["example"]].append((prompt, chance))
             bar.advance(len(part))
     return found
 
 
+@torch.no_grad()
+def _seen(directory: Path, waiting: Sequence[Pictured]) -> dict[str, dict[str, dict[str, float]]]:
+    """Photograph -> attribute -> the tower's probability of each value."""
+    classifier = Classifier.load(directory / "model")
+    tower = classifier.tower
+    found: dict[str, dict[str, dict[str, float]]] = {picture.id: {} for picture in waiting}
+    with track(len(waiting), "what the tower sees") as bar:
+        for start in range(0, len(waiting), 16):
+            part = waiting[start : start + 16]
+            images = [load_image(picture.ref) for picture in part]
+            pixels = torch.stack([to_pixels(one, tower.image_size, tower.mean, tower.std) for one in images])
+            for name, logits in classifier(pixels).items():
+                values = classifier.attributes[name]
+                for picture, row in zip(part, logits.float().softmax(-1).tolist(), strict=True):
+                    found[picture.id][name] = dict(zip(values, row, strict=True))
+            bar.advance(len(part))
+    return found
+
+
 def _queue(
-    project: Project, config: Config, model: Model, feed: Feed, waiting: Sequence[Pictured], chances: Chances
+    project: Project, config: Config, asker: Asker | None, waiting: Sequence[Pictured], chances: Chances
 ) -> list[Queued]:
     """Everything that waits, the most worth while first."""
     if config.order == "random":
@@ -162,7 +211,7 @@ def _queue(
     margins = {int(key): _margin(asked, errors) for key, asked in chances.items()}
     for name, found in (
         ("margin", margins),
-        ("heads", _heads(config, model, feed, chances)),
+        ("heads", _heads(config, asker, chances)),
         ("annotators", _differing(project, config)),
         ("failed", failed),  # all of them measured on: whose truth may be wrong, and what to collect more of
     ):
@@ -209,11 +258,12 @@ def _shares(wrong: Mapping[K, Sequence[bool]]) -> dict[K, float]:
 
 
 @torch.no_grad()
-def _heads(config: Config, model: Model, feed: Feed, chances: Chances) -> dict[int, float]:
+def _heads(config: Config, asker: Asker | None, chances: Chances) -> dict[int, float]:
     """How far the reward model's heads are apart about the answer to each photograph's least certain question; as a
     share of the largest."""
-    if not config.reward:
+    if not config.reward or asker is None:
         return {}
+    model, feed = asker.model, asker.feed
     asked = [max(some, key=lambda item: _margin([item], {}))[0] for some in chances.values()]
     sampler = sampler_for(model, ADAPTER if model.lora is not None else None)
     answers = sample_answers(sampler, feed, asked, Sampling(config.response_length, 0.0))
@@ -228,16 +278,17 @@ def _heads(config: Config, model: Model, feed: Feed, chances: Chances) -> dict[i
 
 
 def _proposals(
-    project: Project, config: Config, model: Model, feed: Feed, pictures: Sequence[Pictured], chances: Chances
+    project: Project, config: Config, asker: Asker | None, pictures: Sequence[Pictured], chances: Chances
 ) -> dict[str, list[Annotation]]:
-    """Photograph -> boxes of every label, a description, and the likeliest answers."""
+    """Photograph -> boxes of every label and a description, where a model can give them, and the likeliest answers."""
     visual = default_visual_wordings(config.language)
     labels = [label.name for label in label_set(project).labels]
     places = place_prompts(visual, pictures, labels, config.seed)
     captions = caption_prompts(visual, pictures, config.seed)
-    answers = _answers(config, model, feed, [*places, *captions])
+    answers = _answers(config, asker, [*places, *captions]) if asker is not None else []
     found: dict[str, list[Annotation]] = {picture.id: [] for picture in pictures}
-    for answer, score in zip(answers, confidences(model, feed, answers), strict=True):
+    sure = confidences(asker.model, asker.feed, answers) if asker is not None else []
+    for answer, score in zip(answers, sure, strict=True):
         propose = proposed_places if answer.prompt.task == "detect" else proposed_caption
         found[answer.prompt.provenance["example"]] += propose(answer.prompt, answer.text, score)
     for picture in pictures:
@@ -246,7 +297,9 @@ def _proposals(
     return found
 
 
-def _answers(config: Config, model: Model, feed: Feed, prompts: Sequence[Prompt]) -> list[Answer]:
+def _answers(config: Config, asker: Asker, prompts: Sequence[Prompt]) -> list[Answer]:
+    model, feed = asker.model, asker.feed
+    feed.prepare([prompt.messages for prompt in prompts])
     sampler = sampler_for(model, ADAPTER if model.lora is not None else None)
     made: list[Answer] = []
     with track(len(prompts), "proposals") as bar:
@@ -257,6 +310,6 @@ def _answers(config: Config, model: Model, feed: Feed, prompts: Sequence[Prompt]
     return made
 
 
-def _version(model: Model) -> str:
-    folder = model.source.parent if model.source.name == "model" else model.source
-    return f"{folder.parent.name}/{folder.name} {tree_hash(model.source)[:8]}"
+def _version(source: Path) -> str:
+    folder = source.parent if source.name == "model" else source
+    return f"{folder.parent.name}/{folder.name} {tree_hash(source)[:8]}"

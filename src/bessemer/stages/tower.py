@@ -50,7 +50,7 @@ class Config:
     vision_tower: Artifact = Artifact("efficientnet_lite0")
     """Asset, timm-based directory or Hugging Face vision model to start from."""
     target: list[str] = field(default_factory=list)
-    """Attributes to learn; empty: the first attribute of the wordings."""
+    """Attributes to learn; empty: the first attribute of the wordings; all: every one that has labels of its own."""
     image_size: int = 0
     """Side of the square image in pixels; 0: the tower's own."""
     num_train_epochs: float = 8.0
@@ -224,6 +224,8 @@ def _classifier(config: Config, dataset: Dataset, drawn: Drawn) -> Classifier:
     # one that follows from another has no labels of its own: the tower would learn nothing, and not say so
     attributes = {name: attribute for name, attribute in known.items() if attribute.source is None}
     names = config.target or list(attributes)[:1]
+    if names == ["all"] and "all" not in attributes:
+        names = list(attributes)
     if unknown := sorted(set(names) - set(attributes)):
         raise UserError(f"target {unknown}, expected some of {list(attributes)}, which have labels of their own")
     tower = Tower.load(obtain_model(config.vision_tower))
