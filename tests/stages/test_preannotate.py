@@ -95,7 +95,7 @@ def test_the_tower_answers_for_what_it_was_taught(config: Config, shop: Path) ->
         with torch.no_grad():
             chances = classifier(pixels[None])[name][0].softmax(-1)
         low, high = sorted(chances.tolist())[-2:]
-        assert margins[image] == pytest.approx(1 - (high - low), abs=1e-4)
+        assert margins[image] == pytest.approx(1 - (high - low), abs=0.03)  # bf16, where it is
     everything = {label for said in found["tower"].values() for label in said}
     assert len(everything) <= 1 and all(found["both"][i].items() >= found["tower"][i].items() for i in found["both"])
 
@@ -165,6 +165,8 @@ def test_refusals(config: Config) -> None:
         run(replace(config, project=""))
     with pytest.raises(UserError, match="reward without a model"):
         run(replace(config, model=Artifact(""), tower=Artifact("t"), reward=Artifact("r")))
+    with pytest.raises(UserError, match="tower=nowhere: no classifier is there"):
+        run(replace(config, tower=Artifact("nowhere")))
     with pytest.raises(UserError, match="budget=0, expected at least 1"):
         run(replace(config, budget=0))
     with open_project(Path(config.project)) as project:

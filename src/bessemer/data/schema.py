@@ -5,8 +5,10 @@ Every class raises UserError "what, expected what" on values that break its rule
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -16,6 +18,7 @@ from .paths import check_path, shown
 __all__ = [
     "ROLES", "SCENES", "SPLITS", "Conversation", "Document", "Example", "ImageRef", "Message", "Prompt",
     "Ranking", "Record", "Role", "Scene", "Split", "choice", "is_number", "need",
+    "subject_of",
 ]  # fmt: skip
 
 Role: TypeAlias = Literal["system", "user", "assistant"]
@@ -222,3 +225,10 @@ def is_number(value: object) -> bool:
 def _weight(value: float) -> float:
     need(is_number(value) and value >= 0, f"weight {value!r}", "a number of 0 or more")
     return float(value)
+
+
+def subject_of(messages: Sequence[Message]) -> str:
+    """What messages are about, for whoever must not see it twice: their photographs, or else their words."""
+    seen = sorted(image.sha256 for message in messages for image in message.images)
+    said = [f"{message.role}: {' '.join(message.text.casefold().split())}" for message in messages]
+    return hashlib.sha256("\0".join(seen or said).encode()).hexdigest()[:16]

@@ -18,7 +18,7 @@ from bessemer.algos.head import linear_logprobs
 from bessemer.data.batches import Packed, pack, pack_answers, response_rows
 from bessemer.data.dataset import Dataset
 from bessemer.data.images import load_image, to_pixels
-from bessemer.data.records import Document, Example, Prompt
+from bessemer.data.records import Document, Example, ImageRef, Prompt
 from bessemer.data.render import Rendered
 from bessemer.models.classifier import Classifier
 from bessemer.models.features import FeatureStore
@@ -32,7 +32,10 @@ from bessemer.rollout.sampler import Sampling, Tell, sampler_for
 from bessemer.tasks.judge import judge
 from bessemer.tasks.parse import parse_value
 
-__all__ = ["choice_probabilities", "classifier_outputs", "language_outputs", "probe_outputs", "trivial_outputs"]
+__all__ = [
+    "choice_probabilities", "classifier_outputs", "language_outputs", "probe_outputs", "tower_probabilities",
+    "trivial_outputs",
+]  # fmt: skip
 
 _VISUAL = ("kind", "picture", "names", "classes", "scenes", "objects", "count", "where")  # facts, see `tasks.visual`
 
@@ -133,6 +136,16 @@ def _said(answer: Answer) -> PromptAnswer:
     )
 
 
+@torch.no_grad()
+def tower_probabilities(classifier: Classifier, image: ImageRef, root: Path | None = None) -> dict[str, Tensor]:
+    """What the tower says of one photograph: attribute -> probability of each of its values (K,), in their order."""
+    tower = classifier.tower
+    pixels = to_pixels(load_image(image, root), tower.image_size, tower.mean, tower.std)
+    with mixed(next(classifier.parameters()).device):
+        logits = classifier(pixels[None].contiguous(memory_format=torch.channels_last))
+    return {name: row[0].float().softmax(-1) for name, row in logits.items()}
+
+
 def classifier_outputs(
     classifier: Classifier,
     dataset: Dataset,
@@ -142,17 +155,14 @@ def classifier_outputs(
 ) -> ModelOutputs:
     """The fine-tuned tower's answers; positives: attribute -> its positive value, if it has one; `tell` hears of each
     photograph."""
-    tower = classifier.tower
     probabilities: dict[str, list[Tensor]] = {name: [] for name in classifier.attributes}
     times = []
-    with torch.no_grad(), mixed(next(classifier.parameters()).device):
-        for example in examples:
-            began = time.perf_counter()
-            pixels = to_pixels(load_image(example.image, dataset.root), tower.image_size, tower.mean, tower.std)
-            for name, logits in classifier(pixels[None].contiguous(memory_format=torch.channels_last)).items():
-                probabilities[name].append(logits[0].float().softmax(-1))
-            times.append(1000 * (time.perf_counter() - began))
-            tell(1)
+    for example in examples:
+        began = time.perf_counter()
+        for name, chances in tower_probabilities(classifier, example.image, dataset.root).items():
+            probabilities[name].append(chances)
+        times.append(1000 * (time.perf_counter() - began))
+        tell(1)
     rows = []
     for name, values in classifier.attributes.items():
         rows += _classified(examples, name, values, torch.stack(probabilities[name]).numpy(), positives.get(name))

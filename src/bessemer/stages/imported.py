@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ from bessemer.data.paths import shown
 from bessemer.data.readers import read_any
 from bessemer.data.records import Conversation, Document, Example, Message, Prompt, Ranking, Record
 from bessemer.data.references import text_facts
+from bessemer.data.schema import subject_of
 from bessemer.errors import UserError
 
 __all__ = ["Imported", "bank_shares", "check_apart", "from_records", "limited", "sample_text"]
@@ -106,7 +106,7 @@ def from_records(
     conversations = list({(_question(c.messages), _said(c.messages)): c for c in reversed(given)}.values())[::-1]
     if len(conversations) < len(given):
         print(f"import: {len(given) - len(conversations)} conversations stand twice and count once", file=sys.stderr)
-    subjects = [_subject(conversation.messages) for conversation in conversations]
+    subjects = [subject_of(conversation.messages[:-1]) for conversation in conversations]
     different = list(dict.fromkeys(subjects))
     part_of = dict(zip(different, _parts(len(different), shares, seed), strict=True))
     parts = [part_of[subject] for subject in subjects]
@@ -147,12 +147,6 @@ def _parts(n: int, shares: Mapping[str, float], seed: int) -> list[str]:
 
 def _said(messages: Sequence[Message]) -> str:
     return " ".join(messages[-1].text.split())
-
-
-def _subject(messages: Sequence[Message]) -> str:
-    """What a conversation is about: its photographs, else its question."""
-    images, text = _question(messages)
-    return hashlib.sha256((images or text).encode()).hexdigest()[:16]
 
 
 def _grouped(conversation: Conversation, subject: str) -> Conversation:

@@ -26,7 +26,6 @@ from bessemer.annotation.queue import REASONS, Queued, annotator_disagreement, s
 from bessemer.annotation.shapes import Annotation
 from bessemer.annotation.store import Project, open_project
 from bessemer.config import Artifact
-from bessemer.data.images import load_image, to_pixels
 from bessemer.data.mixture import permutation
 from bessemer.data.records import Example, ImageRef, Prompt
 from bessemer.data.splits import hashed_part
@@ -44,7 +43,7 @@ from bessemer.report.saved import read_outputs
 from bessemer.rollout.collect import Answer, batch_of, sample_answers
 from bessemer.rollout.confidence import confidences
 from bessemer.rollout.sampler import Sampling, sampler_for
-from bessemer.stages.answers import choice_probabilities
+from bessemer.stages.answers import choice_probabilities, tower_probabilities
 from bessemer.stages.begin import cache_directory
 from bessemer.tasks.proposals import proposed_answer, proposed_caption, proposed_places
 from bessemer.tasks.questions import attribute_prompts
@@ -180,22 +179,19 @@ def _chances(asker: Asker | None, config: Config, waiting: Sequence[Pictured], p
     return found
 
 
-@torch.no_grad()
 def _seen(directory: Path, waiting: Sequence[Pictured]) -> dict[str, dict[str, dict[str, float]]]:
     """Photograph -> attribute -> the tower's probability of each value."""
+    if not (directory / "model" / "classifier").is_dir():
+        raise UserError(f"tower={directory}: no classifier is there, expected a finished tower stage")
     classifier = Classifier.load(directory / "model")
-    tower = classifier.tower
-    found: dict[str, dict[str, dict[str, float]]] = {picture.id: {} for picture in waiting}
+    found: dict[str, dict[str, dict[str, float]]] = {}
     with track(len(waiting), "what the tower sees") as bar:
-        for start in range(0, len(waiting), 16):
-            part = waiting[start : start + 16]
-            images = [load_image(picture.ref) for picture in part]
-            pixels = torch.stack([to_pixels(one, tower.image_size, tower.mean, tower.std) for one in images])
-            for name, logits in classifier(pixels).items():
-                values = classifier.attributes[name]
-                for picture, row in zip(part, logits.float().softmax(-1).tolist(), strict=True):
-                    found[picture.id][name] = dict(zip(values, row, strict=True))
-            bar.advance(len(part))
+        for picture in waiting:
+            said = tower_probabilities(classifier, picture.ref).items()
+            found[picture.id] = {
+                name: dict(zip(classifier.attributes[name], chances.tolist(), strict=True)) for name, chances in said
+            }
+            bar.advance(1)
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from bessemer.data.batches import Packed, pack_answers, response_rows
 from bessemer.data.mixture import epoch_order, permutation
 from bessemer.data.records import Prompt, Ranking
 from bessemer.data.render import Rendered
+from bessemer.data.schema import subject_of
 from bessemer.errors import UserError
 from bessemer.models.feed import Feed
 
@@ -50,10 +50,8 @@ class RankedPrompt:
 
     @property
     def subject(self) -> str:
-        """What the prompt is about, for whoever must not see it twice: its photographs, or else its words."""
-        shown = sorted(image.sha256 for message in self.prompt.messages for image in message.images)
-        said = [f"{message.role}: {' '.join(message.text.casefold().split())}" for message in self.prompt.messages]
-        return hashlib.sha256("\0".join(shown or said).encode()).hexdigest()[:16]
+        """What the prompt is about; see `subject_of`."""
+        return subject_of(self.prompt.messages)
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,7 @@ from bessemer.annotation.store import create_project, open_project
 from bessemer.errors import UserError
 from bessemer.stages.data import Config, run
 from photographing import photograph
-
-SIZE = {"original_width": 40, "original_height": 30, "image_rotation": 0}
-
-
-def rectangle(id: str, label: str, x: float) -> dict[str, object]:
-    value = {"x": x, "y": 10, "width": 50, "height": 20, "rotation": 0, "rectanglelabels": [label]}
-    return {"id": id, "type": "rectanglelabels", "from_name": "box", "to_name": "image", **SIZE, "value": value}
+from stages.test_data import rectangle
 
 
 @pytest.fixture
