@@ -19,11 +19,12 @@ from bessemer.data.dataset import Dataset
 from bessemer.data.records import Document, Message, Prompt
 from bessemer.errors import Stopped, UserError
 from bessemer.interrupts import release
+from bessemer.models.classifier import Classifier
 from bessemer.models.model import load_model
 from bessemer.report.saved import read_outputs
 from bessemer.report.schema import validate
 from bessemer.stages import evaluate, importing, tower
-from bessemer.stages.answers import language_outputs
+from bessemer.stages.answers import classifier_outputs, language_outputs, tower_probabilities
 from bessemer.stages.evaluate import Config, run
 from bessemer.tasks.wordings import load_wordings
 from tasks.test_wordings import SMALL
@@ -155,7 +156,8 @@ def test_a_model_is_stopped_between_its_answers(
 ) -> None:
     """A model's answers take minutes: whoever stops the run does not wait for the rest of them."""
     models = {"base": str(shop / "align"), "sft": str(shop / "sft"), "tower": str(shop / "tower")}
-    left = iter([False] * 6)  # behind each model, and each of the 4 photographs that the tower tells of
+    monkeypatch.setattr("bessemer.stages.answers.AT_ONCE", 3)
+    left = iter([False] * 4)  # behind each model, and 3 and 1 of the photographs that the tower tells of
     monkeypatch.setattr(interrupts, "requested", lambda: next(left, True))
     with pytest.raises(Stopped, match="run the same command again"):
         run(config(shop, tmp_path, **models))
@@ -170,6 +172,22 @@ def test_a_model_is_stopped_between_its_answers(
     run(config(shop, tmp_path, **models))
     said = capsys.readouterr().err
     assert "answers of tower" not in said and "answers of base 100% 7/7" in said and "answers of sft 100% 7/7" in said
+
+
+def test_the_tower_says_the_same_of_one_photograph_and_of_many(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = Dataset(shop / "import")
+    examples = dataset.examples("train")
+    classifier = Classifier.load(shop / "tower" / "model")
+    (name,) = classifier.attributes
+    told: list[int] = []
+    monkeypatch.setattr("bessemer.stages.answers.AT_ONCE", 5)
+    outputs = classifier_outputs(classifier, dataset, examples, {name: classifier.attributes[name][-1]}, told.append)
+    assert len(examples) > 5 and len(told) > 1 and sum(told) == len(examples)
+    assert [answer.id for answer in outputs.answers] == [example.id for example in examples]
+    for example, answer in zip(examples, outputs.answers, strict=True):
+        alone = tower_probabilities(classifier, [example.image], dataset.root)[name][0, -1]
+        assert answer.probability == pytest.approx(float(alone), abs=0.02)  # bf16, where it is
+    assert outputs.facts.ms_per_image is not None and outputs.facts.ms_per_image > 0
 
 
 def test_positive_is_what_the_wordings_say_and_not_what_comes_last(shop: Path, tmp_path: Path) -> None:

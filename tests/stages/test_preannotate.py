@@ -67,8 +67,9 @@ def test_the_least_sure_come_first_with_what_the_model_says(
     assert "23 photographs wait" in capsys.readouterr().out
 
 
-def test_the_tower_answers_for_what_it_was_taught(config: Config, shop: Path) -> None:
+def test_the_tower_answers_for_what_it_was_taught(config: Config, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By its own probabilities, beside a model and alone; of others the model is asked."""
+    monkeypatch.setattr("bessemer.stages.preannotate.AT_ONCE", 5)
     tower = Artifact(str(shop / "tower"))
     classifier = Classifier.load(shop / "tower" / "model")
     (name,) = classifier.attributes

@@ -33,10 +33,11 @@ from bessemer.tasks.judge import judge
 from bessemer.tasks.parse import parse_value
 
 __all__ = [
-    "choice_probabilities", "classifier_outputs", "language_outputs", "probe_outputs", "tower_probabilities",
+    "AT_ONCE", "choice_probabilities", "classifier_outputs", "language_outputs", "probe_outputs", "tower_probabilities",
     "trivial_outputs",
 ]  # fmt: skip
 
+AT_ONCE = 32  # photographs that the tower looks at together: three times as fast as one at a time
 _VISUAL = ("kind", "picture", "names", "classes", "scenes", "objects", "count", "where")  # facts, see `tasks.visual`
 
 
@@ -137,13 +138,16 @@ def _said(answer: Answer) -> PromptAnswer:
 
 
 @torch.no_grad()
-def tower_probabilities(classifier: Classifier, image: ImageRef, root: Path | None = None) -> dict[str, Tensor]:
-    """What the tower says of one photograph: attribute -> probability of each of its values (K,), in their order."""
+def tower_probabilities(
+    classifier: Classifier, images: Sequence[ImageRef], root: Path | None = None
+) -> dict[str, Tensor]:
+    """What the tower says of some photographs at once: attribute -> probability of each of its values (N, K), in their
+    order."""
     tower = classifier.tower
-    pixels = to_pixels(load_image(image, root), tower.image_size, tower.mean, tower.std)
+    pixels = [to_pixels(load_image(image, root), tower.image_size, tower.mean, tower.std) for image in images]
     with mixed(next(classifier.parameters()).device):
-        logits = classifier(pixels[None].contiguous(memory_format=torch.channels_last))
-    return {name: row[0].float().softmax(-1) for name, row in logits.items()}
+        logits = classifier(torch.stack(pixels).contiguous(memory_format=torch.channels_last))
+    return {name: rows.float().softmax(-1) for name, rows in logits.items()}
 
 
 def classifier_outputs(
@@ -153,19 +157,23 @@ def classifier_outputs(
     positives: Mapping[str, str | None],
     tell: Tell,
 ) -> ModelOutputs:
-    """The fine-tuned tower's answers; positives: attribute -> its positive value, if it has one; `tell` hears of each
-    photograph."""
-    probabilities: dict[str, list[Tensor]] = {name: [] for name in classifier.attributes}
+    """The fine-tuned tower's answers; positives: attribute -> its positive value, if it has one; `tell` hears how many
+    more photographs there are. The first of them are looked at once more, one at a time: how long one takes."""
+    images = [example.image for example in examples]
+    found: dict[str, list[Tensor]] = {name: [] for name in classifier.attributes}
+    for start in range(0, len(images), AT_ONCE):
+        part = images[start : start + AT_ONCE]
+        for name, chances in tower_probabilities(classifier, part, dataset.root).items():
+            found[name].append(chances)
+        tell(len(part))
     times = []
-    for example in examples:
+    for image in images[:AT_ONCE]:
         began = time.perf_counter()
-        for name, chances in tower_probabilities(classifier, example.image, dataset.root).items():
-            probabilities[name].append(chances)
+        tower_probabilities(classifier, [image], dataset.root)
         times.append(1000 * (time.perf_counter() - began))
-        tell(1)
     rows = []
     for name, values in classifier.attributes.items():
-        rows += _classified(examples, name, values, torch.stack(probabilities[name]).numpy(), positives.get(name))
+        rows += _classified(examples, name, values, torch.cat(found[name]).numpy(), positives.get(name))
     size = sum(p.numel() for p in classifier.parameters())
     facts = ModelFacts(
         "the vision tower fine-tuned alone as a classifier",

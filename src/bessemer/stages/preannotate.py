@@ -43,7 +43,7 @@ from bessemer.report.saved import read_outputs
 from bessemer.rollout.collect import Answer, batch_of, sample_answers
 from bessemer.rollout.confidence import confidences
 from bessemer.rollout.sampler import Sampling, sampler_for
-from bessemer.stages.answers import choice_probabilities, tower_probabilities
+from bessemer.stages.answers import AT_ONCE, choice_probabilities, tower_probabilities
 from bessemer.stages.begin import cache_directory
 from bessemer.tasks.proposals import proposed_answer, proposed_caption, proposed_places
 from bessemer.tasks.questions import attribute_prompts
@@ -186,12 +186,13 @@ def _seen(directory: Path, waiting: Sequence[Pictured]) -> dict[str, dict[str, d
     classifier = Classifier.load(directory / "model")
     found: dict[str, dict[str, dict[str, float]]] = {}
     with track(len(waiting), "what the tower sees") as bar:
-        for picture in waiting:
-            said = tower_probabilities(classifier, picture.ref).items()
-            found[picture.id] = {
-                name: dict(zip(classifier.attributes[name], chances.tolist(), strict=True)) for name, chances in said
-            }
-            bar.advance(1)
+        for start in range(0, len(waiting), AT_ONCE):
+            part = waiting[start : start + AT_ONCE]
+            for name, rows in tower_probabilities(classifier, [picture.ref for picture in part]).items():
+                for picture, chances in zip(part, rows.tolist(), strict=True):
+                    seen = found.setdefault(picture.id, {})
+                    seen[name] = dict(zip(classifier.attributes[name], chances, strict=True))
+            bar.advance(len(part))
     return found
 
 
