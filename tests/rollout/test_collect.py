@@ -210,6 +210,17 @@ def test_a_prompt_that_comes_again_gets_another_answer(tmp_path: Path) -> None:
     assert len({answer.ids for answer in answers}) == 4
 
 
+def test_a_photograph_that_comes_again_gets_another_answer(tmp_path: Path) -> None:
+    """Also where pixels are fed, two at a time."""
+    model = _model(tmp_path, "fp32", vision=True)
+    photograph = image_ref(next(tiny.photographs(tmp_path / "photos", 1).rglob("*.png")), tmp_path)
+    feed = Feed(model, tmp_path, tmp_path / "cache")
+    feed.use_pixels()
+    prompts = [Prompt(f"p{n}", (Message("user", "裂纹?", (photograph,)),)) for n in range(6)]
+    answers = sample_answers(sampler_for(model, ADAPTER), feed, prompts, Sampling(8, 1.0), batch_size=2)
+    assert len({answer.ids for answer in answers}) == 6
+
+
 def test_scores_at_batch_one_and_n(tmp_path: Path) -> None:
     """Of a text, whatever it shares its batch with; read at the answer's last token."""
     model = _model(tmp_path, "fp32")

@@ -9,17 +9,20 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from bessemer.data.batches import pack
+from bessemer.data.dataset import Dataset
 from bessemer.data.records import Message
 from bessemer.disk import tree_hash
 from bessemer.errors import UserError
 from bessemer.models.feed import Feed
 from bessemer.models.heads import RewardHead, value_head
 from bessemer.models.model import load_model
+from bessemer.rollout.collect import measure, sample_answers
+from bessemer.rollout.sampler import Sampling, sampler_for
 from bessemer.stages import ppo
-from bessemer.stages.ppo import Config, make_roles, run
+from bessemer.stages.ppo import Config, Loop, make_roles, run
 from vowels import metrics, wanted_share
 
 LOGGED = {
@@ -113,6 +116,53 @@ def test_a_critic_that_was_fitted_errs_less_than_one_that_starts_at_zero(
     save_file({name: part for name, part in head.items() if not name.startswith("expected_")}, file)
     with pytest.raises(UserError, match="an older version made it"):
         run(config(texts, tmp_path / "no", **there))
+
+
+def advantages_by_hand(rewards: Tensor, values: Tensor, lam: float) -> Tensor:
+    """Of one answer's tokens, by the definition, undiscounted: a double sum over what comes after each."""
+    deltas = rewards + torch.cat([values[1:], torch.zeros(1)]) - values
+    places = range(len(deltas))
+    return torch.stack([sum((lam ** (k - t) * deltas[k] for k in places if k >= t), torch.tensor(0.0)) for t in places])
+
+
+def test_the_gradient_is_that_of_the_formula(shop: Path, tmp_path: Path) -> None:
+    """The first step of a round of two passes, by a policy that has moved, at a price of KL that was adapted: of every
+    answer the price of its tokens and its score at the last one, GAE, whitened over the round; half the squared error
+    of the values, which weighs a tenth. Ratio 1, so nothing is clipped."""
+    settings = config(shop, tmp_path, mini_batch_size=4, per_device_train_batch_size=2, num_ppo_epochs=1, lam=0.6)
+    model = load_model(str(shop / "sft"), "fp32")
+    roles = make_roles(model, shop / "reward", "reward", 0)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in roles.parameters("policy"):
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    feed = Feed(model, shop / "import", tmp_path)
+    loop = Loop(settings, roles, feed, sampler_for(model, "policy"), Dataset(shop / "import").prompts("ppo"))
+    loop.state.numbers["kl_coef"] = 0.7
+    answers = sample_answers(loop.sampler, feed, loop.prompts(0), Sampling(6, 1.0, seed=0))
+    alone = [measure(roles, feed, [answer], 1.0) for answer in answers]
+    scores, _ = loop.reward(torch.cat([one.scores for one in alone]), answers, 0)
+    gains, targets = [], []
+    for one, score in zip(alone, scores, strict=True):
+        rewards = -0.7 * (one.logprobs[0] - one.ref_logprobs[0])
+        rewards[-1] += score
+        gains.append(advantages_by_hand(rewards, one.values[0], 0.6))
+        targets.append(gains[-1] + one.values[0])
+    flat = torch.cat(gains)
+    total = torch.tensor(0.0)
+    for one, gain, target in zip(alone, gains, targets, strict=True):
+        logprobs, _ = roles.logprobs("policy", one.packed, one.rows, one.targets)
+        values = roles.values_of("value", one.value_states)
+        total = total - ((gain - flat.mean()) / flat.std(correction=0) * logprobs).sum()
+        total = total + 0.1 * 0.5 * (values - target).square().sum()
+    learnt = [*roles.parameters("policy"), *roles.parameters("value")]
+    expected = torch.autograd.grad(total / len(flat), learnt)
+    loop.round(0)
+    scale = min(1.0, 1.0 / float(torch.stack([gradient.norm() for gradient in expected]).norm()))
+    assert all(float(scale * gradient.abs().max()) > 1e-3 for gradient in (expected[0], expected[-2], expected[-1]))
+    for parameter, theirs in zip(learnt, expected, strict=True):
+        assert parameter.grad is not None
+        torch.testing.assert_close(parameter.grad, scale * theirs, atol=2e-5, rtol=1e-3)
 
 
 def test_answers_of_a_step_may_be_computed_in_any_number_of_passes(shop: Path, tmp_path: Path) -> None:
