@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import torch
 
 from bessemer import compiling
 from bessemer.kernels import _kernels, kernels_for
-from compiling import compiled_library
+from compiling import compiled_library, need_compiler
 
 CPU = torch.device("cpu")
 
@@ -69,8 +67,7 @@ def test_without_a_compiler_one_line_says_why(
 
 
 def test_a_damaged_library_is_compiled_again(anew: Path) -> None:
-    if shutil.which(os.environ.get("CC") or "cc") is None:
-        pytest.skip("there is no C compiler here, so nothing is compiled for users either")
+    need_compiler()
     made = compiling._build(torch.bfloat16)
     made.write_bytes(b"")
     assert compiling.library(torch.bfloat16) is not None and made.stat().st_size > 1000
@@ -79,8 +76,7 @@ def test_a_damaged_library_is_compiled_again(anew: Path) -> None:
 def test_a_folder_that_others_can_write_to_is_not_trusted(anew: Path, caplog: pytest.LogCaptureFixture) -> None:
     anew.mkdir()
     anew.chmod(0o777)
-    if shutil.which(os.environ.get("CC") or "cc") is None:
-        pytest.skip("there is no C compiler here, so nothing is compiled for users either")
+    need_compiler()
     assert "can be written to by others" in _why_not(caplog)
 
 
