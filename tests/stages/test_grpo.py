@@ -20,6 +20,8 @@ from bessemer.stages.rounds import Prompts
 from bessemer.tasks.judge import judge
 from vowels import metrics, wanted_share
 
+ROLES = ("policy", "reference")
+
 
 def config(shop: Path, out: Path, **values: object) -> Config:
     settled: dict[str, object] = {
@@ -85,11 +87,17 @@ def test_the_parts_of_a_step_add_up(shop: Path, tmp_path: Path) -> None:
         assert_close(weight, weights[1][name], atol=1e-4, rtol=0)
 
 
-def test_the_gradient_is_that_of_the_formula(shop: Path, tmp_path: Path) -> None:
-    """A step on answers that are there: -sum of A log pi over tokens, divided by their number (ratio 1)."""
-    settings = config(shop, tmp_path, beta=0.0, missing_eos_penalty=0.0)
+@pytest.mark.parametrize("beta", [0.0, 0.5])
+def test_the_gradient_is_that_of_the_formula(shop: Path, tmp_path: Path, beta: float) -> None:
+    """A step on answers that are there: -sum of A log pi over tokens, divided by their number (ratio 1); the reward of
+    an answer less `beta` times how much likelier it is to the policy, which has moved, than to the reference."""
+    settings = config(shop, tmp_path, beta=beta, missing_eos_penalty=0.0)
     model = load_model(str(shop / "sft"), "fp32")
     roles = make_roles(model, str(shop / "reward"), 0)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in roles.parameters("policy"):
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
     feed = Feed(model, shop / "import", tmp_path)
     prompts = Dataset(shop / "import").prompts("ppo")
     loop = Loop(settings, roles, feed, sampler_for(model, "policy"), prompts)
@@ -98,6 +106,10 @@ def test_the_gradient_is_that_of_the_formula(shop: Path, tmp_path: Path) -> None
     assert loop.reward is not None
     with torch.no_grad():
         rewards, _ = loop.reward(roles.scores("reward", batch.packed), answers, 0)
+        for place, answer in enumerate(answers):
+            one = batch_of(feed, [answer])
+            mine, theirs = (roles.logprobs(name, one.packed, one.rows, one.targets)[0] for name in ROLES)
+            rewards[place] -= beta * (mine - theirs).sum()
     by_hand = torch.cat([group - group.mean() for group in rewards.split(3)])
     total = torch.tensor(0.0)
     for answer, advantage in zip(answers, by_hand, strict=True):
@@ -131,6 +143,19 @@ def test_rules_can_be_the_reward(shop: Path, tmp_path: Path) -> None:
     cut_off = sum(not answer.ended for answer in answers)
     assert row["reward"] == pytest.approx((sum(judged) - 0.25 * cut_off) / 6, abs=1e-6)
     assert not any(name.startswith("reward/") for name in row)
+
+
+def test_rewards_of_rules_can_be_shuffled_too(shop: Path, tmp_path: Path) -> None:
+    """What is logged is what was earned; what is learnt from is another answer's."""
+    settings = config(shop, tmp_path, reward_model="", missing_eos_penalty=0.0, shuffle_rewards=True)
+    model = load_model(str(shop / "sft"), "fp32")
+    feed = Feed(model, shop / "import", tmp_path)
+    prompts = Dataset(shop / "import").prompts("ppo")
+    loop = Loop(settings, make_roles(model, "", 0), feed, sampler_for(model, "policy"), prompts)
+    answers = sample_answers(loop.sampler, feed, loop.prompts(0), Sampling(2, 1.0), 6)
+    loop.rule = lambda answers: torch.arange(float(len(answers)))
+    rewards, logged = loop._rewards([], answers, 0)
+    assert sorted(rewards.tolist()) == list(range(12)) != rewards.tolist() and logged == {"reward": 5.5}
 
 
 def test_several_steps_a_round_know_where_the_answers_came_from(shop: Path, tmp_path: Path) -> None:
