@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -215,6 +216,55 @@ def test_agreement_and_the_recipe_decide_the_weights(texts: Path, tmp_path: Path
         run(config(texts, stage, tmp_path / "c", principle_weights={"wit": 1.0}))
     with pytest.raises(UserError, match="no principle has a weight"):
         run(config(texts, stage, tmp_path / "d", principles=["clarity"]))
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT asks transformers for it
+def test_the_loss_is_that_of_the_formula(texts: Path, tmp_path: Path) -> None:
+    """Of a head that learns nothing, on all prompts at once, in plain loops: pairs weigh by how many judged them, a
+    principle by its agreement, and scores far from 0 cost something."""
+    stage = tmp_path / "rank"
+    first = read_records(rankings(tmp_path / "first.jsonl"), Ranking)
+    second = [replace(one, annotator="b", ranks={"helpfulness": (2, 1, 2, None)}) for one in first[::3]]
+    write_records(stage / "rankings.jsonl", [*first, *second])
+    agreed = {"truthfulness": 0.25, "helpfulness": 1.0, "clarity": 0.5}
+    (stage / "agreement.json").write_text(json.dumps({name: {"weight": one} for name, one in agreed.items()}))
+    still = {"learning_rate": 0.0, "head_learning_rate": 0.0, "per_device_train_batch_size": 64}
+    out = run(config(texts, stage, tmp_path / "out", **still, num_train_epochs=1.0, center_rewards_coefficient=0.03))
+    scores, _, _ = independent(texts, out)
+    held = {row["prompt"] for row in pairs(out)}
+    total, weight = 0.0, 0.0
+    for one in (one for one in first if one.prompt.id not in held):
+        others = [other.ranks for other in second if other.id == one.id]
+        for column, (name, agreement) in enumerate(agreed.items()):
+            lost, judged = 0.0, 0
+            for i, j in combinations(range(4), 2):
+                x, y = (float(scores[one.prompt.id, one.responses[place]][column]) for place in (i, j))
+                for ranks in (ranks[name] for ranks in [one.ranks, *others] if name in ranks):
+                    if ranks[i] is not None and ranks[j] is not None:
+                        wins = 0.5 if ranks[i] == ranks[j] else float(ranks[i] < ranks[j])
+                        lost += wins * math.log1p(math.exp(y - x)) + (1 - wins) * math.log1p(math.exp(x - y))
+                        lost, judged = lost + 0.03 * (x + y) ** 2, judged + 1
+            total, weight = total + agreement * lost / judged, weight + agreement
+    (row,) = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert row["loss"] == pytest.approx(total / weight, rel=1e-4)
+
+
+def test_adapter_and_head_learn_at_rates_of_their_own(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, float] = {}
+
+    def fit(_: Any, groups: Any, *rest: Any, **named: Any) -> None:
+        given.update({name: group.learning_rate for group in groups for name in group.parameters})
+
+    monkeypatch.setattr(reward, "fit", fit)
+    rates = {"learning_rate": 0.01, "head_learning_rate": 0.2}
+    run(config(texts, rankings(tmp_path / "six.jsonl", 6), tmp_path / "out", **rates))
+    assert {rate for name, rate in given.items() if name.startswith("adapter.")} == {0.01}
+    assert {name: rate for name, rate in given.items() if name.startswith("head.")} == {
+        "head.linear.weight": 0.2,
+        "head.linear.bias": 0.2,
+    }
 
 
 def test_refusals(texts: Path, tmp_path: Path) -> None:
