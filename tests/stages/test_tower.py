@@ -3,11 +3,14 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
+from bessemer.annotation.cells import flipped_cells
 from bessemer.annotation.codec import encode_image, to_json
 from bessemer.annotation.shapes import AnnotatedImage, Annotation, Box
 from bessemer.config import Artifact
@@ -15,6 +18,7 @@ from bessemer.data.dataset import Dataset
 from bessemer.data.images import load_image, to_pixels
 from bessemer.errors import UserError
 from bessemer.models.classifier import Classifier
+from bessemer.stages import tower
 from bessemer.stages.tower import Config, run
 
 
@@ -132,3 +136,78 @@ def test_where_things_are_is_learnt_cell_by_cell(shop: Path, tmp_path: Path) -> 
         assert classifier.judged_and_placed(torch.zeros(1, 3, 64, 64))[1].shape == (1, 4, 1)
     settings.output_dir, settings.places_weight = str(tmp_path / "labels"), 0.0
     assert Classifier.load(run(settings) / "model").cells is None
+
+
+def batches_of(settings: Config, folder: Path) -> tuple[tower._Batches, Classifier]:
+    """What the stage would train on, of pixels and cells that no flip leaves as they are."""
+    dataset = Dataset(Path(settings.dataset))
+    drawn = tower._drawn(dataset)
+    classifier = tower._classifier(settings, dataset, drawn)
+    batches = tower._Batches(settings, dataset, classifier, folder / "pixels.u8", drawn)
+    draw = np.random.default_rng(0)
+    batches.pixels = torch.from_numpy(draw.integers(0, 256, batches.pixels.shape, np.uint8))
+    assert batches.cells is not None
+    there, edges = (draw.random(part.shape, np.float32) for part in batches.cells)
+    batches.cells = there, edges
+    return batches, classifier
+
+
+@pytest.mark.parametrize(("flips", "upside_down", "views"), [(True, True, 4), (True, False, 2), (False, True, 1)])
+def test_a_photograph_is_turned_with_its_places(
+    shop: Path, tmp_path: Path, flips: bool, upside_down: bool, views: int
+) -> None:
+    """Its view is found by trying all four: which of them come, each with its places, and others at another step."""
+    settings = config(shop, tmp_path / "out", flips=flips, upside_down=upside_down, image_size=64)
+    settings.dataset = Artifact(str(_drawn_on(shop, tmp_path / "import")))
+    batches, classifier = batches_of(settings, tmp_path)
+    assert batches.cells is not None
+    seen: list[tuple[bool, bool]] = []
+    for step in range(4 * batches.per_epoch):
+        (batch,) = batches(step)
+        epoch, place = divmod(step, batches.per_epoch)
+        chosen = batches.order(epoch)[place * batches.size : (place + 1) * batches.size]
+        for row, index in enumerate(chosen):
+            plain = classifier.normalised(batches.pixels[[index]])[0]
+            every = [(mirrored, turned) for mirrored in (False, True) for turned in (False, True)]
+            (view,) = (v for v in every if torch.equal(batch.pixels[row], plain.flip([-1][: v[0]] + [-2][: v[1]])))
+            there, edges = flipped_cells((batches.cells[0][index], batches.cells[1][index]), *view)
+            assert batch.places is not None
+            assert np.array_equal(batch.places[0][row], there.reshape(batch.places[0][row].shape))
+            assert np.array_equal(batch.places[1][row], edges.reshape(batch.places[1][row].shape))
+            seen.append(view)
+    assert len(set(seen)) == views and not (any(turned for _, turned in seen) and views < 4)
+    drawn = [tuple(seen[start : start + batches.size]) for start in range(0, len(seen), batches.size)]
+    assert views == 1 or len(set(drawn)) > len(drawn) / 2
+
+
+def test_labels_are_smoothed_and_photographs_weigh_what_they_say(shop: Path, tmp_path: Path) -> None:
+    data = _drawn_on(shop, tmp_path / "import")
+    rows = [json.loads(line) for line in (data / "examples.jsonl").read_text(encoding="utf-8").splitlines()]
+    for number, row in enumerate(rows):
+        row["weight"] = 0.25 + number / 8
+    (data / "examples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    settings = config(shop, tmp_path / "out", label_smoothing=0.2)
+    settings.dataset = Artifact(str(data))
+    batches, _ = batches_of(settings, tmp_path)
+    learnt = Dataset(data).examples("train")
+    for step in range(batches.per_epoch):
+        (batch,) = batches(step)
+        shown = [learnt[index] for index in batches.order(0)[step * batches.size : (step + 1) * batches.size]]
+        assert batch.weights.tolist() == pytest.approx([example.weight for example in shown])
+        for target, example in zip(batch.targets["class"].tolist(), shown, strict=True):
+            assert target == pytest.approx([0.9, 0.1] if example.labels["class"] == "good" else [0.1, 0.9])
+
+
+def test_the_tower_learns_more_slowly_than_what_is_new(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, float] = {}
+
+    def fit(_: Any, groups: Any, *rest: Any, **named: Any) -> None:
+        given.update({name.split(".")[0]: group.learning_rate for group in groups for name in group.parameters})
+
+    monkeypatch.setattr(tower, "fit", fit)
+    settings = config(shop, tmp_path / "out", learning_rate=0.4, tower_rate=0.25)
+    settings.dataset = Artifact(str(_drawn_on(shop, tmp_path / "import")))
+    run(settings)
+    assert given == {"tower": pytest.approx(0.1), "heads": 0.4, "cells": 0.4}
