@@ -171,10 +171,15 @@ def test_every_source_takes_its_turn_and_none_is_passed_over(
 ) -> None:
     data = with_documents(texts, tmp_path / "data")
     asked: list[list[str]] = []
+    said: list[list[int]] = []
+    seeds: set[int] = set()
 
     def sampled(sampler: Any, feed: Any, prompts: Any, sampling: Any) -> Any:
         asked.append([prompt.id for prompt in prompts])
-        return sample(sampler, feed, prompts, sampling)
+        answers = sample(sampler, feed, prompts, sampling)
+        said.append([token for answer in answers for token in answer.ids])
+        seeds.add(sampling.seed)
+        return answers
 
     sample = distill.sample_answers
     monkeypatch.setattr(distill, "sample_answers", sampled)
@@ -187,12 +192,14 @@ def test_every_source_takes_its_turn_and_none_is_passed_over(
     assert general[:3] == general[3:] and len(set(general)) == 3
     assert len(general[2]) < len(general[0])
     ids = [prompt.id for prompt in Dataset(data).prompts("ppo")]
-    assert asked == [ids[:3], ids[3:]] * 3
+    assert asked == [ids[:3], ids[3:]] * 3 and len(seeds) == 6
+    # of what it said itself every token, of what it was asked none
+    assert [items[0].batch.targets.tolist() for items in steps[1::2]] == said
     plain = capture(config(texts, tmp_path / "plain", per_device_train_batch_size=3), monkeypatch).source
     for turn, items in enumerate(steps[::2]):
         assert torch.equal(items[0].batch.packed.ids, plain(turn)[0].batch.packed.ids)
-    twice = capture(config(texts, tmp_path / "two", dataset=str(data), general_share=2.0), monkeypatch).source
-    assert [len(twice(step)) for step in range(3)] == [3, 3, 3]
+    twice = capture(config(texts, tmp_path / "two", dataset=str(data), general_share=2.0, seed=6), monkeypatch).source
+    assert [len(twice(step)) for step in range(3)] == [3, 3, 3] and twice.batches.seed == 6
     with pytest.raises(UserError, match="on_policy_share=1.5"):
         run(config(texts, tmp_path / "a", on_policy_share=1.5))
 

@@ -128,6 +128,8 @@ def test_what_was_said_is_saved_before_it_is_scored(
 
     def asking(name: str, *arguments: Any, **named: Any) -> Any:
         asked.append(name)
+        dataset, documents = arguments[1], arguments[-1]
+        assert documents == dataset.documents("test") != dataset.documents("train")  # some are trained on
         return ask(name, *arguments, **named)
 
     def broken(evaluation: Any) -> Any:

@@ -256,9 +256,11 @@ def test_verdicts_that_are_missing_are_counted(shop: Path, tmp_path: Path, capsy
 def test_a_stopped_run_samples_no_part_twice(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """8 questions in parts of 2, stopped in the third part; a kill by SIGKILL is in test_resume.py."""
     asked: list[list[str]] = []
+    seeds: list[int] = []
 
     def counted(sampler: object, feed: object, prompts: object, *rest: object) -> object:
         asked.append([prompt.id for prompt in prompts])  # type: ignore[attr-defined]
+        seeds.append(rest[0].seed)  # type: ignore[attr-defined]
         if len(asked) == 3:
             raise KeyboardInterrupt
         return sample(sampler, feed, prompts, *rest)  # type: ignore[arg-type]
@@ -271,6 +273,7 @@ def test_a_stopped_run_samples_no_part_twice(shop: Path, tmp_path: Path, monkeyp
     ids = [prompt.id for prompt in Dataset(shop / "import").prompts("rank")]
     parts = [ids[start : start + 2] for start in range(0, len(ids), 2)]
     assert asked == [*parts[:3], *parts[2:]]
+    assert len(set(seeds)) == len(parts) and seeds[2] == seeds[3]  # numbers of its own for each, the same ones again
     monkeypatch.setattr(rank, "sample_answers", sample)
     run(config(shop, tmp_path / "straight", batch_size=6))
     for name in ("answers.jsonl", "rankings.jsonl", "agreement.json"):
