@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,9 +10,11 @@ from safetensors.torch import load_file
 
 import tiny
 from bessemer import assets
+from bessemer.data.dataset import Dataset
 from bessemer.disk import tree_hash
 from bessemer.errors import UserError
 from bessemer.models import convert
+from bessemer.stages import align
 from bessemer.stages.align import Config, run
 
 
@@ -59,6 +62,19 @@ def test_what_it_is_aligned_on(shop: Path, texts: Path, tmp_path: Path) -> None:
         run(config(shop, tmp_path / "c", tasks=["colour"]))
     with pytest.raises(UserError, match="no conversations to train on"):
         run(config(shop, tmp_path / "d", dataset=str(texts / "import")))
+
+
+def test_the_recipe_decides_how_it_learns(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(align, "fit", lambda *places, **named: given.extend([*places[1:3], named]))
+    sizes = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 3, "augment_views": 4, "seed": 5}
+    rates = {"learning_rate": 0.5, "warmup_ratio": 0.25, "save_steps": 7}
+    run(config(shop, tmp_path / "align", **sizes, **rates, max_steps=0, num_train_epochs=1.5))
+    (group,), batches, named = given
+    assert (batches.batch_size, batches.accumulation, batches.views, batches.seed) == (2, 3, 4, 5)
+    assert group.learning_rate == 0.5 and {name.split(".")[0] for name in group.parameters} == {"projector"}
+    steps = round(1.5 * (len(Dataset(shop / "import").conversations("train")) // 6))
+    assert named == {"steps": steps, "description": "align", "warmup_ratio": 0.25, "save_steps": 7} and steps > 2
 
 
 def test_the_seed_decides_and_a_conversion_on_the_way_does_not(

@@ -18,6 +18,7 @@ from bessemer.data.dataset import Dataset
 from bessemer.disk import tree_hash
 from bessemer.errors import UserError
 from bessemer.models.model import load_model
+from bessemer.stages import sft
 from bessemer.stages.sft import Config, run
 from bessemer.training import fit
 
@@ -123,6 +124,19 @@ def test_the_mixture_follows_the_weights(shop: Path, tmp_path: Path) -> None:
     assert all("loss/unanswerable" in row for row in metrics(out)) and not any("loss/report" in r for r in metrics(out))
     with pytest.raises(UserError, match="colour"):
         run(config(shop, tmp_path / "other", task_weights={"colour": 2.0}))
+
+
+def test_the_recipe_decides_how_it_learns(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(sft, "fit", lambda *places, **named: given.extend([*places[1:3], named]))
+    sizes = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 3, "augment_views": 4, "seed": 5}
+    rates = {"learning_rate": 0.5, "warmup_ratio": 0.25, "save_steps": 7}
+    run(config(shop, tmp_path / "sft", **sizes, **rates, max_steps=0, num_train_epochs=1.5))
+    groups, batches, named = given
+    assert (batches.batch_size, batches.accumulation, batches.views, batches.seed) == (2, 3, 4, 5)
+    assert {group.learning_rate for group in groups} == {0.5}
+    steps = round(1.5 * (len(Dataset(shop / "import").conversations("train")) // 6))
+    assert named == {"steps": steps, "description": "sft", "warmup_ratio": 0.25, "save_steps": 7} and steps > 2
 
 
 def test_accumulation_changes_nothing_but_the_rounding(shop: Path, tmp_path: Path) -> None:
