@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -13,13 +14,14 @@ from torch import Tensor, nn
 
 from bessemer.data.batches import pack
 from bessemer.data.dataset import Dataset
-from bessemer.data.records import Message
+from bessemer.data.records import Message, Prompt
+from bessemer.data.render import Rendered
 from bessemer.disk import tree_hash
 from bessemer.errors import UserError
 from bessemer.models.feed import Feed
 from bessemer.models.heads import RewardHead, value_head
 from bessemer.models.model import load_model
-from bessemer.rollout.collect import measure, sample_answers
+from bessemer.rollout.collect import Answer, RolloutBatch, measure, sample_answers
 from bessemer.rollout.sampler import Sampling, sampler_for
 from bessemer.stages import ppo
 from bessemer.stages.ppo import Config, Loop, make_roles, run
@@ -29,6 +31,7 @@ LOGGED = {
     "reward", "kl/k1", "kl/k3", "kl/exact", "kl/answer", "kl_coef", "entropy", "length", "eos_rate", "clip_fraction",
     "ratio", "approx_kl", "loss/policy", "loss/value", "value_clip_fraction", "updates", "early_stop", "gradient_norm",
 }  # fmt: skip
+EMPTY = Rendered((0,), (False,), (), ())
 
 
 def config(shop: Path, out: Path, **values: object) -> Config:
@@ -187,6 +190,28 @@ def test_the_kl_is_that_to_the_reference_once_the_policy_has_moved(shop: Path, t
     assert [row["kl/k3"] > 0 and row["kl/exact"] > 0 for row in rows] == [False, True, True]
     assert rows[1]["kl/answer"] == pytest.approx(rows[1]["kl/k1"] * rows[1]["length"])
     assert {row["kl_coef"] for row in rows} == {0.05}
+
+
+def test_a_round_is_described_by_means_over_its_tokens() -> None:
+    """Of answers of one and of three tokens, however they were cut into passes: no mean of means."""
+    gaps, nothing = ([0.4], [0.1, 0.2, 0.3]), torch.zeros(0)
+    rollouts, answers = [], []
+    for apart, entropy, exact in zip(gaps, (2.0, 1.0), (0.8, 0.4), strict=True):
+        own, size = torch.tensor([apart]), torch.tensor([len(apart)])
+        grids = own > 0, own, 0 * own, own
+        rollouts.append(RolloutBatch(pack([EMPTY]), nothing, nothing, size, *grids, nothing, nothing, entropy, exact))
+        answers.append(Answer(Prompt("p", (Message("user", "?"),)), EMPTY, (), "", len(apart) == 3))
+    assert ppo._experience_metrics(rollouts, answers) == pytest.approx(
+        {
+            "kl/k1": 0.25,
+            "kl/k3": sum(math.exp(-gap) - 1 + gap for apart in gaps for gap in apart) / 4,
+            "kl/exact": (0.8 + 3 * 0.4) / 4,
+            "kl/answer": 0.5,
+            "entropy": (2.0 + 3 * 1.0) / 4,
+            "length": 2.0,
+            "eos_rate": 0.5,
+        }
+    )
 
 
 def test_the_coefficient_aims_at_its_target(shop: Path, tmp_path: Path) -> None:

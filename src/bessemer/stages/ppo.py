@@ -258,9 +258,9 @@ def _experience_metrics(rollouts: Sequence[RolloutBatch], answers: Sequence[Answ
     return {
         "kl/k1": mean("k1"),
         "kl/k3": mean("k3"),
-        "kl/exact": sum(r.exact_kl for r in rollouts) / len(rollouts),
+        "kl/exact": sum(r.exact_kl * float(r.mask.sum()) for r in rollouts) / tokens,
         "kl/answer": mean("k1") * tokens / len(answers),
-        "entropy": sum(r.entropy for r in rollouts) / len(rollouts),
+        "entropy": sum(r.entropy * float(r.mask.sum()) for r in rollouts) / tokens,
         "length": tokens / len(answers),
         "eos_rate": sum(answer.ended for answer in answers) / len(answers),
     }
