@@ -22,6 +22,7 @@ from bessemer.models.roles import Role, Roles
 from bessemer.models.tuning import tune_language
 from bessemer.rollout.collect import (
     Answer,
+    gold_means,
     gold_scores,
     measure,
     rewards_of,
@@ -170,6 +171,9 @@ def test_after_an_update_the_kl_is_positive(tmp_path: Path) -> None:
     assert float((after.logprobs - before.logprobs)[before.mask].mean()) > 0.1
     reference = _exact_kl_by_hand(roles, after.packed, after.rows)
     assert after.exact_kl == pytest.approx(reference, rel=1e-4)
+    many = measure(roles, feed, answers * 4, TEMPERATURE)
+    assert 128 <= len(many.rows) < 192  # of so many every second one is looked at
+    assert many.exact_kl == pytest.approx(_exact_kl_by_hand(roles, many.packed, many.rows[::2]), rel=1e-4)
     flat = after.logprobs[after.mask], before.logprobs[before.mask]
     ones = torch.ones_like(flat[0])
     ratio, count = clipped_surrogate(*flat, ones, ones.bool(), 0.2).metrics["ratio"]
@@ -262,3 +266,18 @@ def test_gold_scores_ask_the_judge_about_each_answer(tmp_path: Path) -> None:
 
     assert [scores["truth"] for scores in gold_scores(judge, answers)] == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
     assert asked == [(answer.prompt.id, answer.text, answer.ended) for answer in answers]
+
+
+def test_gold_is_the_mean_of_the_principles_however_often_each_was_judged(tmp_path: Path) -> None:
+    answers = _answers(_model(tmp_path, "fp32"), tmp_path)[1][:4]
+    given: list[dict[str, float | None]] = [
+        {"truth": 1.0, "清晰": 0.5}, {"truth": None, "清晰": 0.0}, {"清晰": 0.0}, {"truth": None, "清晰": 0.5},
+    ]  # fmt: skip
+    said = iter(given)
+    found = gold_means(lambda prompt, text, ended: next(said), answers)
+    assert found == {"gold": 0.625, "gold/truth": 1.0, "gold/清晰": 0.25}
+    assert gold_means(lambda prompt, text, ended: {"truth": None}, answers) == gold_means(_nobody, []) == {}
+
+
+def _nobody(prompt: Prompt, text: str, ended: bool) -> dict[str, float | None]:
+    raise AssertionError("there is nothing to judge")

@@ -91,6 +91,15 @@ def test_a_prompt_with_a_photograph_is_penalised_for_its_text_alone(tmp_path: Pa
     assert answers.extend(torch.tensor([0]), logits).item() not in (0, *prompt.ids)
 
 
+def test_every_token_is_drawn_by_a_number_of_its_own() -> None:
+    """Of 64 equal shares each number names one; row by row from the first of the seed's numbers to the last."""
+    answers = Answers(pack(PROMPTS[:2]), 2, Sampling(5, 1.0, seed=3), -1, None)
+    for _ in range(5):
+        answers.extend(torch.arange(4), torch.zeros(4, 64))
+    numbers = torch.rand(4, 5, generator=torch.Generator().manual_seed(3))
+    assert answers.ids == (64 * numbers).long().tolist() and not answers.open.any()
+
+
 @pytest.mark.parametrize("stop", [(), ("e", "ü")], ids=["to the end", "stopped"])
 def test_a_stream_is_the_answer(tmp_path: Path, stop: tuple[str, ...]) -> None:
     """Token by token and piece by piece, for several seeds; no half characters in between."""
