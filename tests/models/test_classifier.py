@@ -81,6 +81,7 @@ def test_cells_say_what_lies_there(tmp_path: Path) -> None:
     corner = classifier.tower(pixels)[1, :, 1, 2] @ classifier.cells.weight.T + classifier.cells.bias
     assert_close(torch.cat([there[1, 5], edges[1, 5].flatten()]), corner, atol=1e-5, rtol=0)
     assert float(classifier.cells.bias[:2].sigmoid().max()) < 0.011
+    assert float(classifier.cells.bias[2:].abs().max()) < 1  # edges begin anywhere near the cell
     classifier.save(tmp_path / "saved")
     _, *loaded = Classifier.load(tmp_path / "saved").judged_and_placed(pixels)
     assert torch.equal(loaded[0], there) and torch.equal(loaded[1], edges)

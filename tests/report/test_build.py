@@ -174,6 +174,12 @@ def test_several_answers_to_a_prompt_are_one_prompt_of_their_mean() -> None:
     assert {name: said["text"] for name, said in shown["answers"].items()} == {"sft": "sft0", "ppo": "ppo0"}
 
 
+def test_a_student_is_compared_on_what_both_answered() -> None:
+    models = (said("ppo", "1101", {}), said("student", "10", {}))
+    report = build(Evaluation(Context("d", "s", 0, (DEFECT,), "defect"), models))
+    assert report["student_over_teacher_accuracy"] == 0.5
+
+
 def test_a_teacher_that_is_never_right_gives_no_ratio() -> None:
     models = (said("ppo", "00", {}), said("student", "11", {}))
     report = build(Evaluation(Context("d", "s", 0, (DEFECT,), "defect"), models))

@@ -132,6 +132,13 @@ def test_average_precision_brier_and_recall_at_few_false_alarms_by_hand() -> Non
     assert found["recall_at_5_false_alarms"] == pytest.approx(1 / 3)
 
 
+def test_one_false_alarm_in_twenty_is_few_enough() -> None:
+    """By falling probability: one found, a false alarm, one more found, another false alarm, the last one found."""
+    order = [("broken", 0.9), ("fine", 0.8), ("broken", 0.7), ("fine", 0.6), ("broken", 0.5)]
+    rows = [*((truth, "fine", share) for truth, share in order), *[("fine", "fine", 0.1)] * 18]
+    assert detection(answers(DEFECT, *rows), DEFECT)["recall_at_5_false_alarms"] == pytest.approx(2 / 3)
+
+
 def test_risk_coverage_answers_the_most_certain_first() -> None:
     rows = answers(
         DEFECT,

@@ -180,6 +180,9 @@ def test_every_prompt_once_an_epoch(feed: Feed) -> None:
     first = [prompts(step) for step in range(3)]
     assert sorted(sum(first, [])) == [f"p{n}" for n in range(6)]
     assert [prompts(step) for step in range(3, 6)] != first and [prompts(step) for step in range(3)] == first
+    uneven = RankingBatches(feed, _items(7, 1), 2, 200, 3)
+    assert uneven.steps_per_epoch == 3  # what does not fill a batch waits for another epoch
+    assert {len(uneven(step)[0].targets) for step in range(9)} == {2}
 
 
 def test_answers_that_were_cut_or_empty(feed: Feed) -> None:
