@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from bessemer.data.images import image_ref
 from bessemer.data.records import ImageRef, Message, Prompt
 from bessemer.models.feed import Feed
 from bessemer.models.heads import value_head
-from bessemer.models.model import ADAPTER, Model
+from bessemer.models.model import ADAPTER, Model, load_model
 from bessemer.models.roles import Role, Roles
 from bessemer.models.tuning import tune_language
 from bessemer.rollout.collect import (
@@ -28,7 +29,7 @@ from bessemer.rollout.collect import (
     rewards_of,
     sample_answers,
 )
-from bessemer.rollout.sampler import Sampling, sampler_for
+from bessemer.rollout.sampler import DecoderSampler, Sampling, TransformersSampler, sampler_for
 
 TEMPERATURE = 0.7
 
@@ -281,3 +282,20 @@ def test_gold_is_the_mean_of_the_principles_however_often_each_was_judged(tmp_pa
 
 def _nobody(prompt: Prompt, text: str, ended: bool) -> dict[str, float | None]:
     raise AssertionError("there is nothing to judge")
+
+
+def test_a_network_may_name_several_tokens_that_end_an_answer(tmp_path: Path) -> None:
+    """As generation_config.json lists them; one that is text in this vocabulary is left alone."""
+    directory = tiny.language_model(tmp_path / "llama")
+    path = directory / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token_id": [2, 0, 77]}))
+    model = load_model(str(directory), "fp32")
+    feed = Feed(model, tmp_path, tmp_path)
+    assert (feed.renderer.end_id, feed.ends) == (2, (0,))
+    prompts = [Prompt("a", (Message("user", "Who?"),))]
+    for sampler in (DecoderSampler(model, None), TransformersSampler(model)):
+        answers = sample_answers(sampler, feed, prompts, Sampling(60, 1.0), copies=60)
+        ends = {end: [answer for answer in answers if end in answer.ids] for end in (0, 2)}
+        assert all(some and all(a.ended and a.ids[-1] == end for a in some) for end, some in ends.items())
+        assert any(77 in answer.ids[:-1] for answer in answers)
+        assert all("<|" not in answer.text for answer in answers)

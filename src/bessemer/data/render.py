@@ -46,7 +46,7 @@ class Renderer:
 
     tokenizer: a transformers tokenizer; image_ids: the ids that stand for one image, given its reference;
     image_token: what the template itself writes for an image, if it does: the ids then take its place, and else stand
-    before the message's text.
+    before the message's text. end_id: the token that closes an answer; special: those that are no text.
     """
 
     def __init__(
@@ -68,6 +68,9 @@ class Renderer:
         self.shows_images = image_token is not None and "image" in self.template
         self.parts = self.shows_images or not self._reads_text()
         self.trimmed = self._trimmed()
+        # some tokenizers name their turn's end nowhere but among the added tokens
+        flagged = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+        self.special = frozenset(flagged | set(tokenizer.all_special_ids))
         self.end_id = self._end_id()
 
     @property
@@ -125,9 +128,7 @@ class Renderer:
         text, marks = self._template_text(probe, generate=False)
         after = text.split(marks[-1], 1)[1]
         ids = self._encode(after.lstrip(), special=True)
-        # some tokenizers name their turn's end nowhere but among the added tokens
-        flagged = {number for number, token in self.tokenizer.added_tokens_decoder.items() if token.special}
-        if ids and ids[0] in flagged | set(self.tokenizer.all_special_ids):
+        if ids and ids[0] in self.special:
             return ids[0]
         if self.tokenizer.eos_token_id is None:
             raise UserError(

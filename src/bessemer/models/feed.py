@@ -30,7 +30,8 @@ EXPANDED = 32  # photographs of a pretrained vision-language model whose pixels 
 class Feed:
     """Renders messages for one model and makes the inputs of their images. Final.
 
-    root: folder that relative image paths start from; cache: folder of the feature store.
+    root: folder that relative image paths start from; cache: folder of the feature store; ends: tokens that end an
+    answer beside the renderer's `end_id`.
     """
 
     def __init__(self, model: Model, root: Path, cache: Path, system_prompt: str | None = None) -> None:
@@ -52,6 +53,10 @@ class Feed:
             image_ids = self._own_ids
             image_token = model.processor.image_token
         self.renderer = Renderer(model.tokenizer, image_ids, model.facts.system_prompt, image_token)
+        # networks name further tokens that end what they say, such as the end of a text beside that of a turn; one that
+        # is text here is a default of the architecture, of another vocabulary
+        others = set(model.declared_ends) & self.renderer.special - {self.renderer.end_id}
+        self.ends = tuple(sorted(others))
 
     def use_pixels(self) -> None:
         """Feed pixels instead of cached features: for a tower that learns."""

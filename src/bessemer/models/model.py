@@ -73,6 +73,11 @@ class Model:
     def width(self) -> int:
         return int(self.backbone.head.shape[1])
 
+    @property
+    def declared_ends(self) -> list[int]:
+        """The tokens at which its generation_config.json (without one, its configuration) ends what it says."""
+        return _listed(self.backbone.language.generation_config.eos_token_id)
+
     def adapters(self, targets: Any = "all") -> Lora:
         """The adapters of this model; made on first use."""
         if self.lora is None:
@@ -209,6 +214,10 @@ def _save_language(model: Model, directory: Path, merged: str | None) -> None:
     network.config.dtype = stored  # transformers notes the type of the weights in memory
     network.config.save_pretrained(directory)
     (model.processor or model.tokenizer).save_pretrained(directory)
+
+
+def _listed(ids: int | list[int] | None) -> list[int]:
+    return ids if isinstance(ids, list) else [] if ids is None else [ids]
 
 
 def _link_tree(source: Path, target: Path) -> None:

@@ -17,7 +17,7 @@ __all__ = ["Answers"]
 class Answers:
     """`copies` answers to each prompt, those of one prompt side by side. Final.
 
-    An answer ends with the end token, where a text to stop at is complete, or at its limit. Which uniform number draws
+    An answer ends with an end token, where a text to stop at is complete, or at its limit. Which uniform number draws
     a token depends on the answer's row and on its length so far alone, so that what a row says does not depend on which
     rows share its batch, nor on when it was its turn.
     """
@@ -25,7 +25,7 @@ class Answers:
     def __init__(self, prompts: Packed, copies: int, sampling: Sampling, end_id: int, tokenizer: Any) -> None:
         rows = len(prompts.lengths) * copies
         self.sampling = sampling
-        self.end_id = end_id
+        self.ends = {end_id, *sampling.ends}
         self.ids: list[list[int]] = [[] for _ in range(rows)]
         self.open = torch.ones(rows, dtype=torch.bool)
         self._copies = copies
@@ -69,7 +69,7 @@ class Answers:
             self._said.pop(row, None)
 
     def _ended(self, row: int) -> bool:
-        said_end = bool(self.ids[row]) and self.ids[row][-1] == self.end_id
+        said_end = bool(self.ids[row]) and self.ids[row][-1] in self.ends
         return said_end or bool(self._texts and self._texts[row].stopped)
 
     def _mask(self, rows: list[int], logits: Tensor) -> Tensor:

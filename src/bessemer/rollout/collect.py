@@ -111,7 +111,7 @@ def sample_answers(
     window = max(1, batch_size // copies) if pixels else len(prompts)
     for start in range(0, len(prompts), window or 1):
         part = rendered[start : start + window]
-        seeded = _seeded(sampling, start)
+        seeded = _of_call(feed, sampling, start)
         samples = sampler.sample(feed.pack(part), seeded, feed.renderer.end_id, copies, batch_size, tell)
         for index, (ids, ended, first) in enumerate(zip(samples.answers, samples.ended, samples.first, strict=True)):
             prompt = prompts[start + index // copies]
@@ -126,14 +126,14 @@ def _text(feed: Feed, ids: Sequence[int], sampling: Sampling) -> str:
 def stream_answer(sampler: Sampler, feed: Feed, prompt: Prompt, sampling: Sampling) -> Iterator[str]:
     """The text of one answer as it arrives: the one that `sample_answers` draws for the prompt alone."""
     packed = feed.pack([feed.renderer.prompt(prompt.messages)])
-    for piece in stream(sampler, packed, _seeded(sampling, 0), feed.renderer.end_id):
+    for piece in stream(sampler, packed, _of_call(feed, sampling, 0), feed.renderer.end_id):
         if piece.text:
             yield piece.text
 
 
-def _seeded(sampling: Sampling, start: int) -> Sampling:
-    """The same options, drawing other numbers for each batch of a call."""
-    return replace(sampling, seed=sampling.seed * 65_537 + start)
+def _of_call(feed: Feed, sampling: Sampling, start: int) -> Sampling:
+    """The same options, drawing other numbers for each batch of a call and ending where the network says it ends."""
+    return replace(sampling, seed=sampling.seed * 65_537 + start, ends=feed.ends)
 
 
 def rewards_of(

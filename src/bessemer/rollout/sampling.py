@@ -22,7 +22,8 @@ class Sampling:
     top_k, top_p, min_p: as `filter_logits` has them; limits: most tokens of each answer, where they differ, none of
     them above max_new_tokens; repetition_penalty: 1 is none, above 1 what prompt and answer hold already becomes less
     likely (also when greedy); stop: an answer ends where one of these texts is complete, and its text is cut before it;
-    watched: tokens whose logits are kept where an answer begins, before any option changes them.
+    watched: tokens whose logits are kept where an answer begins, before any option changes them; ends: tokens that end
+    an answer beside the one that closes its turn.
 
     Raises UserError where an option has no meaning.
     """
@@ -37,6 +38,7 @@ class Sampling:
     repetition_penalty: float = 1.0
     stop: tuple[str, ...] = ()
     watched: tuple[int, ...] = ()
+    ends: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name, holds, expected in (

@@ -249,7 +249,7 @@ def _grpo(config: Config, model: Model) -> _Measured:
 def _ppo(config: Config, model: Model) -> _Measured:
     """Policy, reference, reward and value on one backbone; answers of exactly the length asked for."""
     prompts, feed = _passages(config, model, config.batch)
-    feed.renderer.end_id = NO_TOKEN
+    feed.renderer.end_id, feed.ends = NO_TOKEN, ()
     settings = ppo.Config(
         total_steps=1 + config.steps,
         batch_size_prompts=config.batch,
