@@ -299,3 +299,10 @@ def test_a_network_may_name_several_tokens_that_end_an_answer(tmp_path: Path) ->
         assert all(some and all(a.ended and a.ids[-1] == end for a in some) for end, some in ends.items())
         assert any(77 in answer.ids[:-1] for answer in answers)
         assert all("<|" not in answer.text for answer in answers)
+
+
+def test_any_seed_may_be_asked_for(tmp_path: Path) -> None:
+    model = tiny.text_model(tmp_path)
+    feed, prompts = Feed(model, tmp_path, tmp_path), [Prompt("a", (Message("user", "Who?"),))]
+    samplings = [Sampling(9, seed=seed) for seed in (2**32 * 100_003, -5, 3)]
+    assert len({sample_answers(DecoderSampler(model, None), feed, prompts, how)[0].ids for how in samplings}) == 3

@@ -133,7 +133,7 @@ def stream_answer(sampler: Sampler, feed: Feed, prompt: Prompt, sampling: Sampli
 
 def _of_call(feed: Feed, sampling: Sampling, start: int) -> Sampling:
     """The same options, drawing other numbers for each batch of a call and ending where the network says it ends."""
-    return replace(sampling, seed=sampling.seed * 65_537 + start, ends=feed.ends)
+    return replace(sampling, seed=(sampling.seed * 65_537 + start) % 2**63, ends=feed.ends)
 
 
 def rewards_of(
