@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import shutil
 import stat
 from pathlib import Path
 
@@ -72,3 +74,16 @@ def test_refusals(shop: Path, tmp_path: Path) -> None:
     for place in (tmp_path / "file" / "out", tmp_path / "file" / "a" / "out", tmp_path / ("x" * 300)):
         with pytest.raises(UserError, match="could not be written .*expected a writable place"):
             run(Config(str(shop / "sft"), str(place)))  # type: ignore[arg-type]
+
+
+def test_other_tools_stop_where_it_was_taught_to_stop(texts: Path, tmp_path: Path) -> None:
+    """A base model names the end of a text alone, which one that learnt to converse does not say."""
+    base = tmp_path / "base"
+    shutil.copytree(texts / "sft" / "model" / "language", base)
+    path = base / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token_id": 0}))
+    out = run(Config(str(base), str(tmp_path / "out")))  # type: ignore[arg-type]
+    assert AutoModelForCausalLM.from_pretrained(out / "language").generation_config.eos_token_id == [2, 0]
+    again = run(Config(str(out), str(tmp_path / "again")))  # type: ignore[arg-type]
+    name = "language/generation_config.json"
+    assert (again / name).read_bytes() == (out / name).read_bytes()

@@ -24,6 +24,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from bessemer.data.render import Renderer
 from bessemer.errors import UserError
 from bessemer.models.backbone import PackedBackbone, PaddedBackbone, packs
 from bessemer.models.convert import obtain_model
@@ -214,6 +215,17 @@ def _save_language(model: Model, directory: Path, merged: str | None) -> None:
     network.config.dtype = stored  # transformers notes the type of the weights in memory
     network.config.save_pretrained(directory)
     (model.processor or model.tokenizer).save_pretrained(directory)
+    _name_end(model, directory / "generation_config.json")
+
+
+def _name_end(model: Model, path: Path) -> None:
+    """Name the token that closes a turn among those at which other tools stop: of a base model that was taught to
+    converse they know the end of a text alone, which it never says."""
+    settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    named, end = _listed(settings.get("eos_token_id")), Renderer(model.tokenizer).end_id
+    if end not in named:
+        settings["eos_token_id"] = [end, *named]
+        path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _listed(ids: int | list[int] | None) -> list[int]:
