@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import ImageOps
 from torch import Tensor
 from torch.testing import assert_close
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 import tiny
-from bessemer.data.images import load_image
+from bessemer.data.images import image_ref, load_image
 from bessemer.data.records import ImageRef, Message
 from bessemer.models.backbone import PaddedBackbone
 from bessemer.models.feed import Feed
@@ -156,3 +157,19 @@ def test_a_system_prompt_stays_with_the_model(tmp_path: Path) -> None:
     loaded = load_model(str(tmp_path / "saved"), "fp32")
     feed = Feed(loaded, tmp_path, tmp_path / "cache")
     assert loaded.facts.system_prompt == feed.renderer.system_prompt == "看图"
+
+
+def test_a_view_is_what_a_processor_makes_of_the_turned_photograph(tmp_path: Path) -> None:
+    (image,) = noise(tmp_path, [(12, 9)])
+    picture = load_image(image, tmp_path)
+    model = load_model(str(tiny.vision_language_model(tmp_path / "llava")), "fp32")
+    feed = Feed(model, tmp_path, tmp_path / "cache")
+    turned = {1: ImageOps.mirror(picture), 2: ImageOps.flip(picture), 3: picture.rotate(180)}
+    rendered = [feed.renderer.prompt([Message("user", "?", (image,))])]
+    plain = feed.inputs(rendered)["pixel_values"]
+    for view, other in turned.items():
+        other.save(tmp_path / f"view{view}.png")
+        shown = [feed.renderer.prompt([Message("user", "?", (image_ref(tmp_path / f"view{view}.png", tmp_path),))])]
+        found = feed.inputs(rendered, [view])["pixel_values"]
+        assert_close(found, feed.inputs(shown)["pixel_values"], atol=0, rtol=0)
+        assert not torch.equal(found, plain)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL.Image import Transpose
 from torch import Tensor
 
 from bessemer.data.batches import Packed, pack
@@ -79,7 +80,7 @@ class Feed:
         tower = self.model.tower
         if tower is not None:
             return {"pixels": torch.stack([flipped(self._pixels(image, tower), view) for image, view in pairs])}
-        parts = [self._expand(image)[1] for image, _ in pairs]
+        parts = [self._expand(image, view)[1] for image, view in pairs]
         return {name: _joined([part[name] for part in parts]) for name in parts[0]}
 
     def pack(self, sequences: Sequence[Rendered], views: Sequence[int] | None = None) -> Packed:
@@ -95,13 +96,15 @@ class Feed:
 
     def _own_ids(self, image: ImageRef) -> list[int]:
         if image.sha256 not in self._ids:
-            self._ids[image.sha256] = self._expand(image)[0]
+            self._ids[image.sha256] = self._expand(image, 0)[0]
         return self._ids[image.sha256]
 
-    def _processed(self, image: ImageRef) -> tuple[list[int], dict[str, Tensor]]:
-        """Token ids and inputs of one image as a pretrained vision-language model's own processor makes them."""
+    def _processed(self, image: ImageRef, view: int) -> tuple[list[int], dict[str, Tensor]]:
+        """Token ids and inputs of one view of an image, made by a pretrained vision-language model's own processor."""
         processor: Any = self.model.processor
         picture = load_image(image, self.root)
+        for bit, turn in ((1, Transpose.FLIP_LEFT_RIGHT), (2, Transpose.FLIP_TOP_BOTTOM)):  # as `flipped`
+            picture = picture.transpose(turn) if view & bit else picture
         made = dict(
             processor(text=processor.image_token, images=[picture], return_tensors="pt", add_special_tokens=False)
         )
