@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +142,27 @@ def test_nobody_waits_for_a_row_that_has_ended(tmp_path: Path) -> None:
     longest = [int(sampler.decoder.cache.lengths.max()) for _ in sampler.decode(prompts, answers)]
     assert longest[:2] == [60, 61] and len(sampler.decoder.cache.lengths) == 8
     assert longest[2:] == [4 + step for step in range(2, 12)]
+
+
+@pytest.mark.parametrize("pixels", [False, True], ids=["features", "pixels"])
+def test_images_of_ours_take_no_more_rows_than_are_asked_for(
+    tmp_path: Path, pixels: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through transformers too, for architectures that the fast decoder does not know."""
+    model, feed, prompts = _composed(tmp_path)
+    if pixels:
+        feed.use_pixels()
+    packed = feed.pack([feed.renderer.prompt(prompt.messages) for prompt in prompts])
+    sampler, sampling = TransformersSampler(model), Sampling(5, 1.0, seed=2)
+    expected = sampler.sample(packed, sampling, -1, copies=2)
+    seen: list[int] = []
+    forward = model.backbone.language.forward
+
+    @functools.wraps(forward)
+    def watched(*args: Any, **given: Any) -> Any:
+        seen.append(len(given["attention_mask"]))
+        return forward(*args, **given)
+
+    monkeypatch.setattr(model.backbone.language, "forward", watched)
+    assert sampler.sample(packed, sampling, -1, copies=2, rows=3) == expected
+    assert set(seen) == {3, 1}

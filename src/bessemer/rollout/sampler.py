@@ -99,11 +99,12 @@ class TransformersSampler:
 
     @torch.no_grad()
     def decode(self, prompts: Packed, answers: Answers, copies: int = 1, rows: int = 0) -> Iterator[None]:
-        """Extend a batch of answers to their ends, then the next; prompts with images are one batch, whatever `rows`,
-        because only their network knows which of its inputs belong to which image."""
+        """Extend a batch of answers to their ends, then the next; of a pretrained vision-language model prompts with
+        images are one batch, whatever `rows`, because it alone knows which of its inputs belong to which image."""
+        whole = bool(prompts.model_inputs) and not isinstance(self.model.backbone, PackedBackbone)
         with _attending(self.model), speaking(self.model, self.adapter):
             count = len(prompts.lengths)
-            for first in range(0, count, size := min(rows, count) if rows and not prompts.model_inputs else count):
+            for first in range(0, count, size := min(rows, count) if rows and not whole else count):
                 part = part_of(prompts, first, first + size)
                 for copy in range(copies):
                     last = (first + len(part.lengths)) * copies
