@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 
 from bessemer.training.baselines import bag_of_words_baseline, length_baseline
 
@@ -60,3 +61,14 @@ def test_nothing_to_learn_from() -> None:
     for baseline in (length_baseline, bag_of_words_baseline):
         assert baseline([], [])("a", "bb") == 0.0
         assert baseline([("", "")], [True])("a", "b") == 0.0
+
+
+def test_many_words_take_little_memory() -> None:
+    """4,000 words of 1,000 pairs, both ways round, are 64 MB a table."""
+    pairs = [(f"alpha{n} beta{n} good", f"gamma{n} delta{n} bad") for n in range(1000)]
+    tracemalloc.start()
+    margin = bag_of_words_baseline(pairs, [True] * 1000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6
+    assert margin("good", "bad") > 1
