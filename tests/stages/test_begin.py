@@ -11,7 +11,7 @@ import torch
 from bessemer.distributed import Mesh
 from bessemer.errors import UserError
 from bessemer.models.precision import Precision
-from bessemer.stages import distill, grpo, ppo, reward, sft, tower
+from bessemer.stages import distill, evaluate, grpo, ppo, rank, reward, sft, tower
 from bessemer.stages.begin import begin
 
 
@@ -24,6 +24,7 @@ from bessemer.stages.begin import begin
         (reward.Config(lora_rank=-1), "lora_rank"),
         (distill.Config(cutoff_len=0), "cutoff_len"),
         (ppo.Config(mini_batch_size=0), "mini_batch_size"),
+        (evaluate.Config(heldout_answers=0), "heldout_answers"),
     ],
 )
 def test_counts_are_at_least_one(tmp_path: Path, config: object, field: str) -> None:
@@ -31,6 +32,25 @@ def test_counts_are_at_least_one(tmp_path: Path, config: object, field: str) -> 
     with pytest.raises(UserError, match=f"{field}=-?[01], expected at least 1"):
         begin(config, "stage")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "field"),
+    [
+        (sft.Config(max_steps=-1), "max_steps"),  # elsewhere "by epochs"; here it trained for no step
+        (rank.Config(max_prompts=-1), "max_prompts"),  # left the last one out
+        (evaluate.Config(max_test=-1), "max_test"),
+    ],
+)
+def test_nothing_is_counted_below_zero(tmp_path: Path, config: object, field: str) -> None:
+    config.output_dir = str(tmp_path / "run")  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match=f"{field}=-1, expected 0 or more"):
+        begin(config, "stage")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_seed_may_be_below_zero(tmp_path: Path) -> None:
+    begin(sft.Config(seed=-1, output_dir=str(tmp_path / "run")), "sft")
 
 
 def test_a_zero_that_means_something_is_none_of_them(tmp_path: Path) -> None:

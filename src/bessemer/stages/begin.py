@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 
 # Fields of which at least one is needed, in every stage that has them with a default above 0.
 _COUNTS = (
-    "augment_views", "batch_size", "batch_size_prompts", "cutoff_len", "gradient_accumulation_steps", "image_grid",
-    "lora_rank", "mini_batch_size", "num_iterations", "num_ppo_epochs", "per_device_train_batch_size",
-    "response_length", "save_steps", "total_steps",
+    "augment_views", "batch_size", "batch_size_prompts", "cutoff_len", "gradient_accumulation_steps",
+    "heldout_answers", "image_grid", "lora_rank", "mini_batch_size", "num_iterations", "num_ppo_epochs",
+    "per_device_train_batch_size", "response_length", "save_steps", "total_steps",
 )  # fmt: skip
 
 
@@ -30,7 +30,7 @@ def begin(config: Any, stage: str) -> Run:
     """Start (or resume) the run of a stage whose config has `output_dir`, `seed` and Artifact fields.
 
     Raises:
-        UserError: a count below 1; several processes of torchrun; see `Run.start`.
+        UserError: a count below 1, or below 0; several processes of torchrun; see `Run.start`.
     """
     mesh = Mesh.start()
     if mesh.world_size > 1:
@@ -44,6 +44,9 @@ def begin(config: Any, stage: str) -> Run:
                 log.warning("dtype=bf16 is slow here: this device imitates its products; dtype=auto takes fp32")
         if field.name in _COUNTS and isinstance(field.default, int) and field.default > 0 and value < 1:
             raise UserError(f"{field.name}={value}, expected at least 1")
+        # elsewhere -1 means "as many as there are": here it would train for no step, or leave one record out
+        if type(field.default) is int and field.name != "seed" and value < 0:
+            raise UserError(f"{field.name}={value}, expected 0 or more")
     parents = {field: Path(value) for field, value in artifacts(config).items() if Path(value).is_dir()}
     return Run.start(Path(config.output_dir), config, stage=stage, parents=parents, seed=config.seed, dtype=dtype)
 
