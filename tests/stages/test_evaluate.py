@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,19 @@ from bessemer.data.records import Document, Message, Prompt
 from bessemer.errors import Stopped, UserError
 from bessemer.interrupts import release
 from bessemer.models.classifier import Classifier
+
+
+from bessemer.models.feed import Feed
 from bessemer.models.model import load_model
 from bessemer.report.saved import read_outputs
 from bessemer.report.schema import validate
+from bessemer.rollout.collect import Answer, sample_answers
+from bessemer.rollout.sampler import Sampling
 from bessemer.stages import evaluate, importing, tower
 from bessemer.stages.answers import classifier_outputs, language_outputs, tower_probabilities
+
+
+from bessemer.stages.answers import language_outputs, perplexity
 from bessemer.stages.evaluate import Config, run
 from bessemer.tasks.wordings import load_wordings
 from tasks.test_wordings import SMALL
@@ -339,3 +348,36 @@ def test_refusals(shop: Path, tmp_path: Path) -> None:
         shutil.rmtree(tmp_path / "evaluate")
     with pytest.raises(UserError, match="no such folder"):
         run(config(tmp_path, tmp_path))
+
+
+def test_a_document_of_one_token_predicts_nothing(texts: Path, tmp_path: Path) -> None:
+    model = load_model(str(texts / "tiny-model"), "fp32")
+    feed = Feed(model, tmp_path, tmp_path)
+    told = [Document(f"d{n}", "Plain text.") for n in range(8)]
+    expected = perplexity(model, feed, told)
+    assert expected is not None
+    assert perplexity(model, feed, [*told, Document("one", "x")]) == pytest.approx(expected, rel=1e-6)
+    assert perplexity(model, feed, [Document("one", "x")]) is None
+
+
+def test_a_question_about_a_label_has_room_for_its_true_answer(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Chinese character takes three tokens here, and 24 would end the sentence before it says anything."""
+    truth, most = "经检查，该组件存在严重缺陷。", []
+
+    def watched(sampler: Any, feed: Feed, prompts: Any, how: Sampling, *rest: Any, **named: Any) -> list[Answer]:
+        most.append(how.max_new_tokens)
+        return sample_answers(sampler, feed, prompts, how, *rest, **named)
+
+    monkeypatch.setattr("bessemer.stages.answers.sample_answers", watched)
+    model, data = load_model(str(texts / "tiny-model"), "fp32"), Dataset(texts / "import")
+    for reference, room, expected in ((truth, 64, 43), (truth, 30, 30), ("Yes.", 64, 24)):
+        question = asked(0, APART)
+        question = replace(question, facts=question.facts | {"reference": reference})
+        most.clear()
+        language_outputs(
+            "base", model, data, tmp_path, [question], [], [], main="state", response_length=room, temperature=1.0,
+            copies=1, seed=0,
+        )  # fmt: skip
+        assert most[0] == expected

@@ -59,9 +59,10 @@ def language_outputs(
 ) -> ModelOutputs:
     """Answers of a language or vision-language model.
 
-    Questions about labels are answered greedily, in 24 tokens at most (a label needs no more); held-out prompts are
-    sampled at `temperature`, each `copies` times, as the policy that RL optimises. Probabilities come from the log-odds
-    of the choices' words. `tell` hears how many more answers there are, of len(questions) + copies len(heldout).
+    Questions about labels are answered greedily, in 24 tokens at most, or as many as a true answer takes; held-out
+    prompts are sampled at `temperature`, each `copies` times, as the policy that RL optimises. Probabilities come from
+    the log-odds of the choices' words. `tell` hears how many more answers there are, of len(questions) + copies
+    len(heldout).
     """
     feed = Feed(model, dataset.root, cache)
     sampler = sampler_for(model, ADAPTER if model.lora is not None else None)
@@ -69,7 +70,7 @@ def language_outputs(
     graded = [prompt for prompt in questions if _positive(prompt) is not None]
     watched = {prompt.id: found for prompt in graded if (found := _first_tokens(feed, prompt))}
     tokens = tuple(sorted({token for some in watched.values() for token in some.values()}))
-    how = Sampling(min(response_length, 24), 0.0, watched=tokens)
+    how = Sampling(min(response_length, _room(feed, questions)), 0.0, watched=tokens)
     greedy = sample_answers(sampler, feed, questions, how, batch_size=128, tell=tell)
     # an answer's first logits tell the choices apart for nothing; where they begin alike their words are read
     odds = {
@@ -88,6 +89,13 @@ def language_outputs(
         tuple(_labelled(answer, odds.get(answer.prompt.id)) for answer in greedy),
         tuple(_said(answer) for answer in sampled),
     )
+
+
+def _room(feed: Feed, questions: Sequence[Prompt]) -> int:
+    """Tokens for an answer about a label: few, since a model that rambles costs time and says nothing more, but room
+    for the longest true answer, which may be a sentence of a script that takes several tokens a character."""
+    told = {str(prompt.facts["reference"]) for prompt in questions if prompt.facts.get("reference")}
+    return max([24, *(len(feed.renderer.answer_ids(text)) for text in told)])
 
 
 def _first_tokens(feed: Feed, prompt: Prompt) -> dict[str, int]:
@@ -314,9 +322,10 @@ def _first_token_scores(model: Model, packed: Packed, tokens: Sequence[Sequence[
 def perplexity(model: Model, feed: Feed, documents: Sequence[Document], cutoff: int = 512) -> float | None:
     """exp of the mean negative log-likelihood a token of general text."""
     total, count = 0.0, 0
-    for start in range(0, len(documents), 8):
-        ids = [feed.renderer.document_ids(d.text, cutoff) for d in documents[start : start + 8]]
-        packed = pack([Rendered(tuple(i), (True,) * len(i), (), ()) for i in ids if len(i) > 1])
+    rendered = [feed.renderer.document_ids(document.text, cutoff) for document in documents]
+    told = [Rendered(tuple(ids), (True,) * len(ids), (), ()) for ids in rendered if len(ids) > 1]
+    for start in range(0, len(told), 8):
+        packed = pack(told[start : start + 8])
         rows = torch.cat([torch.arange(s, s + n - 1) for s, n in zip(packed.starts(), packed.lengths, strict=True)])
         logprobs, _ = linear_logprobs(model.backbone.hidden(packed)[rows], model.backbone.head, packed.ids[rows + 1])
         total, count = total - float(logprobs.double().sum()), count + len(rows)
