@@ -58,8 +58,8 @@ def test_what_it_is_aligned_on(shop: Path, texts: Path, tmp_path: Path) -> None:
     }  # fmt: skip
     alone = metrics(run(config(shop, tmp_path / "b", per_device_train_batch_size=64, tasks=["report"])))[0]
     assert alone["loss"] == pytest.approx(everything["loss/report"], rel=1e-5)
-    with pytest.raises(UserError, match="no conversations to train on"):
-        run(config(shop, tmp_path / "c", tasks=["colour"]))
+    with pytest.raises(UserError, match=r"tasks names \['colour'\], expected some of \['class', 'report', 'unans"):
+        run(config(shop, tmp_path / "c", tasks=["report", "colour"]))
     with pytest.raises(UserError, match="no conversations to train on"):
         run(config(shop, tmp_path / "d", dataset=str(texts / "import")))
 

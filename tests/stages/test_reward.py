@@ -276,3 +276,5 @@ def test_refusals(texts: Path, tmp_path: Path) -> None:
         run(config(texts, rankings(tmp_path / "one.jsonl", 1), tmp_path / "b"))
     with pytest.raises(UserError, match="expected under cutoff_len=20"):
         run(config(texts, rankings(tmp_path / "six.jsonl", 6), tmp_path / "c", cutoff_len=20))
+    with pytest.raises(UserError, match=r"principles names \['helpful'\], expected some of \['truthfulness', 'helpf"):
+        run(config(texts, tmp_path / "six.jsonl", tmp_path / "d", principles=["truthfulness", "helpful"]))

@@ -15,6 +15,7 @@ from bessemer.config import Artifact
 from bessemer.data.batches import TextBatch
 from bessemer.data.dataset import Dataset
 from bessemer.distributed import Mesh
+from bessemer.errors import UserError
 from bessemer.models.convert import obtain_model
 from bessemer.models.feed import Feed
 from bessemer.models.model import attach_vision, load_model, save_model
@@ -82,8 +83,12 @@ def run(config: Config) -> Path:
         conversation
         for conversation in dataset.conversations("train")
         if any(message.images for message in conversation.messages)
-        and (not config.tasks or conversation.task in config.tasks)
     ]
+    if config.tasks:
+        tasks = {conversation.task for conversation in conversations}
+        if unknown := sorted(set(config.tasks) - tasks):
+            raise UserError(f"tasks names {unknown}, expected some of {sorted(tasks)}, which have images")
+        conversations = [conversation for conversation in conversations if conversation.task in config.tasks]
     batches = ConversationBatches(
         feed,
         conversations,

@@ -166,6 +166,11 @@ class _Source:
         if not (0 <= config.on_policy_share <= 1 and config.general_share >= 0):
             shares = f"on_policy_share={config.on_policy_share}, general_share={config.general_share}"
             raise UserError(f"{shares}, expected a share from 0 to 1 and one of 0 or more")
+        if not (0 <= config.alpha <= 1 and config.distill_temperature > 0):
+            raise UserError(
+                f"alpha={config.alpha}, distill_temperature={config.distill_temperature}, expected a weight from 0 to "
+                "1 and a number above 0"
+            )
         self.config, self.batches, self.feed, self.student = config, batches, feed, student
         self.prompts = dataset.prompts("ppo") if config.on_policy_share else []
         self.general = self._general(dataset) if config.general_share else []

@@ -92,7 +92,7 @@ def run(config: Config) -> Path:
     run = begin(config, "reward")
     dataset = Dataset(Path(config.dataset))
     rankings, agreement = _rankings(Path(config.rankings))
-    principles = config.principles or list(dict.fromkeys(name for ranking in rankings for name in ranking.ranks))
+    principles = _principles(config, rankings)
     model = load_model(config.model_name_or_path, config.dtype, Mesh.start().device)
     feed = Feed(model, dataset.root, cache_directory())
     train, held = split_by_subject(ranked_prompts(rankings, principles), config.validation_share, config.seed)
@@ -150,6 +150,13 @@ def _rankings(path: Path) -> tuple[list[Ranking], dict[str, float]]:
         found = json.loads(agreement.read_text(encoding="utf-8"))
         weights = {name: float(entry["weight"]) for name, entry in found.items() if entry.get("weight") is not None}
     return read_records(file, Ranking), weights
+
+
+def _principles(config: Config, rankings: Sequence[Ranking]) -> list[str]:
+    ranked = list(dict.fromkeys(name for ranking in rankings for name in ranking.ranks))
+    if rankings and (unknown := sorted(set(config.principles) - set(ranked))):
+        raise UserError(f"principles names {unknown}, expected some of {ranked}, by which answers were ranked")
+    return config.principles or ranked
 
 
 def _weights(

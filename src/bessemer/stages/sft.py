@@ -39,13 +39,14 @@ class Config:
     lora_alpha: float = 32.0
     """Scale of the adapter, if the model has none to continue: its update counts alpha / rank."""
     lora_target: str = "all"
-    """Linear layers to adapt: all, or the last part of one name such as q_proj."""
+    """Linear layers to adapt, if the model has no adapter to continue: all, or the last part of one name: q_proj."""
     trainable_blocks: int = 2
     """Blocks that learn when finetuning_type is freeze."""
     freeze_multi_modal_projector: bool = False
     """Keep the projector as it is."""
     freeze_vision_tower: bool = True
-    """Keep the tower as it is; its features are then computed once."""
+    """Keep the tower as it is; its features are then computed once. Of a pretrained vision-language model it
+    learns with the rest."""
     tower_blocks: int = 0
     """Last blocks of the tower that learn when it is not frozen; 0: all."""
     system_prompt: str | None = None
