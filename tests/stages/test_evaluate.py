@@ -21,8 +21,6 @@ from bessemer.data.records import Document, Message, Prompt
 from bessemer.errors import Stopped, UserError
 from bessemer.interrupts import release
 from bessemer.models.classifier import Classifier
-
-
 from bessemer.models.feed import Feed
 from bessemer.models.model import load_model
 from bessemer.report.saved import read_outputs
@@ -30,10 +28,7 @@ from bessemer.report.schema import validate
 from bessemer.rollout.collect import Answer, sample_answers
 from bessemer.rollout.sampler import Sampling
 from bessemer.stages import evaluate, importing, tower
-from bessemer.stages.answers import classifier_outputs, language_outputs, tower_probabilities
-
-
-from bessemer.stages.answers import language_outputs, perplexity
+from bessemer.stages.answers import classifier_outputs, language_outputs, perplexity, tower_probabilities
 from bessemer.stages.evaluate import Config, run
 from bessemer.tasks.wordings import load_wordings
 from tasks.test_wordings import SMALL

@@ -19,8 +19,9 @@ from bessemer import interrupts
 from bessemer.algos.regression import Moments
 from bessemer.data.records import Message, Prompt, Ranking, read_records, write_records
 from bessemer.errors import Stopped, UserError
+from bessemer.models.heads import RewardHead
 from bessemer.stages import reward
-from bessemer.stages.reward import Config, run
+from bessemer.stages.reward import LEAST_DEVIATION, Config, run, standardise
 
 # One bag of words, one length; only the order tells them apart.
 WORDS = {"aa bb cc": 1, "cc aa bb": 2, "bb cc aa": 3}
@@ -265,6 +266,13 @@ def test_adapter_and_head_learn_at_rates_of_their_own(
         "head.linear.weight": 0.2,
         "head.linear.bias": 0.2,
     }
+
+
+def test_one_answer_does_not_vary() -> None:
+    """Two prompts, one of them held out, with one answer each that was drawn as the policy's are."""
+    head = RewardHead(4, ["truthfulness"])
+    standardise(head, [torch.tensor([[2.0]])])
+    assert (float(head.mean), float(head.std)) == (2.0, pytest.approx(LEAST_DEVIATION))
 
 
 def test_refusals(texts: Path, tmp_path: Path) -> None:

@@ -104,6 +104,15 @@ def test_weights_and_tasks_reach_every_token(feed: Feed) -> None:
         assert feed.renderer.decode(batch.targets[mine].tolist()) == text
 
 
+def test_records_of_weight_nought_are_left_out(feed: Feed) -> None:
+    """A batch of nothing else would not be a step, and five of them the end of the run."""
+    idle = [_conversation(f"idle{n}", "defect", 0.0) for n in range(20)]
+    batches = ConversationBatches(feed, [*idle, *TALKS], cutoff=200, batch_size=2, seed=4)
+    assert sorted(_epoch(feed, batches, 0)) == sorted(f"answer {talk.id}." for talk in TALKS)
+    with pytest.raises(UserError, match="no conversations to train on"):
+        ConversationBatches(feed, idle, cutoff=200, batch_size=2)
+
+
 def test_views_change_with_the_step_alone(tmp_path: Path) -> None:
     images = []
     for number in range(4):

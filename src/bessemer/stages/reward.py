@@ -207,7 +207,7 @@ def standardise(head: RewardHead, scores: Sequence[Tensor]) -> None:
     """Set the head's mean and deviation of each principle to those of these answers, which are the model's own."""
     everything = torch.cat(list(scores))
     head.mean.copy_(everything.mean(0))
-    deviations = everything.std(0)
+    deviations = everything.std(0) if len(everything) > 1 else torch.zeros_like(everything[0])
     # a head that hardly varies was taught little: its noise must not be blown up to the size of what the others know
     typical = deviations.square().mean().sqrt()
     head.std.copy_(deviations.clamp(min=max(LEAST_DEVIATION, float(typical) / 2)))

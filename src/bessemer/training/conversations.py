@@ -37,6 +37,8 @@ class ConversationBatches:
         views: int = 1,
         seed: int = 0,
     ) -> None:
+        # one of weight 0 teaches nothing, and a batch of them would look like a loss that is not finite
+        conversations = [conversation for conversation in conversations if conversation.weight > 0]
         if not conversations:
             raise UserError("no conversations to train on; look at the import stage's output")
         self.feed, self.views, self.seed = feed, views, seed
