@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from bessemer.data.folders import examples_from, survey_folder
+from bessemer.errors import UserError
 from data.test_folders import _classes, _photo
 
 
@@ -40,3 +43,35 @@ def test_a_table_may_write_names_and_values_in_another_case(tmp_path: Path) -> N
     assert "crack of state is read as Crack" in survey.notes
     (tmp_path / "img_3.png").write_bytes((tmp_path / "IMG_3.PNG").read_bytes())  # then only the one that is meant
     assert {photo.name for photo in survey_folder(tmp_path).photos} >= {"img_3.png", "IMG_4.PNG"}
+
+
+def test_folders_without_photographs_are_named(tmp_path: Path) -> None:
+    _classes(tmp_path, {"ok": 2, "ng": 2})
+    (tmp_path / "crack" / "old").mkdir(parents=True)
+    (tmp_path / "crack" / "old" / "a.HEIC").write_bytes(b"x")
+    (tmp_path / "dent").mkdir()
+    notes = survey_folder(tmp_path).notes
+    assert "folder 'crack' holds no photographs (.heic 1)" in notes
+    assert "folder 'dent' holds no photographs (it is empty)" in notes
+
+
+def test_one_class_is_refused_with_what_else_was_there(tmp_path: Path) -> None:
+    _classes(tmp_path, {"ok": 2})
+    (tmp_path / "crack").mkdir()
+    (tmp_path / "labels.xlsx").write_bytes(b"x")
+    (tmp_path / "labels.csv").write_text('image,state\n00.png,"ok\n')
+    with pytest.raises(UserError, match="one class folder, 'ok'") as caught:
+        survey_folder(tmp_path)
+    for why in ("labels.xlsx is not used: it is a spreadsheet; save it as CSV",
+                "labels.csv:2: unexpected end of data", "folder 'crack' holds no photographs"):  # fmt: skip
+        assert why in str(caught.value)
+
+
+def test_several_labels_in_a_cell_are_remarked(tmp_path: Path) -> None:
+    rows = ["image,defects,size"]
+    for i in range(12):
+        _photo(tmp_path / f"{i}.png")
+        rows.append(f"{i}.png,{('scratch', 'dent', 'scratch; dent')[i % 3]},{('a/b', 'c')[i % 2]}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    notes = [note for note in survey_folder(tmp_path).notes if "one value" in note]
+    assert len(notes) == 1 and notes[0].startswith("defects 'scratch; dent' is one value and not 'scratch' and 'dent'")

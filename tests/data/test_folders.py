@@ -232,6 +232,14 @@ def test_rare_reasons_do_not_drown_in_common_ones(tmp_path: Path) -> None:
     assert lines[start + 6] == "    ... and 25 more: the same bytes as ..."
 
 
+def test_names_in_a_reason_do_not_make_it_another(tmp_path: Path) -> None:
+    table = _with_table(tmp_path, 40)
+    table.write_text(table.read_text(encoding="utf-8") + "".join(f"gone{i}.png,无,1,2,3\n" for i in range(30)))
+    lines = survey_folder(tmp_path).text().splitlines()
+    assert sum("is no image file of the folder" in line for line in lines) == 5
+    assert any(line.endswith(" more: is no image file ...") for line in lines)
+
+
 def test_no_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="none is not a folder"):
         survey_folder(tmp_path / "none")
@@ -343,8 +351,10 @@ def test_part_column(tmp_path: Path) -> None:
 def test_two_tables(tmp_path: Path) -> None:
     _with_table(tmp_path)
     (tmp_path / "b.csv").write_text((tmp_path / "labels.csv").read_text(encoding="utf-8"), encoding="utf-8")
-    with pytest.raises(UserError, match="b.csv, labels.csv name images, expected one table; say which by table="):
+    with pytest.raises(UserError, match="b.csv, labels.csv name images, expected one.*which by table=.*b.csv"):
         survey_folder(tmp_path)
+    with pytest.raises(UserError, match=r"b.csv is not in the current folder, expected table=/.*/b.csv"):
+        survey_folder(tmp_path, table=Path("b.csv"))
     assert survey_folder(tmp_path, table=tmp_path / "b.csv").table == tmp_path / "b.csv"
 
 

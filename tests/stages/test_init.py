@@ -140,6 +140,7 @@ def test_labels_that_cannot_be_told_apart_leave_no_file(folder: Path) -> None:
         (Config(), "which folder"),
         (Config("absent"), "is not a folder"),
         (Config("我的 parts", output="r.txt"), "ends in .yaml"),
+        (Config("我的 parts", name="a/b"), "name 'a/b' cannot name a directory"),
     ],
 )
 def test_errors(folder: Path, config: Config, message: str) -> None:
@@ -152,3 +153,5 @@ def test_by_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "wrote r.yaml and r.wordings.yaml" in capsys.readouterr().out
     assert main(["init", str(folder), "--output", "r.yaml"]) == 2
     assert main(["init", str(folder), "--output", "r.yaml", "--overwrite"]) == 0
+    assert main(["init", str(folder), "--output", "my r.yaml"]) == 0
+    assert "then: bessemer run 'my r.yaml'" in capsys.readouterr().out

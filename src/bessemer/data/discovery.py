@@ -33,6 +33,7 @@ _PARTS = {
     "train": "train", "training": "train", "test": "test", "testing": "test",
     "val": "val", "valid": "val", "validation": "val", "dev": "val",
 }  # fmt: skip
+_SPREADSHEETS = frozenset({".xlsx", ".xls", ".xlsm", ".ods"})
 _PART_COLUMNS = frozenset({"split", "subset", "set", "partition", "phase"})
 
 
@@ -96,7 +97,8 @@ def list_files(directory: Path) -> Files:
                 names.append(name)
     if not names:
         seen = ", ".join(f"{shown(suffix, 20)} {count}" for suffix, count in others.most_common(8)) or "nothing else"
-        raise UserError(f"{shown(directory)}: no photographs (found {seen}), expected some of {', '.join(FORMAT_OF)}")
+        expected = f"expected some of {', '.join(FORMAT_OF)}; convert others"
+        raise UserError(f"{shown(directory)}: no photographs (found {seen}), {expected}")
     return Files(sorted(names), dict(others.most_common()), odd)
 
 
@@ -142,14 +144,29 @@ def claims_of_folders(directory: Path, names: Sequence[str], attribute: str, fou
         f"folder {folder!r} lies beside train and test and is left out ({count} images)"
         for folder, count in left_out.items()
     )
+    found.notes.extend(_empty_folders(directory, names, depth + has_parts))
     classes = {claim.labels[attribute] for claim in claims}
     if len(classes) < 2:
         seen = f"one class folder, {shown(min(classes))!r}" if classes else "no class folders"
-        tables = "; ".join(note for note in found.notes if "names of images" in note)
+        notes = "; ".join(found.notes)
         expected = "a sub-folder for each class, or a CSV with columns for image and labels"
-        hint = f" ({shown(tables, 300)})" if tables else ""
+        hint = f" ({shown(notes, 300)})" if notes else ""
         raise UserError(f"{shown(directory)}: {seen}, expected {expected}{hint}")
     return _with_groups(claims, found)
+
+
+def _empty_folders(directory: Path, names: Sequence[str], depth: int) -> list[str]:
+    """Remarks on folders that lie beside the classes and hold no photograph: a class that will be missing."""
+    folders = {PurePosixPath(name).parts[: depth + 1] for name in names}
+    notes: list[str] = []
+    for above in sorted({folder[:depth] for folder in folders if len(folder) > depth}):
+        for path in sorted(directory.joinpath(*above).iterdir()):
+            inside = (*above, path.name)
+            if path.is_dir() and not path.is_symlink() and not _is_hidden(path.name) and inside not in folders:
+                held = Counter(Path(file).suffix.lower() or "(none)" for _, _, files in os.walk(path) for file in files)
+                what = ", ".join(f"{shown(suffix, 20)} {count}" for suffix, count in held.most_common(4))
+                notes.append(f"folder {'/'.join(inside)!r} holds no photographs ({what or 'it is empty'})")
+    return notes
 
 
 def _levels(names: Sequence[str]) -> tuple[int, bool]:
@@ -191,11 +208,14 @@ def find_table(
         UserError: the named one is no table; several could be meant.
     """
     if table is not None:
+        if not table.exists() and (directory / table).is_file():
+            raise UserError(f"{shown(table)} is not in the current folder, expected table={shown(directory / table)}")
         return read_table(table, _index(directory, names, table), encoding)
     fitting: list[Table] = []
-    for path in sorted(
-        p for p in directory.iterdir() if p.suffix.lower() in (".csv", ".tsv") and not _is_hidden(p.name)
-    ):
+    beside = sorted(path for path in directory.iterdir() if not _is_hidden(path.name))
+    for path in (path for path in beside if path.suffix.lower() in _SPREADSHEETS):
+        found.notes.append(f"{path.name} is not used: it is a spreadsheet; save it as CSV")
+    for path in (path for path in beside if path.suffix.lower() in (".csv", ".tsv")):
         index = _index(directory, names, path)
         try:
             candidate = read_table(path, index, encoding)
@@ -209,7 +229,10 @@ def find_table(
             found.notes.append(f"{path.name} is not used: none of its columns ({columns}) holds names of images")
     if len(fitting) > 1:
         files = ", ".join(shown(candidate.path.name) for candidate in fitting)
-        raise UserError(f"{shown(directory)}: {files} name images, expected one table; say which by table=")
+        raise UserError(
+            f"{shown(directory)}: {files} name images, expected one table; say which by "
+            f"table={shown(fitting[0].path)} or another"
+        )
     return fitting[0] if fitting else None
 
 

@@ -6,6 +6,7 @@ guessed.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +31,8 @@ from .splits import grouped_split, stratified_split
 __all__ = ["Attribute", "Photo", "Survey", "examples_from", "survey_folder"]
 
 _SMALL_SIDE, _FEW, _SHOWN = 32, 10, 5
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+_SEVERAL = re.compile(r"\s*[;,|/+&，；、]\s*")
 
 
 @dataclass(frozen=True)
@@ -103,11 +106,13 @@ class Survey:
 
 
 def _odd_lines(odd: Sequence[tuple[str, str]]) -> list[str]:
-    """Five of each kind of reason (told by its first four words), so that a rare one does not drown in a
-    common one."""
+    """Five of each kind of reason (told by its first four words beside names), so that a rare one does not drown in
+    a common one."""
     kinds: dict[str, list[str]] = {}
     for name, reason in odd:
-        kinds.setdefault(" ".join(reason.split()[:4]), []).append(f"{shown(name)}: {shown(reason, 160)}")
+        kinds.setdefault(" ".join(_QUOTED.sub("", reason).split()[:4]), []).append(
+            f"{shown(name)}: {shown(reason, 160)}"
+        )
     lines: list[str] = []
     for kind, entries in kinds.items():
         lines.extend(entries[:_SHOWN])
@@ -152,7 +157,10 @@ def survey_folder(
         raise UserError(f"{shown(directory)}: no label has two values with usable photographs, expected at least two")
     _remark(photos, attributes, found)
     where = chosen.path if chosen else None
-    return Survey(directory, where, attributes, tuple(photos), tuple(found.odd), tuple(found.notes), files.others)
+    others = Counter(files.others)
+    if where is not None and where.resolve().is_relative_to(directory.resolve()):
+        others[where.suffix.lower()] -= 1  # that one was looked at
+    return Survey(directory, where, attributes, tuple(photos), tuple(found.odd), tuple(found.notes), dict(+others))
 
 
 def _one_spelling(claims: Sequence[Claim], found: Findings) -> list[Claim]:
@@ -235,6 +243,7 @@ def _remark(photos: Sequence[Photo], attributes: Sequence[Attribute], found: Fin
                 found.notes.append(
                     f"{attribute.name} {value!r} has only {count} photographs: too few to learn or measure"
                 )
+        found.notes.extend(_several_at_once(attribute))
         missing = sum(attribute.name not in photo.labels for photo in photos)
         if missing:
             found.notes.append(f"{missing} photographs have no {attribute.name}")
@@ -248,6 +257,18 @@ def _remark(photos: Sequence[Photo], attributes: Sequence[Attribute], found: Fin
     misnamed = sum(photo.facts.format != FORMAT_OF[photo.path.suffix.lower()] for photo in photos)
     if misnamed:
         found.notes.append(f"{misnamed} files hold another format than their names say; they are read all the same")
+
+
+def _several_at_once(attribute: Attribute) -> list[str]:
+    """A remark where a value looks like several labels in one cell: nothing takes it apart."""
+    for value in attribute.values:
+        parts = [part for part in _SEVERAL.split(value) if part]
+        if len(parts) > 1 and any(part in attribute.counts for part in parts):
+            return [
+                f"{attribute.name} {value!r} is one value and not {' and '.join(map(repr, parts))}; where several hold "
+                "at once, make a column of yes and no for each"
+            ]
+    return []
 
 
 def examples_from(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import stat
 import threading
 import warnings
@@ -150,7 +151,9 @@ def _open(data: bytes, name: str, max_pixels: int) -> Image.Image:
         with _quiet():
             image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise UserError(f"{name}: {shown(error)}, expected at most {max_pixels} pixels; make it smaller") from error
+        found = re.search(r"\d+ pixels", str(error))
+        what = found[0] if found else shown(error)
+        raise UserError(f"{name}: {what}, expected at most {max_pixels} in all; make it smaller") from error
     except Exception as error:  # Pillow's plug-ins raise whatever a broken header makes them trip over
         raise UserError(f"{name}: {_kind_of(data)}, {expected}; convert it or leave it out") from error
     width, height = image.size

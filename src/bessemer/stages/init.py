@@ -4,12 +4,14 @@ run` takes."""
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import yaml
 
+from bessemer.config import section_directory
 from bessemer.data.folders import Survey, survey_folder
 from bessemer.data.paths import shown
 from bessemer.disk import write_atomic
@@ -56,6 +58,7 @@ def run(config: Config) -> Path:
     if not config.directory:
         raise UserError("which folder? expected: bessemer init FOLDER")
     directory = Path(config.directory)
+    recipe, wordings, name = _places(config)
     survey = survey_folder(
         directory,
         table=Path(config.table) if config.table else None,
@@ -64,16 +67,6 @@ def run(config: Config) -> Path:
         group_column=config.group_column or None,
     )
     print(survey.text())
-    stem = re.sub(r"[^\w-]+", "-", directory.resolve().name).strip("-")[:40] or "photographs"
-    recipe = Path(config.output or f"{stem}.yaml")
-    if recipe.suffix not in (".yaml", ".yml"):
-        raise UserError(f"output {shown(recipe)!r}, expected a name that ends in .yaml")
-    wordings = recipe.with_name(f"{recipe.stem}.wordings.yaml")
-    for path in (recipe, wordings):
-        if path.exists() and not config.overwrite:
-            raise UserError(
-                f"{path} is there already, expected a free name; choose another --output, or say --overwrite"
-            )
     made = default_wordings(
         {attribute.name: attribute.values for attribute in survey.attributes},
         config.scene or None,
@@ -88,10 +81,26 @@ def run(config: Config) -> Path:
             "in their words; rename what is named there, or choose others by --label_columns. Nothing was written"
         ) from error
     write_atomic(wordings, text.encode())
-    name = config.name or re.sub(r"[^\w-]+", "-", recipe.stem).strip("-")[:64] or "photographs"
     write_atomic(recipe, _recipe(config, survey, name, wordings).encode())
     print(_next_steps(survey, recipe, wordings))
     return recipe
+
+
+def _places(config: Config) -> tuple[Path, Path, str]:
+    """Where recipe and wordings go, and the name of the runs; refused before thousands of photographs are opened."""
+    stem = re.sub(r"[^\w-]+", "-", Path(config.directory).resolve().name).strip("-")[:40] or "photographs"
+    recipe = Path(config.output or f"{stem}.yaml")
+    if recipe.suffix not in (".yaml", ".yml"):
+        raise UserError(f"output {shown(recipe)!r}, expected a name that ends in .yaml")
+    wordings = recipe.with_name(f"{recipe.stem}.wordings.yaml")
+    for path in (recipe, wordings):
+        if path.exists() and not config.overwrite:
+            raise UserError(
+                f"{path} is there already, expected a free name; choose another --output, or say --overwrite"
+            )
+    name = config.name or re.sub(r"[^\w-]+", "-", recipe.stem).strip("-")[:64] or "photographs"
+    section_directory({"name": name}, "import")  # refuses a name that a run could not have
+    return recipe, wordings, name
 
 
 def _recipe(config: Config, survey: Survey, name: str, wordings: Path) -> str:
@@ -162,5 +171,6 @@ def _next_steps(survey: Survey, recipe: Path, wordings: Path) -> str:
                 f"note: no value of {shown(attribute.name, 40)} reads like 'nothing is wrong'; if one of them means "
                 f"that, name it as `safe`{positive} in {wordings.name}, so that a danger called safe is harmful"
             )
-    lines += [f"look at the questions in {wordings.name}, then: bessemer run {recipe}"]
+    typed = str(recipe) if re.fullmatch(r"[\w./-]+", str(recipe)) else shlex.quote(str(recipe))
+    lines += [f"look at the questions in {wordings.name}, then: bessemer run {typed}"]
     return "\n".join(lines)
