@@ -61,6 +61,9 @@ def test_help_of_a_verb_shows_every_field(capsys: pytest.CaptureFixture[str]) ->
     text = capsys.readouterr().out
     assert text.startswith("usage: bessemer train [RECIPE] [key=value | --key value ...] [--force]\n")
     assert "\n  learning_rate=1.0  (a number; also lr)\n      Length of a step.\n" in text
+    assert "--from DIR  with the configuration" in text and max(map(len, text.splitlines())) <= 80
+    assert main(["loop", "--help"]) == 0
+    assert capsys.readouterr().out.startswith("usage: bessemer loop [recipe] [project] [key=value")
     assert main(["ask", "--help"]) == 0
     assert capsys.readouterr().out.startswith("usage: bessemer ask [RECIPE] [question] [key=value | --key value ...]\n")
     assert main(["run", "--help"]) == 0

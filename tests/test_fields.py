@@ -62,6 +62,19 @@ def test_help_shows_name_default_type_meaning_and_other_names() -> None:
     ]
 
 
+def test_help_fits_a_terminal_and_shows_an_empty_choice() -> None:
+    @dataclass
+    class Wide:
+        scene: Literal["", "equipment"] = ""
+        principles: list[str] = field(
+            default_factory=lambda: ["truthfulness", "helpfulness", "harmlessness", "fluency"]
+        )
+
+    lines = help_text(Wide).splitlines()
+    assert lines[0] == '  scene=""  (one of "", equipment)'
+    assert len(lines) == 3 and max(map(len, lines)) <= 80 and lines[2].startswith("      ")
+
+
 def test_declared_fields_reads_a_module_without_importing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fields = "POSITIONAL: ClassVar[tuple[str, ...]] = ()\n    a: int = 1\n    'doc'\n    b: str = ''\n"
     source = f"raise RuntimeError\nclass Config:\n    {fields}"

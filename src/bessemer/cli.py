@@ -10,6 +10,7 @@ import io
 import os
 import re
 import sys
+import textwrap
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,14 +33,24 @@ _RUN_HELP = """\
 usage: bessemer run RECIPE [section.key=value | key=value ...]
        [--until SECTION] [--only SECTION] [--force SECTION]
 
-The sections of a recipe in order. Those whose configuration and inputs have not changed are skipped; one that
-was stopped goes on where it was.
+The sections of a recipe in order. Those whose configuration and inputs have not
+changed are skipped; one that was stopped goes on where it was.
 
-  section.key=value  a field of one section; `bessemer VERB --help` lists a stage's fields
-  key=value          a field of every section that has it; name, output_dir and stages are the recipe's own
+  section.key=value  a field of one section; `bessemer VERB --help` lists a
+                     stage's fields
+  key=value          a field of every section that has it; name, output_dir and
+                     stages are the recipe's own
   --until SECTION    stop after this one
   --only SECTION     run this one alone
-  --force SECTION    run it again though nothing has changed; the result so far is kept as SECTION.old-1"""
+  --force SECTION    run it again though nothing has changed; the result so far
+                     is kept as SECTION.old-1"""
+_STAGE_OPTIONS = """  RECIPE      a YAML file whose section of this name gives the fields; the
+              result goes where `bessemer run RECIPE` puts it. None: the
+              defaults below
+  --force     run it again though nothing has changed; what was there is kept
+  --from DIR  with the configuration that the stage in DIR was made with
+
+"""
 
 
 @dataclass
@@ -180,10 +191,12 @@ def _stage_help(verb: str, config_class: type, positional: Sequence[str]) -> str
     gathers = _gathers(config_class, positional)
     places = "".join(f" [{name}{' ...' if gathers and name == positional[-1] else ''}]" for name in positional)
     options = f" [--force]\n       bessemer {verb} --from DIR [key=value ...]" if stage.in_recipe else ""
-    return (
-        f"usage: bessemer {verb} [RECIPE]{places} [key=value | --key value ...]{options}\n\n"
-        f"{stage.summary}\n\n{help_text(config_class)}"
+    recipe = "" if "recipe" in positional else " [RECIPE]"  # such a verb reads it by itself
+    explained = _STAGE_OPTIONS if stage.in_recipe else ""
+    usage = textwrap.fill(
+        f"usage: bessemer {verb}{recipe}{places} [key=value | --key value ...]", 80, subsequent_indent=" " * 7
     )
+    return f"{usage}{options}\n\n{stage.summary}\n\n{explained}{help_text(config_class)}"
 
 
 def _replayed(directory: Path, verb: str, kinds: Mapping[str, Any]) -> dict[str, Any]:

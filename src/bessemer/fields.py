@@ -37,6 +37,8 @@ __all__ = [
     "plain_type",
 ]
 
+_WIDTH, _INDENT = 80, " " * 6
+
 Artifact = NewType("Artifact", str)
 """A field that names an input: a section of the recipe, a directory, an asset or a hub id."""
 
@@ -111,8 +113,12 @@ def help_text(cls: type, also: Mapping[str, Collection[str]] | None = None) -> s
         default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         expected = _describe(kind) + (" or null" if optional else "")
         names = sorted((also or {}).get(field.name, ()))
-        lines.append(f"  {field.name}={_shown(default)}  ({expected}{'; also ' + ', '.join(names) if names else ''})")
-        lines += textwrap.wrap(docs.get(field.name, ""), 96, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        head = f"  {field.name}={_shown(default)}  ({expected}{'; also ' + ', '.join(names) if names else ''})"
+        for text, indent in ((head, ""), (docs.get(field.name, ""), _INDENT)):
+            lines += textwrap.wrap(
+                text, _WIDTH, initial_indent=indent, subsequent_indent=_INDENT,
+                break_long_words=False, break_on_hyphens=False,
+            )  # fmt: skip
     return "\n".join(lines)
 
 
@@ -185,7 +191,7 @@ def _items(value: Any) -> list[Any]:
 def _describe(kind: Any) -> str:
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Literal:
-        return "one of " + ", ".join(map(str, arguments))
+        return "one of " + ", ".join(str(choice) or '""' for choice in arguments)
     if origin is list:
         return "a list of " + {str: "texts", float: "numbers", Artifact: "inputs"}.get(arguments[0], str(arguments[0]))
     if origin is dict:

@@ -25,13 +25,13 @@ class Stage:
 
 STAGES = {
     "import": Stage("bessemer.stages.importing", "photographs, labels and wordings -> records"),
-    "tower": Stage("bessemer.stages.tower", "fine-tune the vision tower alone as a classifier: the honest rival"),
+    "tower": Stage("bessemer.stages.tower", "fine-tune the tower alone as a classifier: the honest rival"),
     "align": Stage("bessemer.stages.align", "teach the projector to speak to the language model"),
     "sft": Stage("bessemer.stages.sft", "supervised fine-tuning on several tasks"),
-    "rank": Stage("bessemer.stages.rank", "sample answers to the question bank and order them by each principle"),
+    "rank": Stage("bessemer.stages.rank", "sample answers to the question bank, order them by each principle"),
     "reward": Stage("bessemer.stages.reward", "train the reward model, one score a principle, on the rankings"),
     "ppo": Stage("bessemer.stages.ppo", "improve the policy by reinforcement learning from that reward"),
-    "grpo": Stage("bessemer.stages.grpo", "the same without a critic: each answer against others to its prompt"),
+    "grpo": Stage("bessemer.stages.grpo", "without a critic: each answer to a prompt against the others"),
     "distill": Stage("bessemer.stages.distill", "pour what the policy knows into a smaller student"),
     "evaluate": Stage("bessemer.stages.evaluate", "every model beside its baselines, in report.json and report.html"),
     "annotate": Stage("bessemer.stages.annotate", "draw, describe, rank and review in your browser", in_recipe=False),
