@@ -84,6 +84,9 @@ def test_the_report_is_named_at_the_end(capsys: pytest.CaptureFixture[str]) -> N
     run_recipe(recipe())
     assert "report:" not in capsys.readouterr().out
     Path("runs/walk/report.html").write_text("")
+    run_recipe(recipe(), until="source")
+    assert "report:" not in capsys.readouterr().out  # it is of what was there before
+    Path("runs/walk/train/report.html").write_text("")
     run_recipe(recipe())
     assert capsys.readouterr().out.endswith("report: runs/walk/report.html\n")
 
@@ -168,7 +171,8 @@ def test_only_may_name_a_section_that_stages_leaves_out(capsys: pytest.CaptureFi
             [],
             ["train.source names section 'source', which does not come before 'train'"],
         ),
-        ("stages: [train]\ntrain: {source: train/model}", [], ["names section 'train'"]),
+        ("stages: [source, train]", ["train.save_steps=0"], ["train.save_steps=0, expected at least 1"]),
+        ("stages: [train]\ntrain: {source: train/model}", [], ["names section 'train' itself", "set train.output_dir"]),
         (
             "stages: [train]",
             [],
@@ -197,6 +201,12 @@ def test_every_fault_is_told_before_any_work(text: str, overrides: list[str], fa
     for fault in faults:
         assert fault in str(caught.value)
     assert not Path("runs").exists()
+
+
+def test_a_slip_in_one_section_is_not_told_of_those_that_read_from_it() -> None:
+    with pytest.raises(UserError) as caught:
+        run_recipe(recipe("stages: [source, train]"), ["source.seed=x"])
+    assert str(caught.value) == "source.seed is 'x', expected a whole number"
 
 
 def test_overrides_reach_the_sections_that_have_them() -> None:

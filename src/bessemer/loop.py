@@ -36,6 +36,7 @@ from .manifest import MANIFEST, content_hash, fingerprint, is_current, is_stage,
 from .memory import give_memory_back
 from .progress import clock
 from .stages import STAGES
+from .stages.begin import bad_counts
 
 __all__ = ["Section", "check_recipe", "plan", "run_recipe", "run_section", "single"]
 
@@ -87,11 +88,13 @@ def plan(recipe: Mapping[str, Any], overrides: Sequence[str] = (), extra: Collec
     verbs = sections(recipe)
     planned: list[Section] = []
     faults: list[str] = []
-    for name, module in modules.items():
+    names = list(modules)
+    for place, (name, module) in enumerate(modules.items()):
         try:
             own = [f"{key}={value}" for key, values in given[name].items() for value in values]
             config = load(module.Config, recipe, name, own)
-            faults += _unusable_inputs(name, config, recipe, before=[section.name for section in planned])
+            faults += _unusable_inputs(name, config, recipe, before=names[:place])
+            faults += [f"{name}.{fault}" for fault in bad_counts(config)]
             planned.append(Section(name, verbs[name], config, module.run))
         except UserError as error:
             faults.append(str(error))
@@ -225,7 +228,13 @@ def _unusable_inputs(name: str, config: Any, recipe: Mapping[str, Any], before: 
     folders = {other: section_directory(recipe, other) for other in sections(recipe)}
     for field, value in artifacts(config).items():
         homes = {other for other, folder in folders.items() if Path(value).is_relative_to(folder)} & to_run
-        if late := homes - set(before):
+        late = homes - set(before)
+        if name in late:
+            faults.append(
+                f"{name}.{field} names section {name!r} itself, which would move that aside; set {name}.output_dir to "
+                "another place, and what it made before can be read"
+            )
+        elif late:
             faults.append(
                 f"{name}.{field} names section {min(late)!r}, which does not come before {name!r} in `stages`"
             )
@@ -262,7 +271,7 @@ def _defect(section: Section, error: Exception) -> Defect:
 
 
 def _print_table(chosen: Sequence[Section]) -> None:
-    """Seconds a section, as their manifests say, and the report if there is one."""
+    """Seconds a section, as their manifests say, and the report if one of them made it: another is of other models."""
     rows = [(section.name, read_manifest(section.directory) or {}) for section in chosen]
     width = max(len("section"), *(len(name) for name, _ in rows))
     print(f"\n{'section':{width}}  {'seconds':>9}  status")
@@ -271,5 +280,5 @@ def _print_table(chosen: Sequence[Section]) -> None:
     print(f"{'total':{width}}  {sum(manifest.get('seconds', 0.0) for _, manifest in rows):9.1f}")
     places = [chosen[0].directory.parent, *(section.directory for section in reversed(chosen))]
     reports = [place / "report.html" for place in places if (place / "report.html").is_file()]
-    if reports:
+    if any((section.directory / "report.html").is_file() for section in chosen):
         print(f"report: {reports[0]}", flush=True)

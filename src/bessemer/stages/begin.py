@@ -14,7 +14,7 @@ from bessemer.errors import UserError
 from bessemer.models.precision import dtype_of, multiplies_bfloat16, short_name
 from bessemer.run import Run
 
-__all__ = ["begin", "cache_directory"]
+__all__ = ["bad_counts", "begin", "cache_directory"]
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +26,21 @@ _COUNTS = (
 )  # fmt: skip
 
 
+def bad_counts(config: Any) -> list[str]:
+    """What is wrong with the counts of a configuration, told before any stage works."""
+    faults = []
+    for field in dataclasses.fields(config):
+        if type(field.default) is not int or field.name == "seed":
+            continue
+        value = getattr(config, field.name)
+        if field.name in _COUNTS and field.default > 0 and value < 1:
+            faults.append(f"{field.name}={value}, expected at least 1")
+        # elsewhere -1 means "as many as there are": here it would train for no step, or leave one record out
+        elif value < 0:
+            faults.append(f"{field.name}={value}, expected 0 or more")
+    return faults
+
+
 def begin(config: Any, stage: str) -> Run:
     """Start (or resume) the run of a stage whose config has `output_dir`, `seed` and Artifact fields.
 
@@ -35,6 +50,8 @@ def begin(config: Any, stage: str) -> Run:
     mesh = Mesh.start()
     if mesh.world_size > 1:
         raise UserError(f"{mesh.world_size} processes (torchrun), expected one: a stage trains on one device")
+    if faults := bad_counts(config):
+        raise UserError(faults[0])
     dtype = ""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -42,11 +59,6 @@ def begin(config: Any, stage: str) -> Run:
             dtype = short_name(dtype_of(value, mesh.device))
             if dtype == "bf16" and not multiplies_bfloat16(mesh.device):
                 log.warning("dtype=bf16 is slow here: this device imitates its products; dtype=auto takes fp32")
-        if field.name in _COUNTS and isinstance(field.default, int) and field.default > 0 and value < 1:
-            raise UserError(f"{field.name}={value}, expected at least 1")
-        # elsewhere -1 means "as many as there are": here it would train for no step, or leave one record out
-        if type(field.default) is int and field.name != "seed" and value < 0:
-            raise UserError(f"{field.name}={value}, expected 0 or more")
     parents = {field: Path(value) for field, value in artifacts(config).items() if Path(value).is_dir()}
     return Run.start(Path(config.output_dir), config, stage=stage, parents=parents, seed=config.seed, dtype=dtype)
 
