@@ -229,3 +229,7 @@ def test_models_of_another_version_are_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps({**tiny.facts(path), "format": 99}), encoding="utf-8")
     with pytest.raises(UserError, match="written by another version, expected format 2"):
         load_model(str(tmp_path / "saved"), "fp32")
+    for text in ('{"format": 2, "kin', "[]", "{}", '{"format": 2, "grid": 1}'):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(UserError, match=r"bessemer\.json is damaged .*, expected what a stage wrote"):
+            load_model(str(tmp_path / "saved"), "fp32")

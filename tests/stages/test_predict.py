@@ -136,6 +136,8 @@ def test_refusals(shop: Path, texts: Path, tmp_path: Path) -> None:
         run(Config("What?", str(texts / "sft"), [photograph]))  # type: ignore[arg-type]
     with pytest.raises(UserError, match="absent"):
         run(Config("What?", str(tmp_path / "absent")))  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="absent.png"):  # before the model, which takes long to load, is looked for
+        run(Config("What?", str(tmp_path / "absent"), [str(tmp_path / "absent.png")]))  # type: ignore[arg-type]
     (tmp_path / "x.png").write_bytes(b"no image")
     with pytest.raises(UserError, match="x.png"):
         run(Config("What?", str(shop / "sft"), [str(tmp_path / "x.png")]))  # type: ignore[arg-type]

@@ -25,7 +25,10 @@ class Dataset:
 
     def __post_init__(self) -> None:
         if not self.root.is_dir():
-            raise UserError(f"{self.root}: no such folder, expected what the import stage wrote; run it first")
+            raise UserError(
+                f"{self.root}: no such folder, expected what the import stage wrote; run it first, "
+                "or name a recipe, or what it wrote elsewhere: dataset=runs/NAME/import"
+            )
 
     def examples(self, split: str | None = None) -> list[Example]:
         """Labelled photographs, of one split or all; none for a text-only dataset."""

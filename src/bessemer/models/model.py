@@ -135,11 +135,15 @@ def _load_plain(directory: Path, facts: Facts, dtype: str, device: torch.device 
 
 
 def _load_ours(directory: Path, dtype: str, device: torch.device | str) -> Model:
-    text = (directory / "bessemer.json").read_text(encoding="utf-8")
-    stored = json.loads(text)
-    if stored.pop("format") != FORMAT:
-        raise UserError(f"{directory}: written by another version, expected format {FORMAT}; train it again")
-    model = _load_plain(directory / "language", Facts(**stored), dtype, device)
+    path = directory / "bessemer.json"
+    try:
+        stored = json.loads(path.read_bytes())
+        if stored.pop("format") != FORMAT:
+            raise UserError(f"{directory}: written by another version, expected format {FORMAT}; train it again")
+        facts = Facts(**stored)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path} is damaged ({error!r}), expected what a stage wrote; copy the model again") from error
+    model = _load_plain(directory / "language", facts, dtype, device)
     model.source = directory
     if model.facts.kind == "composed":
         assert isinstance(model.backbone, PackedBackbone)

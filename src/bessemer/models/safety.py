@@ -19,7 +19,9 @@ def check_directory(directory: Path) -> None:
     Raises UserError naming the file. Weights must be safetensors and settings JSON.
     """
     if not (directory / "config.json").is_file():
-        raise UserError(f"{directory}: no config.json, expected a Hugging Face model directory")
+        raise UserError(
+            f"{directory}: no config.json, expected a Hugging Face model directory, or a stage that made one"
+        )
     roots = [directory.resolve()]
     if roots[0].parent.name == "snapshots":
         roots.append(roots[0].parents[1] / "blobs")  # the hub's cache keeps a snapshot's files beside it

@@ -82,8 +82,8 @@ def run(config: Config) -> Path:
         repetition_penalty=config.repetition_penalty,
         stop=tuple(config.stop),
     )
-    model = load_model(config.model, dtype, device)
     images = tuple(image_ref(Path(path)) for path in config.image)
+    model = load_model(config.model, dtype, device)
     if images and model.facts.kind == "text":
         raise UserError("this model reads text only, expected no --image")
     feed = Feed(model, Path.cwd(), cache_directory(), config.system_prompt)
