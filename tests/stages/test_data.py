@@ -176,17 +176,17 @@ def test_convert_and_check(tmp_path: Path, tasks: Path, capsys: pytest.CaptureFi
         found["images"] == 2 and found["images_without_annotations"] == 1 and found["labels"] == {"裂纹": 1, "dirt": 2}
     )
     assert "images without annotations: 1" in capsys.readouterr().out
-    for wrong in (
-        Config("convert", str(tasks), str(tmp_path / "x")),
-        Config("export", "nowhere", str(tmp_path / "y"), to="voc"),
+    for wrong, message in (
+        (Config("convert", "nowhere", str(tmp_path / "x")), "to '', expected a format: to=coco"),
+        (Config("export", "nowhere", str(tmp_path / "y"), to="voc"), "nowhere is not there, expected an annotation"),
     ):
-        with pytest.raises(UserError, match="expected"):
+        with pytest.raises(UserError, match=message):
             run(wrong)
     with pytest.raises(UserError, match="expected an action"):
         run(Config())
 
 
-def test_check_finds_what_is_wrong(tmp_path: Path) -> None:
+def test_check_finds_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photograph(tmp_path / "images" / "a.jpg", 40, 30)
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "a.txt").write_text(
@@ -197,6 +197,9 @@ def test_check_finds_what_is_wrong(tmp_path: Path) -> None:
     # Without names of classes no label is listed.
     expected = {"outside": 1, "empty": 1, "twice": 1, "unlisted": 4}
     assert {name: len(places) for name, places in wrong.items()} == expected
+    printed = capsys.readouterr().out
+    assert "wrong, a label that the set does not list: 4, first images/a.jpg 1: 0" in printed
+    assert "wrong, outside the photograph: 1" in printed
 
 
 def test_rankings_to_label_studio_and_back(tmp_path: Path, tasks: Path) -> None:

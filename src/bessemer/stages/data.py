@@ -40,6 +40,12 @@ from bessemer.errors import UserError
 
 __all__ = ["Config", "run"]
 
+_WRONG = {
+    "outside": "outside the photograph",
+    "empty": "without extent",
+    "twice": "the same shape and label twice",
+    "unlisted": "a label that the set does not list",
+}
 MAX_REMARKS = 20  # on the terminal; all of them are in the report
 
 
@@ -91,6 +97,8 @@ def run(config: Config) -> Path:
             "or check SOURCE"
         )
     choices = Choices(config.frame, config.voc_base, config.task, config.image_prefix)
+    if config.action in ("export", "convert") and config.to not in FORMATS:
+        raise UserError(f"to {shown(config.to)!r}, expected a format: to={', to='.join(FORMATS)}")
     if config.action == "check":
         return _check(config, choices)
     if config.action == "import":
@@ -119,7 +127,7 @@ def _check(config: Config, choices: Choices) -> Path:
     for table in ("labels", "shapes"):
         print(f"  {table}: " + ", ".join(f"{shown(key, 40)} {count}" for key, count in found[table].items()))
     for name, places in found["wrong"].items():
-        print(f"  wrong, {name}: {len(places)}, first {places[0]}")
+        print(f"  wrong, {_WRONG[name]}: {len(places)}, first {places[0]}")
     if config.report:
         write_json(config.report, {"notes": vars(notes), **found})
     return Path(config.source)
@@ -214,6 +222,8 @@ def _export(config: Config, choices: Choices) -> Path:
             states = [state for state in known if state in config.states]
             annotations, photograph, ranked = set_of_project(project, config.annotator, states)
             annotations, proposed = with_predictions(project, annotations, config.to)
+    elif not source.is_dir():
+        raise UserError(f"{shown(source)} is not there, expected an annotation project or a snapshot of one")
     else:
         annotations, photograph, ranked = set_of_snapshot(source, config.annotator)
         proposed = []  # a snapshot has none
@@ -269,8 +279,6 @@ def _write(
     photograph: Callable[[AnnotatedImage], bytes],
     lost: Sequence[Loss] = (),
 ) -> Path:
-    if config.to not in FORMATS:
-        raise UserError(f"to {shown(config.to)!r}, expected a format: to={', to='.join(FORMATS)}")
     target = Path(config.target)
     losses = write(annotations, target, config.to, choices, photograph if config.copy_images else None)
     losses = replace(losses, losses=(*lost, *losses.losses))

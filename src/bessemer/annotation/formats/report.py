@@ -64,7 +64,8 @@ class LossReport:
             first.setdefault(loss.kind, loss)
         for kind, count in self.counts().items():
             where = " ".join(filter(None, (first[kind].image, first[kind].annotation)))
-            lines.append(f"  not held: {kind}, {count} times; first {shown(where)}: {shown(first[kind].what, 200)}")
+            place = f"{shown(where)}: " if where else ""  # none where it is about the whole set
+            lines.append(f"  not held: {kind}, {count} times; first {place}{shown(first[kind].what, 200)}")
         return "\n".join(lines if self.losses else [*lines, "  nothing was lost"])
 
 
