@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import UserError
+from ..progress import track
 from .decoding import inspect_apart
 from .discovery import (
     FORMAT_OF,
@@ -130,14 +131,13 @@ def survey_folder(
     encoding: str | None = None,
     attribute: str = "class",
     max_pixels: int = MAX_PIXELS,
-    progress: Callable[[int, int], None] | None = None,
 ) -> Survey:
     """Look at every photograph below `directory` and find its labels.
 
     Labels: from `table`; else from the one CSV or TSV at the top of the folder that has a column of image
     names; else each sub-folder is a value of `attribute`, below train/ and test/ (val/) folders if there are
     such. Folders below a class are taken as groups (batches, modules) if there are enough of them. Each image
-    is decoded once to find out whether it can be; `progress` is told (done, total).
+    is decoded once to find out whether it can be.
 
     Raises:
         UserError: no such folder, no photographs, no labels, one class only, or two tables; the message names
@@ -151,7 +151,7 @@ def survey_folder(
     else:
         claims = claims_of_table(directory, files.names, chosen, image_column, label_columns, group_column, found)
     claims = _one_spelling(claims, found)
-    photos = _without_duplicates(_inspect(directory, claims, max_pixels, found, progress), found)
+    photos = _without_duplicates(_inspect(directory, claims, max_pixels, found), found)
     attributes = _attributes(photos, found)
     if not attributes:
         raise UserError(f"{shown(directory)}: no label has two values with usable photographs, expected at least two")
@@ -183,24 +183,18 @@ def _one_spelling(claims: Sequence[Claim], found: Findings) -> list[Claim]:
     ]
 
 
-def _inspect(
-    directory: Path,
-    claims: Sequence[Claim],
-    max_pixels: int,
-    found: Findings,
-    progress: Callable[[int, int], None] | None,
-) -> list[Photo]:
+def _inspect(directory: Path, claims: Sequence[Claim], max_pixels: int, found: Findings) -> list[Photo]:
     """Open every image that a label is claimed for; what cannot be used is left out with its reason."""
     photos: list[Photo] = []
-    for done, claim in enumerate(claims, start=1):
-        path = directory.resolve() / claim.name
-        try:
-            facts = inspect_apart(path, max_pixels)
-            photos.append(Photo(claim.name, path, facts, claim.labels, claim.group, claim.split))
-        except UserError as error:
-            found.odd.append((claim.name, str(error).removeprefix(f"{shown(path)}: ")))
-        if progress:
-            progress(done, len(claims))
+    with track(len(claims), "photographs") as bar:
+        for claim in claims:
+            path = directory.resolve() / claim.name
+            try:
+                facts = inspect_apart(path, max_pixels)
+                photos.append(Photo(claim.name, path, facts, claim.labels, claim.group, claim.split))
+            except UserError as error:
+                found.odd.append((claim.name, str(error).removeprefix(f"{shown(path)}: ")))
+            bar.advance()
     return photos
 
 
@@ -240,9 +234,8 @@ def _remark(photos: Sequence[Photo], attributes: Sequence[Attribute], found: Fin
     for attribute in attributes:
         for value, count in attribute.counts.items():
             if count < _FEW:
-                found.notes.append(
-                    f"{attribute.name} {value!r} has only {count} photographs: too few to learn or measure"
-                )
+                few = "1 photograph" if count == 1 else f"{count} photographs"
+                found.notes.append(f"{attribute.name} {value!r} has only {few}: too few to learn or measure")
         found.notes.extend(_several_at_once(attribute))
         missing = sum(attribute.name not in photo.labels for photo in photos)
         if missing:
