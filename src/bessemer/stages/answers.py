@@ -85,7 +85,7 @@ def language_outputs(
     sampled = sample_answers(sampler, feed, heldout, how, copies, tell=tell)
     return ModelOutputs(
         name,
-        _facts(model, feed, documents, list({_example_id(prompt): prompt for prompt in questions}.values())[:12]),
+        _facts(model, feed, documents, list({_example_id(prompt): prompt for prompt in questions}.values())[:6]),
         tuple(_labelled(answer, odds.get(answer.prompt.id)) for answer in greedy),
         tuple(_said(answer) for answer in sampled),
     )
