@@ -55,6 +55,9 @@ def test_no_image_is_passed_over_when_those_before_leave_the_filter(
         for image in range(1, COUNT + 1):
             save(project, image, "bo", 0, [])
             submit(project, image, "bo", 1)
+    else:  # one that is done, so that the filtered list can be told from the whole one
+        save(project, 150, "ann", 0, [])
+        submit(project, 150, "ann", 1)
     enter_anew(window, many.link("ann"))
     if reviewing:
         window.press("Alt+r")
@@ -69,7 +72,7 @@ def test_no_image_is_passed_over_when_those_before_leave_the_filter(
             "const s = document.querySelector('.filters select'); s.value = 'todo';s.dispatchEvent(new Event('change'))"
         )
         window.wait("return document.querySelector('.filters select').value === 'todo'")
-        window.wait(f"return document.querySelector('.summary').innerText.includes('{COUNT} listed')")
+        window.wait(f"return document.querySelector('.summary').innerText.includes('{COUNT - 1} listed')")
         for image in (1, 2, 3):
             save(project, image, "ann", 0, [Annotation("1", "crack", Box(1, 1, 5, 5))])
     scroll(window, 10**6)
