@@ -6,7 +6,7 @@ penalty on the KL to the reference at every token, generalised advantages, clipp
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -248,19 +248,20 @@ def make_roles(
 
 
 def _experience_metrics(rollouts: Sequence[RolloutBatch], answers: Sequence[Answer]) -> dict[str, float]:
-    tokens = sum(float(rollout.mask.sum()) for rollout in rollouts)
+    counts = [float(rollout.mask.sum()) for rollout in rollouts]
+    tokens = sum(counts)
 
-    def mean(of: str) -> float:
-        estimate = k1 if of == "k1" else k3
-        total = sum(float(masked_mean(estimate(r.logprobs, r.ref_logprobs), r.mask) * r.mask.sum()) for r in rollouts)
-        return total / tokens
+    def mean(of: Callable[[RolloutBatch], float]) -> float:
+        """Over the tokens of the round, of what is a mean over those of a pass."""
+        return sum(of(rollout) * count for rollout, count in zip(rollouts, counts, strict=True)) / tokens
 
+    k1_mean = mean(lambda r: float(masked_mean(k1(r.logprobs, r.ref_logprobs), r.mask)))
     return {
-        "kl/k1": mean("k1"),
-        "kl/k3": mean("k3"),
-        "kl/exact": sum(r.exact_kl * float(r.mask.sum()) for r in rollouts) / tokens,
-        "kl/answer": mean("k1") * tokens / len(answers),
-        "entropy": sum(r.entropy * float(r.mask.sum()) for r in rollouts) / tokens,
+        "kl/k1": k1_mean,
+        "kl/k3": mean(lambda r: float(masked_mean(k3(r.logprobs, r.ref_logprobs), r.mask))),
+        "kl/exact": mean(lambda r: r.exact_kl),
+        "kl/answer": k1_mean * tokens / len(answers),
+        "entropy": mean(lambda r: r.entropy),
         "length": tokens / len(answers),
         "eos_rate": sum(answer.ended for answer in answers) / len(answers),
     }
