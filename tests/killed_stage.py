@@ -45,6 +45,7 @@ SMALL = [
     "ppo.early_stop_kl=0",
     "ppo.num_ppo_epochs=1",
     "ppo.kl_target=0.01",
+    "ppo.ptx_coef=0.3",
     "ppo.eval_steps=3",
     "ppo.response_length=6",
     "grpo.total_steps=7",

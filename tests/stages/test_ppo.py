@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional
 
-from bessemer.data.batches import pack
+from bessemer.data.batches import TextBatch, pack
 from bessemer.data.dataset import Dataset
 from bessemer.data.records import Message, Prompt
 from bessemer.data.render import Rendered
@@ -128,11 +129,14 @@ def advantages_by_hand(rewards: Tensor, values: Tensor, lam: float) -> Tensor:
     return torch.stack([sum((lam ** (k - t) * deltas[k] for k in places if k >= t), torch.tensor(0.0)) for t in places])
 
 
-def test_the_gradient_is_that_of_the_formula(shop: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ptx_coef", [0.0, 0.8])
+def test_the_gradient_is_that_of_the_formula(ptx_coef: float, shop: Path, tmp_path: Path) -> None:
     """The first step of a round of two passes, by a policy that has moved, at a price of KL that was adapted: of every
     answer the price of its tokens and its score at the last one, GAE, whitened over the round; half the squared error
-    of the values, which weighs a tenth. Ratio 1, so nothing is clipped."""
-    settings = config(shop, tmp_path, mini_batch_size=4, per_device_train_batch_size=2, num_ppo_epochs=1, lam=0.6)
+    of the values, which weighs a tenth. Ratio 1, so nothing is clipped. With a price on forgetting, the mean
+    cross-entropy of as many conversations' answers beside it."""
+    passes: dict[str, Any] = {"mini_batch_size": 4, "per_device_train_batch_size": 2, "num_ppo_epochs": 1}
+    settings = config(shop, tmp_path, lam=0.6, ptx_coef=ptx_coef, **passes)
     model = load_model(str(shop / "sft"), "fp32")
     roles = make_roles(model, shop / "reward", "reward", 0)
     generator = torch.Generator().manual_seed(3)
@@ -140,7 +144,9 @@ def test_the_gradient_is_that_of_the_formula(shop: Path, tmp_path: Path) -> None
         for parameter in roles.parameters("policy"):
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
     feed = Feed(model, shop / "import", tmp_path)
-    loop = Loop(settings, roles, feed, sampler_for(model, "policy"), Dataset(shop / "import").prompts("ppo"))
+    dataset = Dataset(shop / "import")
+    taught = dataset.conversations("train")
+    loop = Loop(settings, roles, feed, sampler_for(model, "policy"), dataset.prompts("ppo"), taught)
     loop.state.numbers["kl_coef"] = 0.7
     answers = sample_answers(loop.sampler, feed, loop.prompts(0), Sampling(6, 1.0, seed=0))
     alone = [measure(roles, feed, [answer], 1.0) for answer in answers]
@@ -158,8 +164,15 @@ def test_the_gradient_is_that_of_the_formula(shop: Path, tmp_path: Path) -> None
         values = roles.values_of("value", one.value_states)
         total = total - ((gain - flat.mean()) / flat.std(correction=0) * logprobs).sum()
         total = total + 0.1 * 0.5 * (values - target).square().sum()
+    total = total / len(flat)
+    if loop.annotated is not None:
+        texts = loop.annotated(0)
+        assert sum(len(text.packed.lengths) for text in texts) == 4
+        logits = [roles.logits_of(roles.hidden("policy", text.packed)[text.rows]) for text in texts]
+        total = total + 0.8 * functional.cross_entropy(torch.cat(logits), torch.cat([text.targets for text in texts]))
+    assert (loop.annotated is None) == (ptx_coef == 0)
     learnt = [*roles.parameters("policy"), *roles.parameters("value")]
-    expected = torch.autograd.grad(total / len(flat), learnt)
+    expected = torch.autograd.grad(total, learnt)
     loop.round(0)
     scale = min(1.0, 1.0 / float(torch.stack([gradient.norm() for gradient in expected]).norm()))
     assert all(float(scale * gradient.abs().max()) > 1e-3 for gradient in (expected[0], expected[-2], expected[-1]))
@@ -170,19 +183,37 @@ def test_the_gradient_is_that_of_the_formula(shop: Path, tmp_path: Path) -> None
 
 def test_answers_of_a_step_may_be_computed_in_any_number_of_passes(shop: Path, tmp_path: Path) -> None:
     """Same answers, losses and weights, to rounding; only memory differs."""
+    whole: dict[str, Any] = {"mini_batch_size": 4, "total_steps": 2, "ptx_coef": 0.5}
     runs = {
-        size: run(
-            config(shop, tmp_path / str(size), mini_batch_size=4, per_device_train_batch_size=size, total_steps=2)
-        )
-        for size in (1, 2, 8)
+        size: run(config(shop, tmp_path / str(size), per_device_train_batch_size=size, **whole)) for size in (1, 2, 8)
     }
     one, two, eight = (metrics(runs[size]) for size in (1, 2, 8))
     for row in zip(one, two, eight, strict=True):
-        for name in ("reward", "loss", "ratio", "loss/value", "gradient_norm", "updates", "length", "kl/k3"):
+        for name in ("reward", "loss", "ratio", "loss/value", "loss/ptx", "gradient_norm", "updates", "kl/k3"):
             assert row[0][name] == pytest.approx(row[2][name], rel=1e-3, abs=1e-5), name
             assert row[1][name] == pytest.approx(row[2][name], rel=1e-3, abs=1e-5), name
     with pytest.raises(UserError, match="mini_batch_size=4, expected a multiple of per_device_train_batch_size=3"):
         run(config(shop, tmp_path / "no", mini_batch_size=4, per_device_train_batch_size=3))
+
+
+def test_what_was_taught_is_kept_at_a_price(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rewards are noise here: the cross-entropy of the conversations falls where it has a weight. Every step asks for
+    the next ones."""
+    asked: list[int] = []
+
+    class Asked(ppo.ConversationBatches):
+        def __call__(self, step: int) -> list[TextBatch]:
+            asked.append(step)
+            return super().__call__(step)
+
+    monkeypatch.setattr(ppo, "ConversationBatches", Asked)
+    drifting: dict[str, Any] = {"total_steps": 6, "learning_rate": 3e-3, "shuffle_rewards": True}
+    losses = {}
+    for coef in (1e-9, 5.0):
+        rows = metrics(run(config(shop, tmp_path / str(coef), ptx_coef=coef, **drifting)))
+        losses[coef] = [row["loss/ptx"] for row in rows]
+    assert sorted(asked) == sorted(2 * list(range(6 * 2 * 2)))  # rounds, passes, minibatches
+    assert losses[5.0][-1] < losses[5.0][0] and losses[5.0][-1] < losses[1e-9][-1]
 
 
 def test_the_kl_is_that_to_the_reference_once_the_policy_has_moved(shop: Path, tmp_path: Path) -> None:
@@ -297,6 +328,8 @@ def test_it_looks_at_held_out_questions_by_the_gold_rule(shop: Path, tmp_path: P
 
 
 def test_refusals(shop: Path, texts: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"ptx_coef=-1, expected 0 or more"):
+        run(config(shop, tmp_path / "x", ptx_coef=-1))
     with pytest.raises(UserError, match="its language is not the policy's; train the reward model from that policy"):
         run(config(shop, tmp_path / "a", reward_model=str(texts / "reward")))
     (tmp_path / "data").mkdir()

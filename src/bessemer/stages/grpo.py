@@ -98,8 +98,6 @@ class Config:
     """Rounds between looks at held-out prompts."""
     eval_prompts: int = 64
     """Held-out prompts of such a look, scored by the gold rule."""
-    save_steps: int = 5
-    """Rounds between checkpoints."""
     dtype: Precision = "auto"
     """Type of frozen weights and activations: bf16, fp32, or auto: bf16 where the device multiplies it."""
     seed: int = 0

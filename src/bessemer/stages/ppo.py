@@ -1,7 +1,8 @@
 """Proximal policy optimisation from a reward model, with policy, reference, value and reward on one backbone.
 
 Schulman et al. 2017 as Ziegler et al. 2019 apply it to language models: the reward model's score at the end token, a
-penalty on the KL to the reference at every token, generalised advantages, clipped policy and value losses.
+penalty on the KL to the reference at every token, generalised advantages, clipped policy and value losses. With
+`ptx_coef`, cross-entropy on annotated conversations beside them (Ouyang et al. 2022, equation 2: PPO-ptx).
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from bessemer.algos.kl import adaptive_kl_coef, k1, k3
 from bessemer.algos.masked import Loss, masked_mean, whiten
 from bessemer.algos.policy import clipped_surrogate, clipped_value_loss
 from bessemer.config import Artifact
-from bessemer.data.batches import pad_rows
+from bessemer.data.batches import TextBatch, pad_rows
 from bessemer.data.dataset import Dataset
 from bessemer.data.mixture import epoch_order
-from bessemer.data.records import Prompt
+from bessemer.data.records import Conversation, Prompt
 from bessemer.distributed import Mesh
 from bessemer.errors import UserError
 from bessemer.models.feed import Feed
@@ -36,6 +37,7 @@ from bessemer.rollout.collect import Answer, RolloutBatch, measure
 from bessemer.rollout.sampler import Sampler, Sampling, sampler_for
 from bessemer.stages.begin import begin, cache_directory
 from bessemer.stages.rounds import Prompts, Reward, fresh_answers, means, policy_and_reference, rounds
+from bessemer.training.conversations import ConversationBatches, answer_loss
 from bessemer.training.fit import TrainState
 from bessemer.training.optim import Group, adamw, learning_rate_at, set_learning_rate
 from bessemer.training.step import optimiser_step
@@ -46,6 +48,7 @@ GAMMA = 1.0  # an answer is judged once, at its end: a discount would only prefe
 VALUE_RATE = 2.0  # the value follows the policy, so it learns faster
 VALUE_WEIGHT = 0.1  # of the value loss; parameters apart and AdamW: it matters to the clipping of gradients alone
 KL_HORIZON = 1000  # answers over which an adaptive coefficient adapts
+CUTOFF = 512  # tokens of an annotated conversation
 
 
 @dataclass
@@ -55,7 +58,7 @@ class Config:
     reward_model: Artifact = Artifact("reward")
     """Reward model: a reward stage on the same backbone."""
     dataset: Artifact = Artifact("import")
-    """What the import stage wrote; ppo.jsonl and heldout.jsonl are read."""
+    """What the import stage wrote; ppo.jsonl and heldout.jsonl are read, with ptx_coef train.jsonl too."""
     total_steps: int = 30
     """Rounds of sampling and learning."""
     batch_size_prompts: int = 64
@@ -74,6 +77,9 @@ class Config:
     """Sampling temperature; every pass divides its logits by it."""
     kl_coef: float = 0.05
     """Price of one nat of KL to the reference, in units of the standardised reward."""
+    ptx_coef: float = 0.0
+    """Weight of the cross-entropy on the dataset's conversations, as many a step as answers, which keeps the policy at
+    what it was taught; 0: none, and no pass for it."""
     kl_target: float = 0.0
     """Nats an answer that an adaptive coefficient aims at; 0: the coefficient stays."""
     cliprange: float = 0.2
@@ -96,8 +102,6 @@ class Config:
     """Rounds between looks at held-out prompts."""
     eval_prompts: int = 64
     """Held-out prompts of such a look, scored by the gold rule."""
-    save_steps: int = 5
-    """Rounds between checkpoints."""
     dtype: Precision = "auto"
     """Type of frozen weights and activations: bf16, fp32, or auto: bf16 where the device multiplies it."""
     seed: int = 0
@@ -115,10 +119,29 @@ class _Minibatch:
     returns: Tensor
 
 
-class Loop:
-    """What one PPO run holds; `round` is the algorithm on one page. Final."""
+@dataclass(frozen=True)
+class _Annotated:
+    """Conversations that a step learns from beside its answers; weight: of the sum of their cross-entropy."""
 
-    def __init__(self, config: Config, roles: Roles, feed: Feed, sampler: Sampler, prompts: Sequence[Prompt]) -> None:
+    batch: TextBatch
+    weight: float
+
+
+class Loop:
+    """What one PPO run holds; `round` is the algorithm on one page. Final.
+
+    conversations: what `ptx_coef` is of; none are needed where it is 0.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        roles: Roles,
+        feed: Feed,
+        sampler: Sampler,
+        prompts: Sequence[Prompt],
+        conversations: Sequence[Conversation] = (),
+    ) -> None:
         self.config, self.roles, self.feed, self.sampler = config, roles, feed, sampler
         if config.per_device_train_batch_size < 1 or config.mini_batch_size % self.pass_size:
             raise UserError(
@@ -126,6 +149,16 @@ class Loop:
                 f"per_device_train_batch_size={config.per_device_train_batch_size}"
             )
         self.prompts = Prompts(prompts, config.batch_size_prompts, config.seed)
+        self.annotated: ConversationBatches | None = None
+        if config.ptx_coef:
+            self.annotated = ConversationBatches(
+                feed,
+                conversations,
+                cutoff=CUTOFF,
+                batch_size=self.pass_size,
+                accumulation=config.mini_batch_size // self.pass_size,
+                seed=config.seed,
+            )
         head = roles.roles["reward"].head
         assert isinstance(head, RewardHead)
         self.reward = Reward(head, config.thresholds, config.missing_eos_penalty, config.shuffle_rewards, config.seed)
@@ -187,16 +220,35 @@ class Loop:
         set_learning_rate(self.state.optimiser, share)
         for epoch in range(config.num_ppo_epochs):
             for index in epoch_order(len(steps), config.seed * 31 + step, epoch):
-                result = optimiser_step(
-                    self.state.optimiser, self.state.parameters.values(), steps[index], self._loss, 1.0
-                )
+                batches: list[_Minibatch | _Annotated] = [*steps[index]]
+                batches += self._annotated(steps[index], (step * config.num_ppo_epochs + epoch) * len(steps) + index)
+                result = optimiser_step(self.state.optimiser, self.state.parameters.values(), batches, self._loss, 1.0)
                 self.state.note(result.applied)
                 logged.append({"loss": result.loss, "gradient_norm": result.gradient_norm, **result.metrics})
                 if config.early_stop_kl and result.metrics.get("approx_kl", 0.0) > config.early_stop_kl:
                     return means(logged) | {"updates": float(len(logged)), "early_stop": 1.0}
         return means(logged) | {"updates": float(len(logged)), "early_stop": 0.0}
 
-    def _loss(self, batch: _Minibatch) -> Loss:
+    def _annotated(self, minibatches: Sequence[_Minibatch], step: int) -> list[_Annotated]:
+        """The conversations of a step, weighted so that their mean counts `ptx_coef` in the mean over its answers."""
+        if self.annotated is None:
+            return []
+        batches = self.annotated(step)
+        tokens = sum(int(minibatch.rollout.lengths.sum()) for minibatch in minibatches)
+        weight = self.config.ptx_coef * tokens / float(sum(batch.weights.sum() for batch in batches))
+        return [_Annotated(batch, weight) for batch in batches]
+
+    def _loss(self, batch: _Minibatch | _Annotated) -> Loss:
+        return self._ptx_loss(batch) if isinstance(batch, _Annotated) else self._ppo_loss(batch)
+
+    def _ptx_loss(self, batch: _Annotated) -> Loss:
+        text = batch.batch
+        logprobs, _ = self.roles.logprobs("policy", text.packed, text.rows, text.targets)
+        loss = answer_loss(logprobs, text, ())
+        # counts nothing: the mean is over the tokens of the answers
+        return Loss(batch.weight * loss.sum, 0 * loss.count, {"loss/ptx": (loss.sum.detach(), loss.count)})
+
+    def _ppo_loss(self, batch: _Minibatch) -> Loss:
         config, rollout = self.config, batch.rollout
         new, _ = self.roles.logprobs("policy", rollout.packed, rollout.rows, rollout.targets, config.temperature)
         logprobs, mask = pad_rows(new.cpu(), rollout.lengths)
@@ -210,6 +262,8 @@ class Loop:
 def run(config: Config) -> Path:
     """Optimise the policy and save it under model/."""
     run = begin(config, "ppo")
+    if config.ptx_coef < 0:
+        raise UserError(f"ptx_coef={config.ptx_coef}, expected 0 or more")
     if config.kl_target > 0 and config.kl_coef <= 0:
         raise UserError(
             f"kl_target={config.kl_target} with kl_coef={config.kl_coef}, expected a price above 0 to adapt"
@@ -219,7 +273,8 @@ def run(config: Config) -> Path:
     start = "zero" if config.shuffle_rewards else config.value_init
     roles = make_roles(model, Path(config.reward_model), start, config.seed, config.thresholds)
     feed = Feed(model, dataset.root, cache_directory())
-    loop = Loop(config, roles, feed, sampler_for(model, "policy"), dataset.prompts("ppo"))
+    conversations = dataset.conversations("train") if config.ptx_coef else []
+    loop = Loop(config, roles, feed, sampler_for(model, "policy"), dataset.prompts("ppo"), conversations)
     return rounds(run, loop, dataset, config, "ppo")
 
 

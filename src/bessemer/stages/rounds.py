@@ -45,7 +45,6 @@ class Settings(Protocol):
     temperature: float
     eval_steps: int
     eval_prompts: int
-    save_steps: int
 
 
 class Method(Protocol):
@@ -145,7 +144,10 @@ def policy_and_reference(model: Model, seed: int) -> str | None:
 
 
 def rounds(run: Run, method: Method, dataset: Dataset, settings: Settings, description: str) -> Path:
-    """Play every round from the newest checkpoint on, look at held-out prompts by the gold rule, save the policy."""
+    """Play every round from the newest checkpoint on, look at held-out prompts by the gold rule, save the policy.
+
+    Every round leaves a checkpoint.
+    """
     if settings.temperature <= 0:
         raise UserError(f"temperature={settings.temperature}, expected above 0: a policy that explores")
     state, sampler, feed, total = method.state, method.sampler, method.feed, settings.total_steps
@@ -163,10 +165,8 @@ def rounds(run: Run, method: Method, dataset: Dataset, settings: Settings, descr
             metrics |= method.round(step)
             run.log(step + 1, metrics)
             bar.advance(1, reward=metrics["reward"])
-            if (step + 1) % settings.save_steps == 0 or run.stop_requested:
-                state.save(run, step + 1)
+            state.save(run, step + 1)  # a round takes far longer than this
             run.raise_if_stopped()
-    state.save(run, total)
     final = gold()
     feed.model.reward = None
     save_model(feed.model, run.model_directory, adapter="policy")
