@@ -301,4 +301,5 @@ def test_every_recipe_that_is_shipped_is_one(path: Path) -> None:
         Path(name).mkdir()
     recipe = read_recipe(path)
     check_recipe(recipe)
-    assert [section.name for section in plan(recipe)] == recipe["stages"]
+    given = ["import.data=photographs"] if path.stem in ("annotated", "turns") else []  # which `bessemer loop` fills in
+    assert [section.name for section in plan(recipe, given)] == recipe["stages"]

@@ -36,7 +36,7 @@ from .manifest import MANIFEST, content_hash, fingerprint, is_current, is_stage,
 from .memory import give_memory_back
 from .progress import clock
 from .stages import STAGES
-from .stages.begin import bad_counts
+from .stages.begin import faults_of
 
 __all__ = ["Section", "check_recipe", "plan", "run_recipe", "run_section", "single"]
 
@@ -94,7 +94,7 @@ def plan(recipe: Mapping[str, Any], overrides: Sequence[str] = (), extra: Collec
             own = [f"{key}={value}" for key, values in given[name].items() for value in values]
             config = load(module.Config, recipe, name, own)
             faults += _unusable_inputs(name, config, recipe, before=names[:place])
-            faults += [f"{name}.{fault}" for fault in bad_counts(config)]
+            faults += [f"{name}.{fault}" for fault in faults_of(config)]
             planned.append(Section(name, verbs[name], config, module.run))
         except UserError as error:
             faults.append(str(error))

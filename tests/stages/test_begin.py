@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
+from bessemer.config import Artifact
 from bessemer.distributed import Mesh
 from bessemer.errors import UserError
 from bessemer.models.precision import Precision
-from bessemer.stages import distill, evaluate, grpo, ppo, rank, reward, sft, tower
+from bessemer.stages import distill, evaluate, grpo, importing, ppo, rank, reward, sft, tower
 from bessemer.stages.begin import begin
 
 
@@ -47,6 +49,45 @@ def test_nothing_is_counted_below_zero(tmp_path: Path, config: object, field: st
     with pytest.raises(UserError, match=f"{field}=-1, expected 0 or more"):
         begin(config, "stage")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "faults"),
+    [
+        (rank.Config(rankers=[]), ["rankers is empty, expected rules, simulated, people or ai"]),
+        (
+            rank.Config(rankers=["rules", "people", "ai", "crowd"], num_generations=1),
+            ["ranker 'crowd'", "num_generations=1, expected at least 2", "expected people_files", "expected judge_url"],
+        ),
+        (rank.Config(temperatures=[]), [r"temperatures=\[\], expected numbers of at least 0"]),
+        (rank.Config(temperatures=[1.0, -0.5]), [r"temperatures=\[1.0, -0.5\], expected numbers of at least 0"]),
+        (
+            ppo.Config(temperature=0.0, ptx_coef=-1.0),
+            ["ptx_coef=-1.0, expected 0", "temperature=0.0, expected above 0"],
+        ),
+        (grpo.Config(num_generations=1), ["num_generations=1, expected at least 2"]),
+        (
+            grpo.Config(thresholds={"harmlessness": 0.0}, reward_model=Artifact("")),
+            ["without reward_model, expected the model whose"],
+        ),
+        (distill.Config(alpha=1.5, general_share=-0.1), ["alpha=1.5, expected", "general_share=-0.1, expected 0"]),
+        (
+            distill.Config(distill_temperature=0.0, on_policy_share=2.0),
+            ["distill_temperature=0.0", "on_policy_share=2"],
+        ),
+        (evaluate.Config(heldout_answers=2, temperature=0.0), ["heldout_answers=2 at temperature=0, where all are"]),
+        (importing.Config(source="records"), ["source records: no `data`, expected the folder or file to read"]),
+    ],
+)
+def test_all_that_a_configuration_says_wrongly_is_told_before_anything_is_written(
+    tmp_path: Path, config: object, faults: list[str]
+) -> None:
+    config.output_dir = str(tmp_path / "run")  # type: ignore[attr-defined]
+    with pytest.raises(UserError) as caught:
+        begin(config, "stage")
+    lines = str(caught.value).split("\n")
+    assert len(lines) == len(faults) and not (tmp_path / "run").exists()
+    assert all(re.search(fault, line) for fault, line in zip(faults, lines, strict=True)), lines
 
 
 def test_a_seed_may_be_below_zero(tmp_path: Path) -> None:

@@ -271,11 +271,3 @@ def test_the_teachers_own_answers_are_learnt_if_they_were_finished(
 
 def _is(target: Tensor, wanted: Tensor) -> bool:
     return len(target) == len(wanted) + 1 and torch.equal(target[:-1], wanted)
-
-
-@pytest.mark.parametrize("wrong", [{"alpha": 1.5}, {"distill_temperature": 0.0}])
-def test_weights_and_temperatures_without_a_meaning_are_refused(
-    texts: Path, tmp_path: Path, wrong: dict[str, object]
-) -> None:
-    with pytest.raises(UserError, match="expected a weight from 0 to 1 and a number above 0"):
-        run(config(texts, tmp_path / "a", **wrong))

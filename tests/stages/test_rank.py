@@ -288,11 +288,8 @@ def test_text_alone(texts: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"num_generations": 1}, "num_generations=1, expected at least 2"),
-        ({"rankers": ["everybody"]}, "ranker 'everybody', expected rules, simulated, people or ai"),
-        ({"rankers": ["people"]}, "expected people_files"),
         ({"rankers": ["ai"], "judge_url": "http://127.0.0.1:9"}, "expected judge_url and judge_model"),
-        ({"rankers": []}, "nobody ranked anything"),
+        ({"rankers": ["simulated"], "simulated_noise": []}, "nobody ranked anything"),
     ],
 )
 def test_refusals(shop: Path, tmp_path: Path, values: dict[str, object], message: str) -> None:

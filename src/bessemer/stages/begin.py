@@ -14,7 +14,7 @@ from bessemer.errors import UserError
 from bessemer.models.precision import dtype_of, multiplies_bfloat16, short_name
 from bessemer.run import Run
 
-__all__ = ["bad_counts", "begin", "cache_directory"]
+__all__ = ["begin", "cache_directory", "faults_of"]
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +26,13 @@ _COUNTS = (
 )  # fmt: skip
 
 
-def bad_counts(config: Any) -> list[str]:
-    """What is wrong with the counts of a configuration, told before any stage works."""
+def faults_of(config: Any) -> list[str]:
+    """What is wrong with a configuration in itself, told before any stage works: its counts, and then what its own
+    `faults()` says, if it has one."""
+    return _bad_counts(config) or (config.faults() if hasattr(config, "faults") else [])
+
+
+def _bad_counts(config: Any) -> list[str]:
     faults = []
     for field in dataclasses.fields(config):
         if type(field.default) is not int or field.name == "seed":
@@ -45,13 +50,13 @@ def begin(config: Any, stage: str) -> Run:
     """Start (or resume) the run of a stage whose config has `output_dir`, `seed` and Artifact fields.
 
     Raises:
-        UserError: a count below 1, or below 0; several processes of torchrun; see `Run.start`.
+        UserError: `faults_of` the configuration; several processes of torchrun; see `Run.start`.
     """
     mesh = Mesh.start()
     if mesh.world_size > 1:
         raise UserError(f"{mesh.world_size} processes (torchrun), expected one: a stage trains on one device")
-    if faults := bad_counts(config):
-        raise UserError(faults[0])
+    if faults := faults_of(config):
+        raise UserError("\n".join(faults))
     dtype = ""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)

@@ -93,6 +93,16 @@ class Config:
     output_dir: str = "runs/distill"
     """Where to write."""
 
+    def faults(self) -> list[str]:
+        """What is wrong with it in itself."""
+        wrong = {
+            f"alpha={self.alpha}, expected a weight from 0 to 1": not 0 <= self.alpha <= 1,
+            f"distill_temperature={self.distill_temperature}, expected above 0": self.distill_temperature <= 0,
+            f"on_policy_share={self.on_policy_share}, expected from 0 to 1": not 0 <= self.on_policy_share <= 1,
+            f"general_share={self.general_share}, expected 0 or more": self.general_share < 0,
+        }
+        return [fault for fault, is_so in wrong.items() if is_so]
+
 
 @dataclass(frozen=True)
 class _Item:
@@ -163,14 +173,6 @@ class _Source:
     def __init__(
         self, config: Config, batches: ConversationBatches, feed: Feed, student: Model, dataset: Dataset
     ) -> None:
-        if not (0 <= config.on_policy_share <= 1 and config.general_share >= 0):
-            shares = f"on_policy_share={config.on_policy_share}, general_share={config.general_share}"
-            raise UserError(f"{shares}, expected a share from 0 to 1 and one of 0 or more")
-        if not (0 <= config.alpha <= 1 and config.distill_temperature > 0):
-            raise UserError(
-                f"alpha={config.alpha}, distill_temperature={config.distill_temperature}, expected a weight from 0 to "
-                "1 and a number above 0"
-            )
         self.config, self.batches, self.feed, self.student = config, batches, feed, student
         self.prompts = dataset.prompts("ppo") if config.on_policy_share else []
         self.general = self._general(dataset) if config.general_share else []

@@ -100,16 +100,18 @@ class Config:
     output_dir: str = "runs/evaluate"
     """Where to write; of a directory named evaluate, as a recipe's section is, a copy of the report goes beside it."""
 
+    def faults(self) -> list[str]:
+        """What is wrong with it in itself."""
+        if self.heldout_answers > 1 and self.temperature == 0:
+            alike = f"heldout_answers={self.heldout_answers} at temperature=0, where all are the same"
+            return [f"{alike}; expected 1, or a temperature above 0"]
+        return []
+
 
 def run(config: Config) -> Path:
     """Ask every model, then write report.json and report.html here and, for a recipe's section evaluate, a copy beside
     the stages."""
     run = begin(config, "evaluate")
-    if config.heldout_answers > 1 and config.temperature == 0:
-        raise UserError(
-            f"heldout_answers={config.heldout_answers} at temperature=0, where all are the same; expected 1, or a "
-            "temperature above 0"
-        )
     dataset = Dataset(Path(config.dataset))
     path = dataset.root / "wordings.yaml"
     wordings = load_wordings(path) if path.is_file() else None

@@ -25,7 +25,6 @@ from bessemer.data.dataset import Dataset
 from bessemer.data.mixture import epoch_order
 from bessemer.data.records import Prompt
 from bessemer.distributed import Mesh
-from bessemer.errors import UserError
 from bessemer.models.feed import Feed
 from bessemer.models.heads import RewardHead
 from bessemer.models.model import Model, load_model
@@ -105,6 +104,33 @@ class Config:
     output_dir: str = "runs/grpo"
     """Where to write."""
 
+    @property
+    def step_size(self) -> int:
+        """Answers in an optimiser step."""
+        return self.mini_batch_size or self.batch_size_prompts * self.num_generations
+
+    @property
+    def pass_size(self) -> int:
+        """Answers in one pass."""
+        return min(self.per_device_train_batch_size or self.num_generations, self.step_size)
+
+    def faults(self) -> list[str]:
+        """What is wrong with it in itself."""
+        group, total = self.num_generations, self.batch_size_prompts * self.num_generations
+        if group < 2:
+            return [f"num_generations={group}, expected at least 2: an answer is measured against the others"]
+        sizes = (
+            f"{total} answers a round, mini_batch_size={self.step_size}, per_device_train_batch_size={self.pass_size}, "
+            f"expected each to divide the one before and to be a multiple of num_generations={group}"
+        )
+        bounds = f"thresholds={self.thresholds} without reward_model, expected the model whose scores they bound"
+        wrong = {
+            sizes: self.pass_size % group > 0 or self.step_size % self.pass_size > 0 or total % self.step_size > 0,
+            bounds: bool(self.thresholds) and not self.reward_model,
+            f"temperature={self.temperature}, expected above 0: a policy that explores": self.temperature <= 0,
+        }
+        return [fault for fault, is_so in wrong.items() if is_so]
+
 
 @dataclass(frozen=True)
 class _Part:
@@ -130,7 +156,6 @@ class Loop:
             self.reward = Reward(head, config.thresholds, penalty, config.shuffle_rewards, config.seed)
         self.rule: Callable[[Sequence[Answer]], Tensor] = reward_of_rules
         self.spans = Spans()
-        self.step_size, self.part_size = _sizes(config)
         policy = {f"policy.{i}": p for i, p in enumerate(roles.parameters("policy"))}
         self.state = TrainState(policy, adamw([Group(policy, config.learning_rate)], eps=1e-6))
 
@@ -140,7 +165,7 @@ class Loop:
         with self.spans("rollout"):
             sampling = Sampling(config.response_length, config.temperature, seed=config.seed * 100_003 + step)
             answers = fresh_answers(self.sampler, self.feed, self.prompts(step), sampling, config.num_generations)
-        size = self.part_size
+        size = self.config.pass_size
         batches = [batch_of(self.feed, answers[k : k + size]) for k in range(0, len(answers), size)]
         with self.spans("reward"):
             rewards, metrics = self._rewards(batches, answers, step)
@@ -150,7 +175,7 @@ class Loop:
         advantages = group_relative(groups, scale=config.scale_rewards == "group").flatten()
         parts = [
             _Part(batch, logprobs, advantage)
-            for batch, logprobs, advantage in zip(batches, old, advantages.split(self.part_size), strict=True)
+            for batch, logprobs, advantage in zip(batches, old, advantages.split(self.config.pass_size), strict=True)
         ]
         metrics |= {
             "length": sum(len(answer.ids) for answer in answers) / len(answers),
@@ -180,7 +205,7 @@ class Loop:
         """Old log-probabilities of each part, where learning will need them; KL of each answer in nats (B,); what to
         log of it."""
         count = sum(len(batch.lengths) for batch in batches)
-        on_policy = self.step_size >= count and self.config.num_iterations == 1
+        on_policy = self.config.step_size >= count and self.config.num_iterations == 1
         if on_policy and not self.config.beta:
             return [None] * len(batches), torch.zeros(count), {}
         old = [self._logprobs("policy", batch) for batch in batches]
@@ -205,7 +230,7 @@ class Loop:
     def _learn(self, parts: Sequence[_Part], step: int) -> dict[str, float]:
         config, logged = self.config, []
         set_learning_rate(self.state.optimiser, learning_rate_at(step, config.total_steps, 1, "linear"))
-        per_step = max(1, self.step_size // self.part_size)
+        per_step = max(1, self.config.step_size // self.config.pass_size)
         steps = [parts[k : k + per_step] for k in range(0, len(parts), per_step)]
         for iteration in range(config.num_iterations):
             for index in epoch_order(len(steps), config.seed * 31 + step, iteration):
@@ -226,11 +251,6 @@ class Loop:
 def run(config: Config) -> Path:
     """Optimise the policy and save it under model/."""
     run = begin(config, "grpo")
-    _sizes(config)
-    if config.thresholds and not config.reward_model:
-        raise UserError(
-            f"thresholds={config.thresholds} without reward_model, expected the model whose scores they bound"
-        )
     dataset = Dataset(Path(config.dataset))
     model = load_model(config.model_name_or_path, config.dtype, Mesh.start().device)
     roles = make_roles(model, config.reward_model, config.seed)
@@ -247,21 +267,3 @@ def make_roles(model: Model, reward_directory: str, seed: int) -> Roles:
     model.freeze()
     roles = {"policy": Role("policy", trainable=True), "reference": Role(reference)}
     return Roles(model, roles | ({"reward": Role("reward", reward)} if reward is not None else {}))
-
-
-def _sizes(config: Config) -> tuple[int, int]:
-    """Answers in an optimiser step and answers in a forward pass.
-
-    Raises UserError if a group of one, or sizes that cut a group in two or a round unevenly.
-    """
-    group, total = config.num_generations, config.batch_size_prompts * config.num_generations
-    step = config.mini_batch_size or total
-    part = min(config.per_device_train_batch_size or group, step)
-    if group < 2:
-        raise UserError(f"num_generations={group}, expected at least 2: an answer is measured against the others")
-    if part % group or step % part or total % step:
-        raise UserError(
-            f"{total} answers a round, mini_batch_size={step}, per_device_train_batch_size={part}, expected each to "
-            f"divide the one before and to be a multiple of num_generations={group}"
-        )
-    return step, part

@@ -30,7 +30,6 @@ from bessemer.data.paths import shown
 from bessemer.data.pydocs import pydocs_documents, read_pydocs
 from bessemer.data.records import SPLITS, Document, Example, Record, data_hash, write_records
 from bessemer.disk import write_atomic
-from bessemer.errors import UserError
 from bessemer.run import Run
 from bessemer.stages.begin import begin
 from bessemer.stages.imported import Imported, bank_shares, check_apart, from_records, limited, sample_text
@@ -113,6 +112,12 @@ class Config:
     output_dir: str = "runs/import"
     """Where to write."""
 
+    def faults(self) -> list[str]:
+        """What is wrong with it in itself."""
+        if self.source in ("folder", "records", "annotations") and not self.data:
+            return [f"source {self.source}: no `data`, expected the folder or file to read"]
+        return []
+
 
 def run(config: Config) -> Path:
     """Read the source, print what was found, and write examples, conversations, prompts, wordings and general
@@ -154,8 +159,6 @@ def _read(config: Config, run: Run) -> Imported:
         return _labelled(config, run, f"elpv, split {config.split}", examples, text, documents)
     if config.source == "site":
         return _site(config, run, documents)
-    if not config.data:
-        raise UserError(f"source {config.source}: no `data`, expected the folder or file to read")
     if config.source == "folder":
         return _folder(config, run, documents)
     if config.source == "annotations":

@@ -109,6 +109,26 @@ class Config:
     output_dir: str = "runs/ppo"
     """Where to write."""
 
+    @property
+    def pass_size(self) -> int:
+        """Answers in one pass."""
+        return min(self.per_device_train_batch_size, self.mini_batch_size)
+
+    def faults(self) -> list[str]:
+        """What is wrong with it in itself."""
+        sizes = (
+            f"mini_batch_size={self.mini_batch_size}, expected a multiple of "
+            f"per_device_train_batch_size={self.per_device_train_batch_size}"
+        )
+        prices = f"kl_target={self.kl_target} with kl_coef={self.kl_coef}, expected a price above 0 to adapt"
+        wrong = {
+            sizes: self.mini_batch_size % self.pass_size > 0,
+            prices: self.kl_target > 0 and self.kl_coef <= 0,
+            f"ptx_coef={self.ptx_coef}, expected 0 or more": self.ptx_coef < 0,
+            f"temperature={self.temperature}, expected above 0: a policy that explores": self.temperature <= 0,
+        }
+        return [fault for fault, is_so in wrong.items() if is_so]
+
 
 @dataclass(frozen=True)
 class _Minibatch:
@@ -143,11 +163,6 @@ class Loop:
         conversations: Sequence[Conversation] = (),
     ) -> None:
         self.config, self.roles, self.feed, self.sampler = config, roles, feed, sampler
-        if config.per_device_train_batch_size < 1 or config.mini_batch_size % self.pass_size:
-            raise UserError(
-                f"mini_batch_size={config.mini_batch_size}, expected a multiple of "
-                f"per_device_train_batch_size={config.per_device_train_batch_size}"
-            )
         self.prompts = Prompts(prompts, config.batch_size_prompts, config.seed)
         self.annotated: ConversationBatches | None = None
         if config.ptx_coef:
@@ -155,8 +170,8 @@ class Loop:
                 feed,
                 conversations,
                 cutoff=CUTOFF,
-                batch_size=self.pass_size,
-                accumulation=config.mini_batch_size // self.pass_size,
+                batch_size=config.pass_size,
+                accumulation=config.mini_batch_size // config.pass_size,
                 seed=config.seed,
             )
         head = roles.roles["reward"].head
@@ -168,15 +183,10 @@ class Loop:
         self.spans = Spans()
         self.state = TrainState(policy | value, adamw(groups, eps=1e-6), numbers={"kl_coef": config.kl_coef})
 
-    @property
-    def pass_size(self) -> int:
-        """Answers in one pass."""
-        return min(self.config.per_device_train_batch_size, self.config.mini_batch_size)
-
     def round(self, step: int) -> dict[str, float]:
         """Sample, score, estimate advantages, learn; returns what to log."""
         config = self.config
-        size = self.pass_size
+        size = config.pass_size
         with self.spans("rollout"):
             sampling = Sampling(config.response_length, config.temperature, seed=config.seed * 100_003 + step)
             answers = fresh_answers(self.sampler, self.feed, self.prompts(step), sampling)
@@ -215,7 +225,7 @@ class Loop:
     def _learn(self, minibatches: Sequence[_Minibatch], step: int) -> dict[str, float]:
         config, logged = self.config, []
         share = learning_rate_at(step, config.total_steps, 1, "linear")
-        passes = config.mini_batch_size // self.pass_size
+        passes = config.mini_batch_size // config.pass_size
         steps = [minibatches[k : k + passes] for k in range(0, len(minibatches), passes)]
         set_learning_rate(self.state.optimiser, share)
         for epoch in range(config.num_ppo_epochs):
@@ -262,12 +272,6 @@ class Loop:
 def run(config: Config) -> Path:
     """Optimise the policy and save it under model/."""
     run = begin(config, "ppo")
-    if config.ptx_coef < 0:
-        raise UserError(f"ptx_coef={config.ptx_coef}, expected 0 or more")
-    if config.kl_target > 0 and config.kl_coef <= 0:
-        raise UserError(
-            f"kl_target={config.kl_target} with kl_coef={config.kl_coef}, expected a price above 0 to adapt"
-        )
     dataset = Dataset(Path(config.dataset))
     model = load_model(config.model_name_or_path, config.dtype, Mesh.start().device)
     start = "zero" if config.shuffle_rewards else config.value_init

@@ -38,6 +38,7 @@ from bessemer.tasks.rankers import People, Ranker, Rules, Simulated
 __all__ = ["Config", "run"]
 
 Given = tuple[str, bool]  # an answer's text, and whether the model itself ended it
+RANKERS = {"rules", "simulated", "people", "ai"}
 PARTS = "parts"  # folder of the answers while they are sampled
 
 
@@ -95,17 +96,25 @@ class Config:
     output_dir: str = "runs/rank"
     """Where to write."""
 
+    def faults(self) -> list[str]:
+        """What is wrong with it in itself."""
+        wrong = {
+            f"num_generations={self.num_generations}, expected at least 2 answers to order": self.num_generations < 2,
+            f"temperatures={self.temperatures}, expected numbers of at least 0": min(self.temperatures, default=-1) < 0,
+            "rankers is empty, expected rules, simulated, people or ai": not self.rankers,
+            "rankers names people, expected people_files with their rankings": "people" in self.rankers
+            and not self.people_files,
+            "rankers names ai, expected judge_url and judge_model": "ai" in self.rankers
+            and not (self.judge_url and self.judge_model),
+        }
+        unknown = sorted(set(self.rankers) - RANKERS)
+        found = [f"ranker {name!r}, expected rules, simulated, people or ai" for name in unknown]
+        return found + [fault for fault, is_so in wrong.items() if is_so]
+
 
 def run(config: Config) -> Path:
     """Sample answers.jsonl, have them ranked into rankings.jsonl, and measure agreement.json."""
     run = begin(config, "rank")
-    if config.num_generations < 2:
-        raise UserError(f"num_generations={config.num_generations}, expected at least 2 answers to order")
-    if not config.temperatures or min(config.temperatures) < 0:
-        raise UserError(f"temperatures={config.temperatures}, expected numbers of at least 0")
-    for name in ("borrowed_answers", "flawed_answers"):
-        if getattr(config, name) < 0:
-            raise UserError(f"{name}={getattr(config, name)}, expected 0 or more")
     dataset = Dataset(Path(config.dataset))
     prompts = dataset.prompts("rank")[: config.max_prompts or None]
     rankers = _rankers(config, dataset)
@@ -291,12 +300,8 @@ def _rankers(config: Config, dataset: Dataset) -> list[Ranker]:
                 for index, noise in enumerate(config.simulated_noise, start=1)
             ]
         elif name == "people":
-            if not config.people_files:
-                raise UserError("rankers names people, expected people_files with their rankings")
             made += [People.read(_in_snapshot(Path(file))) for file in config.people_files]
         elif name == "ai":
-            if not (config.judge_url and config.judge_model):
-                raise UserError("rankers names ai, expected judge_url and judge_model")
             made.append(
                 AiJudge(
                     config.judge_url,
@@ -308,6 +313,4 @@ def _rankers(config: Config, dataset: Dataset) -> list[Ranker]:
                     root=dataset.root,
                 )
             )
-        else:
-            raise UserError(f"ranker {name!r}, expected rules, simulated, people or ai")
     return made

@@ -148,8 +148,6 @@ def rounds(run: Run, method: Method, dataset: Dataset, settings: Settings, descr
 
     Every round leaves a checkpoint.
     """
-    if settings.temperature <= 0:
-        raise UserError(f"temperature={settings.temperature}, expected above 0: a policy that explores")
     state, sampler, feed, total = method.state, method.sampler, method.feed, settings.total_steps
     heldout = dataset.prompts("heldout")[: settings.eval_prompts] if settings.eval_prompts else []
     feed.prepare([prompt.messages for prompt in [*dataset.prompts("ppo"), *heldout]])
