@@ -80,6 +80,21 @@ def test_what_was_computed_is_not_computed_again(tmp_path: Path, images: list[Im
     assert torch.equal(again.features(images, 1), first)
 
 
+def test_who_asks_of_one_photograph_reads_one_file(tmp_path: Path, images: list[ImageRef]) -> None:
+    """However many there are in the cache: one answer must not wait for all of them."""
+    store = FeatureStore(_tower(tmp_path), 2, tmp_path, tmp_path / "cache")
+    store.prepare(images[:2])
+    store.prepare(images[2:])
+    again = FeatureStore(_tower(tmp_path), 2, tmp_path, tmp_path / "cache")
+    assert not again.known and len(again.filed) == 6
+    assert torch.equal(again.features(images[:1]), store.features(images[:1]))
+    assert (len(again.known), len(again.filed)) == (2, 4)
+    for path in again.folder.iterdir():
+        path.unlink()  # by another process, which found them damaged
+    assert again.prepare(images) == 4 and not again.filed
+    assert torch.equal(again.features(images), store.features(images))
+
+
 def test_other_weights_or_another_grid_have_another_folder(tmp_path: Path, images: list[ImageRef]) -> None:
     cache = tmp_path / "cache"
     store = FeatureStore(_tower(tmp_path), 2, tmp_path, cache)
@@ -139,7 +154,7 @@ def test_many_images_are_followed_and_can_be_stopped_without_loss(
         FeatureStore(tower, 2, tmp_path, tmp_path / "cache").prepare(many)
     monkeypatch.setattr(interrupts, "requested", lambda: False)
     store = FeatureStore(tower, 2, tmp_path, tmp_path / "cache")
-    assert len(store.known) == CHUNK and store.prepare(many) == 2 * CHUNK
+    assert len(store.filed) == CHUNK and store.prepare(many) == 2 * CHUNK
     said = capsys.readouterr().err
     assert f"features  33% {CHUNK}/{3 * CHUNK}" in said and f"features 100% {2 * CHUNK}/{2 * CHUNK}" in said
     assert store.prepare(many) == 0 and store.prepare(images[:1]) == 1

@@ -54,9 +54,9 @@ class FeatureStore:
         self.root = root
         self.known: dict[str, Tensor] = {}
         self.folder = cache / "features" / _fingerprint(tower, grid)
-        if self.folder.is_dir():
-            for path in sorted(self.folder.glob("*.safetensors")):
-                self._read(path)
+        self.filed: dict[str, Path] = {}  # what lies on disk and was not read yet: one answer needs one photograph
+        for path in sorted(self.folder.glob("*.safetensors")):
+            self.filed.update(dict.fromkeys(self._keys(path), path))
 
     def prepare(self, images: Sequence[ImageRef], views: int = 1) -> int:
         """Compute what is missing for the first `views` views of these images; returns how many were new.
@@ -65,6 +65,10 @@ class FeatureStore:
             Stopped: somebody asked to stop; what has been computed is kept.
         """
         wanted = {f"{image.sha256}/{view}": (image, view) for image in images for view in range(views)}
+        if paths := {self.filed[key] for key in wanted if key in self.filed}:
+            for path in sorted(paths):
+                self._read(path)
+            self.filed = {key: path for key, path in self.filed.items() if path not in paths}
         missing = sorted(set(wanted) - set(self.known))
         # a few are looked at in no time; of many one wants to know how long it takes
         with track(len(missing), "features") if len(missing) > CHUNK else nullcontext() as bar:
@@ -111,14 +115,32 @@ class FeatureStore:
         fsync(temporary)
         os.replace(temporary, self.folder / f"{name}.safetensors")
 
-    def _read(self, path: Path) -> None:
+    def _keys(self, path: Path) -> list[str]:
+        """What a file says that it holds; nothing of one that is damaged, which is removed."""
         try:
             with safe_open(path, framework="pt") as file:
                 keys = json.loads(file.metadata()["keys"])
-            self.known.update(zip(keys, load_file(path)["features"], strict=True))
+            if isinstance(keys, list) and all(isinstance(key, str) for key in keys):
+                return keys
+        except FileNotFoundError:  # removed by another process
+            return []
         except (SafetensorError, KeyError, TypeError, ValueError):
-            log.warning("%s is damaged and removed: what it held is computed again", path)
-            path.unlink(missing_ok=True)
+            pass
+        _remove(path)
+        return []
+
+    def _read(self, path: Path) -> None:
+        try:
+            self.known.update(zip(self._keys(path), load_file(path)["features"], strict=True))
+        except FileNotFoundError:
+            pass
+        except (SafetensorError, KeyError, ValueError):
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    log.warning("%s is damaged and removed: what it held is computed again", path)
+    path.unlink(missing_ok=True)
 
 
 def _fingerprint(tower: Tower, grid: int) -> str:
