@@ -86,7 +86,8 @@ class Config:
     heldout_prompts: int = 0
     """Only so many held-out prompts; 0: all."""
     heldout_answers: int = 1
-    """Answers drawn to each of them, whose mean counts: more of them, less of the luck of a draw in every figure."""
+    """Answers drawn to each of them, whose mean counts: more of them, less of the luck of a draw in every figure. The
+    base model gives one: it rambles, and nobody weighs it by the point."""
     response_length: int = 48
     """Longest answer in tokens."""
     temperature: float = 1.0
@@ -210,7 +211,8 @@ def _makers(
 
     def asked(name: str, directory: str) -> ModelOutputs:
         model, mine = load_model(directory, config.dtype, device), questions if name != "shuffled" else []
-        with _heard(run, len(mine) + config.heldout_answers * len(heldout), name) as tell:
+        copies = config.heldout_answers if name != "base" else 1
+        with _heard(run, len(mine) + copies * len(heldout), name) as tell:
             return language_outputs(
                 name,
                 model,
@@ -222,7 +224,7 @@ def _makers(
                 main=main,
                 response_length=config.response_length,
                 temperature=config.temperature,
-                copies=config.heldout_answers,
+                copies=copies,
                 seed=config.seed + 1,
                 tell=tell,
             )
