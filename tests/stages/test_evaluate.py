@@ -295,7 +295,9 @@ def test_each_held_out_prompt_is_answered_as_often_as_asked_for(texts: Path, tmp
     assert found == {"base": (3, 3), "sft": (3, 9)}
     said = [answer.text for answer in read_outputs(tmp_path / "evaluate" / "outputs" / "models" / "sft").prompts]
     assert len(set(said)) > 3
-    assert "answered 3 times" in (tmp_path / "evaluate" / "report.html").read_text(encoding="utf-8")
+    assert "answered 3 times, by the base model once; its score" in (tmp_path / "evaluate" / "report.html").read_text(
+        encoding="utf-8"
+    )
     with pytest.raises(UserError, match=r"heldout_answers=3 at temperature=0"):
         run(config(texts, tmp_path / "no", sft=str(texts / "sft"), heldout_answers=3, temperature=0.0))
 

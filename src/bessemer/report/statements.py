@@ -98,9 +98,10 @@ def method(report: Report) -> list[str]:
         "All outputs were saved before they were scored.",
         "Samples are the first prompts of each task in order of their id; nobody chose them.",
     ]
-    draws = max((model["n_prompt_answers"] / max(1, model["n_prompts"]) for model in report["models"]), default=0)
-    if draws > 1:
-        found.append(f"Each held-out prompt was answered {draws:.0f} times; its score is their mean.")
+    each = {model["name"]: model["n_prompt_answers"] / max(1, model["n_prompts"]) for model in report["models"]}
+    if (draws := max(each.values(), default=0)) > 1:
+        but = ", by the base model once" if each.get("base") == 1 else ""
+        found.append(f"Each held-out prompt was answered {draws:.0f} times{but}; its score is their mean.")
     if report["main_attribute"] is not None:
         found += [
             "An answer that cannot be read counts as wrong: as the other of two values, as the furthest of "
