@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -256,6 +257,23 @@ def test_a_user_error_of_a_stage_passes_as_it_is() -> None:
     with pytest.raises(UserError, match="the stage refuses this input"):
         run_recipe(recipe(), ["train.refuse=true"])
     assert not Path("runs/walk/train/error.txt").exists()
+    assert manifest("train")["status"] == "failed"
+
+
+def test_a_run_at_work_elsewhere_is_not_called_failed() -> None:
+    with pytest.raises(UserError, match="the stage refuses this input"):
+        run_recipe(recipe(), ["train.refuse=true"])
+    file = Path("runs/walk/train/manifest.json")
+    file.write_text(json.dumps({**manifest("train"), "status": "running"}))
+    code = "import fcntl, sys; f = open(sys.argv[1], 'wb'); fcntl.lockf(f, 2); print(flush=True); input()"
+    command = [sys.executable, "-c", code, str(file.with_name(".lock"))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(UserError, match="another process is at work"):
+            run_recipe(recipe(), ["train.refuse=true"])
+        other.communicate(b"\n")
+    assert manifest("train")["status"] == "running"
 
 
 def test_a_stage_that_returns_unfinished_is_a_defect() -> None:

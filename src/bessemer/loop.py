@@ -29,10 +29,10 @@ from .config import (
     sections,
     split_override,
 )
-from .disk import move_aside, write_atomic, write_json
+from .disk import move_aside, write_atomic
 from .errors import Defect, Stopped, UserError
 from .fields import declared_fields, field_types, nearest
-from .manifest import MANIFEST, content_hash, fingerprint, is_current, is_stage, parent_paths, read_manifest
+from .manifest import content_hash, fingerprint, is_current, is_stage, parent_paths, read_manifest
 from .memory import give_memory_back
 from .progress import clock
 from .stages import STAGES
@@ -175,7 +175,10 @@ def run_section(section: Section, *, head: str = "", force: bool = False) -> boo
         section.run(section.config)
         if not is_current(directory, mark):
             raise RuntimeError(f"the stage returned, but {directory} is not finished with these inputs")
-    except (UserError, Stopped):
+    except Stopped:
+        raise
+    except UserError:
+        _mark_failed(directory)
         raise
     except Exception as error:
         raise _defect(section, error) from error
@@ -260,14 +263,17 @@ def _input_hashes(section: Section) -> dict[str, str]:
 
 
 def _defect(section: Section, error: Exception) -> Defect:
-    """Write down what happened, and say so in the manifest; what was saved stays and is used by the next
-    run."""
-    directory, file = section.directory, section.directory / "error.txt"
+    """Write down what happened, and say so in the manifest."""
+    file = section.directory / "error.txt"
     write_atomic(file, "".join(traceback.format_exception(error)).encode(errors="backslashreplace"))
-    manifest = read_manifest(directory)
-    if manifest is not None and manifest["status"] != "done":
-        write_json(directory / MANIFEST, {**manifest, "status": "failed"})
+    _mark_failed(section.directory)
     return Defect(f"{section.name} failed: {type(error).__name__}: {error}", file)
+
+
+def _mark_failed(directory: Path) -> None:
+    from .run import mark_failed  # with PyTorch, which the stage has imported by now
+
+    mark_failed(directory)
 
 
 def _print_table(chosen: Sequence[Section]) -> None:
