@@ -221,6 +221,10 @@ def test_positive_is_what_the_wordings_say_and_not_what_comes_last(shop: Path, t
             assert (answer.parsed == "crack") == (answer.probability > 0.5)
         truth = [answer.truth == "crack" for answer in said]
         assert row["auc"] == pytest.approx(roc_auc_score(truth, [answer.probability for answer in said]))
+    run(config(tmp_path, tmp_path / "few", dataset=str(data), max_test=3))
+    few = read_outputs(tmp_path / "few" / "evaluate" / "outputs" / "models" / "trivial").answers
+    # folders are read one after the other: the first so many would be photographs of one class
+    assert len({answer.truth for answer in said[:3]}) == 1 < len({answer.truth for answer in few}) and len(few) == 3
 
 
 def asked(index: int, choices: dict[str, str]) -> Prompt:

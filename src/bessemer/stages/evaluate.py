@@ -45,6 +45,7 @@ from bessemer.report.table import terminal_table
 from bessemer.run import Run
 from bessemer.stages.answers import classifier_outputs, language_outputs, probe_outputs, trivial_outputs
 from bessemer.stages.begin import begin, cache_directory
+from bessemer.stages.imported import limited
 from bessemer.tasks.questions import attribute_prompts
 from bessemer.tasks.wordings import Wordings, load_wordings
 
@@ -82,7 +83,7 @@ class Config:
     attributes: list[str] = field(default_factory=list)
     """Attributes that every model is asked about; empty: all that have labels of their own."""
     max_test: int = 0
-    """Only so many test photographs; 0: all."""
+    """Only so many test photographs, a random choice; 0: all."""
     heldout_prompts: int = 0
     """Only so many held-out prompts; 0: all."""
     heldout_answers: int = 1
@@ -185,7 +186,7 @@ def _makers(
     """For each row of the table a function that makes its outputs, cheapest first."""
     cache, device = cache_directory(), Mesh.start().device
     train = dataset.examples("train")
-    examples = dataset.examples("test")[: config.max_test or None]
+    examples = limited(dataset.examples("test"), {"test": config.max_test}, config.seed)
     heldout = dataset.prompts("heldout")[: config.heldout_prompts or None]
     questions: list[Prompt] = []
     if wordings is not None:
