@@ -254,7 +254,7 @@ class Loop:
     def _ptx_loss(self, batch: _Annotated) -> Loss:
         text = batch.batch
         logprobs, _ = self.roles.logprobs("policy", text.packed, text.rows, text.targets)
-        loss = answer_loss(logprobs, text, ())
+        loss = answer_loss(logprobs.cpu(), text, ())
         # counts nothing: the mean is over the tokens of the answers
         return Loss(batch.weight * loss.sum, 0 * loss.count, {"loss/ptx": (loss.sum.detach(), loss.count)})
 
