@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from arithmetic import Peak, Work
 from loglog import AXES, LABELS, plot
 from scaling import QUICK, SWEEPS, WORKS, Point, Sweep, values
 
@@ -24,7 +25,8 @@ Random Llama-shaped models in {dtype}; unless it is what changes, the model has 
 step advances every row by one token; scoring reads the sequences once and asks for the log-probabilities of their
 second half; a training step does so with a LoRA adapter and learns. Of several roles the policy learns, and reference,
 reward and value read the same batch. Dots are medians with minimum and maximum, lines the least time by the arithmetic
-at the peak that the same process measured just before. `python benchmarks/scaling.py` measures all of it.
+at one peak, the median of those that each point's process measured just before. `python benchmarks/scaling.py`
+measures all of it.
 
 Small steps are far above the line: hundreds of small operations take their time whatever their size. What counts is
 that the distance does not grow. A row is named below its table when its ratio rises by more than a quarter along the
@@ -34,7 +36,7 @@ sweep.
 
 def growth(scaling: Mapping[str, Any], remarks: Mapping[str, str], folder: str) -> tuple[str, dict[str, str]]:
     """Markdown of all sweeps, and their plots by file name. remarks: why, by "SWEEP WORK"."""
-    points = scaling.get("points", {})
+    points = at_one_peak(scaling.get("points", {}))
     quick = not any(point.key in points for sweep in SWEEPS.values() for work in WORKS for point in values(sweep, work))
     # a processor that multiplies no bf16 measures in fp32, and so are its bytes and its peak
     parts, plots = [ABOUT.format(dtype=scaling.get("dtype", "bf16")) + when(points)], {}
@@ -52,14 +54,32 @@ def growth(scaling: Mapping[str, Any], remarks: Mapping[str, str], folder: str) 
     return "\n".join(parts), plots
 
 
+def at_one_peak(points: Mapping[str, Any]) -> dict[str, Any]:
+    """The points with the least time at the median of all peaks: on a machine that others share a process may meet
+    twice the peak of the one before, and the ratios of a sweep would tell of that."""
+    peaks = [found["peak"] for found in points.values() if "error" not in found]
+    if not peaks:
+        return dict(points)
+    peak = Peak(*(statistics.median(one[name] for one in peaks) for name in ("gflops", "gbs")))
+
+    def judged(found: Mapping[str, Any]) -> Mapping[str, Any]:
+        if "error" in found:
+            return found
+        least = Work(found["flop"], found["bytes"]).seconds(peak)
+        return {**found, "predicted": least, "ratio": found["seconds"]["median"] / least}
+
+    return {key: judged(found) for key, found in points.items()}
+
+
 def when(points: Mapping[str, Any]) -> str:
     """The dates of what was measured, and the peak then: another processor of the same name may have another."""
     good = [found for found in points.values() if "error" not in found]
     if not good:
         return ""
     dates = sorted({found["date"] for found in good})
-    peak = statistics.median(found["peak"]["gflops"] for found in good)
-    return f"\n{' to '.join(dict.fromkeys([dates[0], dates[-1]]))}; the peak was {peak:.0f} GFLOP/s.\n"
+    peaks = [found["peak"]["gflops"] for found in good]
+    days = " to ".join(dict.fromkeys([dates[0], dates[-1]]))
+    return f"\n{days}; the peak was {statistics.median(peaks):.0f} GFLOP/s ({min(peaks):.0f} to {max(peaks):.0f}).\n"
 
 
 def measured(name: str, sweep: Sweep, work: str, points: Mapping[str, Any]) -> list[tuple[float, Mapping[str, Any]]]:

@@ -81,7 +81,7 @@ def point(median: float, predicted: float, shape: str) -> dict[str, Any]:
     return {
         "seconds": spread(median, median * 0.9, median * 1.5), "predicted": predicted, "ratio": median / predicted,
         "parameters": SHAPES[shape].parameters, "shape": shape, "date": "2026-01-02", "commit": "abc",
-        "peak": {"gflops": 167.4, "gbs": 20.0},
+        "peak": {"gflops": 167.4, "gbs": 20.0}, "flop": predicted * 167.4e9, "bytes": 0.0,
     }  # fmt: skip
 
 
@@ -159,8 +159,20 @@ def test_a_point_that_failed_is_not_measured() -> None:
     text, plots = growth(report, {}, "performance")
     row = next(line for line in text.splitlines() if line.startswith("| 128 |"))  # of the batch, which comes first
     assert row.endswith("| not measured |  |  |") and plots
-    assert "models in bf16;" in text and "\n2026-01-02; the peak was 167 GFLOP/s.\n" in text
+    assert "models in bf16;" in text and "\n2026-01-02; the peak was 167 GFLOP/s (167 to 167).\n" in text
     assert "models in fp32;" in growth({**report, "dtype": "fp32"}, {}, "performance")[0]
+
+
+def test_every_point_is_held_against_the_same_peak() -> None:
+    """One process met a tenth of the peak of the others: its step did not take less work for that."""
+    report = scaling("batch")
+    slow = report["points"][values(SWEEPS["batch"], "forward")[0].key]
+    slow["peak"] = {"gflops": 16.74, "gbs": 2.0}
+    slow["predicted"], slow["ratio"] = 0.1, 0.2
+    text, _ = growth(report, {}, "performance")
+    assert "| 1 | 20 (18 – 30) | 10 | 2 | 20 (18 – 30) | 10 | 2 |" in text and "(17 to 167)" in text
+    slow["flop"], slow["bytes"] = 0.0, 0.02 * 20e9
+    assert "| 20 (18 – 30) | 20 | 1 |" in growth(report, {}, "performance")[0]
 
 
 def test_growth_is_compared_with_every_smaller_place() -> None:
