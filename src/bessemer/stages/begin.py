@@ -29,7 +29,8 @@ _COUNTS = (
 def faults_of(config: Any) -> list[str]:
     """What is wrong with a configuration in itself, told before any stage works: its counts, and then what its own
     `faults()` says, if it has one."""
-    return _bad_counts(config) or (config.faults() if hasattr(config, "faults") else [])
+    own = getattr(config, "faults", list)
+    return _bad_counts(config) or own()
 
 
 def _bad_counts(config: Any) -> list[str]:
