@@ -238,8 +238,10 @@ def mark_failed(directory: Path) -> None:
         return
     with contextlib.suppress(UserError):
         lock = _locked(directory)
-        write_json(directory / MANIFEST, {**manifest, "status": "failed"})
-        os.close(lock)
+        try:
+            write_json(directory / MANIFEST, {**manifest, "status": "failed"})
+        finally:
+            os.close(lock)
 
 
 def _is_main() -> bool:

@@ -57,7 +57,12 @@ def test_nothing_is_counted_below_zero(tmp_path: Path, config: object, field: st
         (rank.Config(rankers=[]), ["rankers is empty, expected rules, simulated, people or ai"]),
         (
             rank.Config(rankers=["rules", "people", "ai", "crowd"], num_generations=1),
-            ["ranker 'crowd'", "num_generations=1, expected at least 2", "expected people_files", "expected judge_url"],
+            [
+                r"rankers names \['crowd'\]",
+                "num_generations=1, expected at least 2",
+                "expected people_files",
+                "expected judge_url",
+            ],
         ),
         (rank.Config(temperatures=[]), [r"temperatures=\[\], expected numbers of at least 0"]),
         (rank.Config(temperatures=[1.0, -0.5]), [r"temperatures=\[1.0, -0.5\], expected numbers of at least 0"]),

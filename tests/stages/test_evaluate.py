@@ -305,8 +305,6 @@ def test_each_held_out_prompt_is_answered_as_often_as_asked_for(texts: Path, tmp
     assert "answered 3 times, by the base model once; its score" in (tmp_path / "evaluate" / "report.html").read_text(
         encoding="utf-8"
     )
-    with pytest.raises(UserError, match=r"heldout_answers=3 at temperature=0"):
-        run(config(texts, tmp_path / "no", sft=str(texts / "sft"), heldout_answers=3, temperature=0.0))
 
 
 def test_text_alone_has_no_photographs_to_be_tested_on(texts: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,12 @@ _COUNTS = (
 
 
 def faults_of(config: Any) -> list[str]:
-    """What is wrong with a configuration in itself, told before any stage works: its counts, and then what its own
-    `faults()` says, if it has one."""
-    own = getattr(config, "faults", list)
-    return _bad_counts(config) or own()
+    """What is wrong with a configuration in itself, told before any stage works: its counts, and if they
+    are right what its own `faults()` finds, if it has one."""
+    if wrong := _bad_counts(config):
+        return wrong
+    own: Mapping[str, bool] = getattr(config, "faults", dict)()
+    return [fault for fault, is_so in own.items() if is_so]
 
 
 def _bad_counts(config: Any) -> list[str]:

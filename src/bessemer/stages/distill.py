@@ -93,15 +93,14 @@ class Config:
     output_dir: str = "runs/distill"
     """Where to write."""
 
-    def faults(self) -> list[str]:
-        """What is wrong with it in itself."""
-        wrong = {
+    def faults(self) -> dict[str, bool]:
+        """What could be wrong with it in itself, and whether it is."""
+        return {
             f"alpha={self.alpha}, expected a weight from 0 to 1": not 0 <= self.alpha <= 1,
             f"distill_temperature={self.distill_temperature}, expected above 0": self.distill_temperature <= 0,
             f"on_policy_share={self.on_policy_share}, expected from 0 to 1": not 0 <= self.on_policy_share <= 1,
             f"general_share={self.general_share}, expected 0 or more": self.general_share < 0,
         }
-        return [fault for fault, is_so in wrong.items() if is_so]
 
 
 @dataclass(frozen=True)

@@ -102,12 +102,10 @@ class Config:
     output_dir: str = "runs/evaluate"
     """Where to write; of a directory named evaluate, as a recipe's section is, a copy of the report goes beside it."""
 
-    def faults(self) -> list[str]:
-        """What is wrong with it in itself."""
-        if self.heldout_answers > 1 and self.temperature == 0:
-            alike = f"heldout_answers={self.heldout_answers} at temperature=0, where all are the same"
-            return [f"{alike}; expected 1, or a temperature above 0"]
-        return []
+    def faults(self) -> dict[str, bool]:
+        """What could be wrong with it in itself, and whether it is."""
+        alike = f"heldout_answers={self.heldout_answers} at temperature=0, where all are the same"
+        return {f"{alike}; expected 1, or a temperature above 0": self.heldout_answers > 1 and self.temperature == 0}
 
 
 def run(config: Config) -> Path:

@@ -114,22 +114,21 @@ class Config:
         """Answers in one pass."""
         return min(self.per_device_train_batch_size or self.num_generations, self.step_size)
 
-    def faults(self) -> list[str]:
-        """What is wrong with it in itself."""
+    def faults(self) -> dict[str, bool]:
+        """What could be wrong with it in itself, and whether it is."""
         group, total = self.num_generations, self.batch_size_prompts * self.num_generations
-        if group < 2:
-            return [f"num_generations={group}, expected at least 2: an answer is measured against the others"]
+        if group < 2:  # nothing can be divided by 0
+            return {f"num_generations={group}, expected at least 2: an answer is measured against the others": True}
         sizes = (
             f"{total} answers a round, mini_batch_size={self.step_size}, per_device_train_batch_size={self.pass_size}, "
             f"expected each to divide the one before and to be a multiple of num_generations={group}"
         )
         bounds = f"thresholds={self.thresholds} without reward_model, expected the model whose scores they bound"
-        wrong = {
+        return {
             sizes: self.pass_size % group > 0 or self.step_size % self.pass_size > 0 or total % self.step_size > 0,
             bounds: bool(self.thresholds) and not self.reward_model,
             f"temperature={self.temperature}, expected above 0: a policy that explores": self.temperature <= 0,
         }
-        return [fault for fault, is_so in wrong.items() if is_so]
 
 
 @dataclass(frozen=True)

@@ -112,11 +112,10 @@ class Config:
     output_dir: str = "runs/import"
     """Where to write."""
 
-    def faults(self) -> list[str]:
-        """What is wrong with it in itself."""
-        if self.source in ("folder", "records", "annotations") and not self.data:
-            return [f"source {self.source}: no `data`, expected the folder or file to read"]
-        return []
+    def faults(self) -> dict[str, bool]:
+        """What could be wrong with it in itself, and whether it is."""
+        missing = self.source in ("folder", "records", "annotations") and not self.data
+        return {f"source {self.source}: no `data`, expected the folder or file to read": missing}
 
 
 def run(config: Config) -> Path:

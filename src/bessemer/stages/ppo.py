@@ -114,20 +114,19 @@ class Config:
         """Answers in one pass."""
         return min(self.per_device_train_batch_size, self.mini_batch_size)
 
-    def faults(self) -> list[str]:
-        """What is wrong with it in itself."""
+    def faults(self) -> dict[str, bool]:
+        """What could be wrong with it in itself, and whether it is."""
         sizes = (
             f"mini_batch_size={self.mini_batch_size}, expected a multiple of "
             f"per_device_train_batch_size={self.per_device_train_batch_size}"
         )
         prices = f"kl_target={self.kl_target} with kl_coef={self.kl_coef}, expected a price above 0 to adapt"
-        wrong = {
+        return {
             sizes: self.mini_batch_size % self.pass_size > 0,
             prices: self.kl_target > 0 and self.kl_coef <= 0,
             f"ptx_coef={self.ptx_coef}, expected 0 or more": self.ptx_coef < 0,
             f"temperature={self.temperature}, expected above 0: a policy that explores": self.temperature <= 0,
         }
-        return [fault for fault, is_so in wrong.items() if is_so]
 
 
 @dataclass(frozen=True)

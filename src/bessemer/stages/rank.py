@@ -96,9 +96,11 @@ class Config:
     output_dir: str = "runs/rank"
     """Where to write."""
 
-    def faults(self) -> list[str]:
-        """What is wrong with it in itself."""
-        wrong = {
+    def faults(self) -> dict[str, bool]:
+        """What could be wrong with it in itself, and whether it is."""
+        unknown = sorted(set(self.rankers) - RANKERS)
+        return {
+            f"rankers names {unknown}, expected rules, simulated, people or ai": bool(unknown),
             f"num_generations={self.num_generations}, expected at least 2 answers to order": self.num_generations < 2,
             f"temperatures={self.temperatures}, expected numbers of at least 0": min(self.temperatures, default=-1) < 0,
             "rankers is empty, expected rules, simulated, people or ai": not self.rankers,
@@ -107,9 +109,6 @@ class Config:
             "rankers names ai, expected judge_url and judge_model": "ai" in self.rankers
             and not (self.judge_url and self.judge_model),
         }
-        unknown = sorted(set(self.rankers) - RANKERS)
-        found = [f"ranker {name!r}, expected rules, simulated, people or ai" for name in unknown]
-        return found + [fault for fault, is_so in wrong.items() if is_so]
 
 
 def run(config: Config) -> Path:
