@@ -42,11 +42,11 @@ class Options:
     json: Path
 
 
-def parse(works: Sequence[str], about: str) -> Options:
-    """The options of the command line; `works` are those that this peer can do."""
+def parse(works: Sequence[str], about: str, variants: Sequence[str] = ("defaults", "best")) -> Options:
+    """The options of the command line; `works` are those that this peer can do, `variants` its settings."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", choices=works)
-    parser.add_argument("--variant", choices=("defaults", "best"), default="defaults", help="settings of the peer")
+    parser.add_argument("--variant", choices=variants, default="defaults", help="settings of the peer")
     parser.add_argument("--model", type=Path, required=True, help="Hugging Face directory")
     parser.add_argument("--data", type=Path, help="alpaca JSON; all but rollout need it")
     parser.add_argument("--teacher", type=Path, help="distill: Hugging Face directory (the model itself)")

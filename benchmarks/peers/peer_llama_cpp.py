@@ -1,6 +1,7 @@
 """llama.cpp, one sequence at a time, through llama-cpp-python.
 
-defaults: the model's weights in bfloat16, as the other peers have them. best: the 4-bit file they came from.
+defaults: the model's weights in bfloat16, as the other peers have them. q8: in 8 bits, by blocks of 32 weights. best:
+the 4-bit file they came from.
 """
 
 from __future__ import annotations
@@ -22,25 +23,33 @@ def gguf_beside(model: Path) -> Path:
     return found[0]
 
 
-def in_bfloat16(source: Path, target: Path) -> None:
-    """Write a quantised GGUF file's weights as bfloat16."""
+WRITTEN_AS = {
+    "defaults": ("bfloat16", llama_cpp.LLAMA_FTYPE_MOSTLY_BF16),
+    "q8": ("q8_0", llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0),
+}
+"""Variant -> what it is called, and llama.cpp's number for it."""
+
+
+def written_as(kind: int, source: Path, target: Path) -> None:
+    """Write a quantised GGUF file's weights in another type."""
     settings = llama_cpp.llama_model_quantize_default_params()
-    settings.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_BF16
+    settings.ftype = kind
     settings.allow_requantize = True
     if llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), settings):
-        raise SystemExit(f"llama.cpp could not convert {source} to bfloat16")
+        raise SystemExit(f"llama.cpp could not convert {source}")
 
 
 def main() -> None:
-    options = measurement.parse(["rollout"], __doc__)
+    options = measurement.parse(["rollout"], __doc__, ("defaults", "q8", "best"))
     if options.batch != 1:
         raise SystemExit(f"--batch {options.batch}, expected 1: this runner decodes one sequence at a time")
     threads = measurement.usable_cores()
     with tempfile.TemporaryDirectory() as folder:
         file, dtype = gguf_beside(options.model), "q4_1"
-        if options.variant == "defaults":
-            in_bfloat16(file, Path(folder, "model.gguf"))
-            file, dtype = Path(folder, "model.gguf"), "bfloat16"
+        if options.variant in WRITTEN_AS:
+            dtype, kind = WRITTEN_AS[options.variant]
+            written_as(kind, file, Path(folder, "model.gguf"))
+            file = Path(folder, "model.gguf")
         longest = options.prompt_tokens + max(options.new_tokens, 128)
         model = llama_cpp.Llama(
             str(file), n_ctx=longest, n_threads=threads, n_threads_batch=threads, seed=0, verbose=False

@@ -7,7 +7,7 @@ import torch
 
 from bessemer.errors import UserError
 from bessemer.models import precision
-from bessemer.models.precision import dtype_of, mixed, multiplies_bfloat16, short_name
+from bessemer.models.precision import beside_eight_bits, dtype_of, mixed, multiplies_bfloat16, short_name
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, **has: object) -> None:
@@ -51,3 +51,11 @@ def test_what_is_asked_for_is_what_one_gets(monkeypatch: pytest.MonkeyPatch) -> 
 def test_another_word_is_refused() -> None:
     with pytest.raises(UserError, match="dtype=half, expected auto, bf16 or fp32"):
         dtype_of("half", "cpu")
+
+
+def test_weights_of_eight_bits_go_with_bfloat16_on_a_cpu() -> None:
+    assert beside_eight_bits("auto", torch.device("cpu")) == "bf16"
+    with pytest.raises(UserError, match="weights=int8 on cuda, expected a CPU"):
+        beside_eight_bits("auto", torch.device("cuda"))
+    with pytest.raises(UserError, match="weights=int8 with dtype=fp32, expected dtype=bf16"):
+        beside_eight_bits("fp32", torch.device("cpu"))

@@ -9,6 +9,7 @@ from transformers import AutoTokenizer
 
 from bessemer.cli import main
 from bessemer.rollout import answers
+from bessemer.rollout.linear import Linear
 
 KEYS = {
     "work", "model", "dtype", "threads", "batch", "tokens", "tokens_per_second", "samples_per_second",
@@ -41,6 +42,33 @@ def test_rollouts_are_counted_to_the_token(texts: Path, tmp_path: Path) -> None:
     assert measured(texts, tmp_path, "rollout", "--mix", "4", "--prompt-tokens", "4")["tokens"] == 2 * (
         8 + 78 + 27 + 97
     )
+
+
+def test_rollouts_by_weights_of_eight_bits(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every step of one row reads them, and nothing is measured under their name that would not."""
+    narrow: list[bool] = []
+    call = Linear.__call__
+
+    def watched(self: Linear, x: torch.Tensor, small: bool = False) -> torch.Tensor:
+        narrow.append(small and self.small is not None)
+        return call(self, x, small)
+
+    monkeypatch.setattr(Linear, "__call__", watched)
+    words = ["--prompt-tokens", "4", "--new-tokens", "3", "--steps", "1", "--weights", "int8"]
+    words += ["--model", str(texts / "tiny-model")]
+    out = tmp_path / "figures.json"
+    assert main(["bench", "rollout", "--batch", "1", *words, "--json", str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert (found["weights"], found["dtype"]) == ("int8", "bf16")
+    assert sum(narrow) == len(narrow) * 2 // 3  # prompts are read whole, the two tokens behind the first are not
+    for refused, message in (
+        (["rollout", "--batch", "3"], "rollout of batch=3, expected rollout of at most 2 at once"),
+        (["rollout", "--batch", "1", "--dtype", "fp32"], "expected dtype=bf16"),
+        (["sft", "--batch", "1"], "weights=int8 with sft"),
+    ):
+        assert main(["bench", *refused, *words]) == 2 and message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("work", ["sft", "distill", "distill --cached"])

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bessemer.cli import main
 from bessemer.errors import UserError
-from bessemer.stages.predict import Config, _beside_int8, run
+from bessemer.stages.predict import Config, run
 
 
 def greedy(model: Path, question: str, system: str | None, length: int) -> str:
@@ -92,12 +92,6 @@ def test_weights_of_eight_bits(texts: Path, capsys: pytest.CaptureFixture[str]) 
     words = ["predict", "--model", str(texts / "sft"), "response_length=12", "What?"]
     assert main([*words, "weights=int8"]) == 0
     assert capsys.readouterr().out.strip()
-
-
-def test_weights_of_eight_bits_go_with_bfloat16_on_a_cpu() -> None:
-    assert _beside_int8("auto", torch.device("cpu")) == "bf16"
-    with pytest.raises(UserError, match="weights=int8 on cuda, expected a CPU"):
-        _beside_int8("auto", torch.device("cuda"))
 
 
 def _counted(plain: Callable[..., None], flushes: list[bool]) -> Callable[..., None]:

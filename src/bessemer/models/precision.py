@@ -14,9 +14,10 @@ import torch
 
 from bessemer.errors import UserError
 
-__all__ = ["Precision", "dtype_of", "mixed", "multiplies_bfloat16", "short_name"]
+__all__ = ["Precision", "Weights", "beside_eight_bits", "dtype_of", "mixed", "multiplies_bfloat16", "short_name"]
 
 Precision = Literal["auto", "bf16", "fp32"]
+Weights = Literal["", "int8"]
 
 
 def multiplies_bfloat16(device: torch.device | str) -> bool:
@@ -44,6 +45,21 @@ def dtype_of(precision: str, device: torch.device | str) -> torch.dtype:
     if precision == "auto":
         precision = "bf16" if multiplies_bfloat16(device) else "fp32"
     return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def beside_eight_bits(precision: Precision, device: torch.device) -> Precision:
+    """The type of the activations that weights of eight bits are multiplied with: bfloat16, on a CPU.
+
+    Raises:
+        UserError: another device, or float32 was asked for.
+    """
+    if device.type != "cpu":
+        raise UserError(
+            f"weights=int8 on {device.type}, expected a CPU: leave weights empty, or set BESSEMER_DEVICE=cpu"
+        )
+    if precision == "fp32":
+        raise UserError("weights=int8 with dtype=fp32, expected dtype=bf16")
+    return "bf16"
 
 
 def short_name(dtype: torch.dtype) -> str:

@@ -38,10 +38,11 @@ from bessemer.models.feed import Feed
 from bessemer.models.heads import RewardHead, value_head
 from bessemer.models.known import KnownStates, answering
 from bessemer.models.model import Model, load_model
-from bessemer.models.precision import Precision, dtype_of, short_name
+from bessemer.models.precision import Precision, Weights, beside_eight_bits, dtype_of, short_name
 from bessemer.models.roles import Role, Roles
 from bessemer.models.tuning import tune_language
 from bessemer.progress import Spans
+from bessemer.rollout.linear import NARROW_ROWS
 from bessemer.rollout.sampler import Sampling, sampler_for
 from bessemer.stages import grpo, ppo
 from bessemer.training.conversations import answer_loss
@@ -89,6 +90,8 @@ class Config:
     """File to write the figures to; empty: only print them."""
     dtype: Precision = "auto"
     """Type of frozen weights and activations: bf16, fp32, or auto: bf16 where the device multiplies it."""
+    weights: Weights = ""
+    """rollout: int8 makes answers by weights of 8 bits (on a CPU, with bf16; one or two at once); empty: those of dtype."""
     seed: int = 0
     """Seed of adapters and sampling."""
 
@@ -113,12 +116,16 @@ def run(config: Config) -> Path:
     works: dict[str, Callable[[Config, Model], _Measured]] = {
         "rollout": _rollout, "sft": _sft, "reward": _reward, "grpo": _grpo, "ppo": _ppo, "distill": _distill,
     }  # fmt: skip
-    directory, device = obtain_model(config.model), Mesh.start().device
-    found = works[config.work](config, load_model(str(directory), config.dtype, device))
+    dtype, device = config.dtype, Mesh.start().device
+    if config.weights:
+        dtype = _eight_bits(config, device)
+    directory = obtain_model(config.model)
+    found = works[config.work](config, load_model(str(directory), dtype, device))
     result: dict[str, Any] = {
         "work": config.work,
         "model": str(directory),
-        "dtype": short_name(dtype_of(config.dtype, device)),
+        "dtype": short_name(dtype_of(dtype, device)),
+        "weights": config.weights,
         "threads": torch.get_num_threads(),
         "batch": config.batch,
         "tokens": found.tokens,
@@ -136,9 +143,20 @@ def run(config: Config) -> Path:
     return directory
 
 
+def _eight_bits(config: Config, device: torch.device) -> Precision:
+    """The type beside weights of 8 bits, where they are used at all: others would be measured under their name."""
+    count = config.mix or config.batch
+    if config.work != "rollout" or min(count, config.batch) > NARROW_ROWS:
+        raise UserError(
+            f"weights={config.weights} with {config.work} of batch={config.batch}, expected rollout of at most "
+            f"{NARROW_ROWS} at once: larger batches and training read whole weights"
+        )
+    return beside_eight_bits(config.dtype, device)
+
+
 def _rollout(config: Config, model: Model) -> _Measured:
     """Random prompts; every answer has exactly the tokens that were asked for; reading the prompts counts."""
-    sampler = sampler_for(model)
+    sampler = sampler_for(model, int8=config.weights == "int8")
     vocabulary = model.backbone.head.shape[0]
     count = config.mix or config.batch
     limits = [8 + 120 * (37 * i % 64) // 63 for i in range(count)] if config.mix else [config.new_tokens] * count

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 
@@ -16,7 +16,7 @@ from bessemer.distributed import Mesh
 from bessemer.errors import UserError
 from bessemer.models.feed import Feed
 from bessemer.models.model import ADAPTER, load_model
-from bessemer.models.precision import Precision
+from bessemer.models.precision import Precision, Weights, beside_eight_bits
 from bessemer.rollout.collect import sample_answers, stream_answer
 from bessemer.rollout.sampler import Sampling, sampler_for
 from bessemer.stages.begin import cache_directory
@@ -54,7 +54,7 @@ class Config:
     """Print the answer while it is being made; null: where the output is a terminal."""
     dtype: Precision = "auto"
     """Type of weights and activations: bf16, fp32, or auto: bf16 where the device multiplies it."""
-    weights: Literal["", "int8"] = ""
+    weights: Weights = ""
     """Weights that make the answer: int8 (on a CPU, with bf16) is faster, and less true to the model; empty: those of
     dtype."""
     seed: int = 0
@@ -69,7 +69,7 @@ def run(config: Config) -> Path:
         )
     device, dtype = Mesh.start().device, config.dtype
     if config.weights == "int8":
-        dtype = _beside_int8(dtype, device)
+        dtype = beside_eight_bits(dtype, device)
     if config.response_length < 1:
         raise UserError(f"response_length={config.response_length}, expected at least 1 token")
     sampling = Sampling(
@@ -96,14 +96,3 @@ def run(config: Config) -> Path:
     else:
         print(sample_answers(sampler, feed, [prompt], sampling)[0].text)
     return model.source
-
-
-def _beside_int8(dtype: Precision, device: torch.device) -> Precision:
-    """The type of the activations that weights of eight bits are multiplied with: bfloat16, on a CPU."""
-    if device.type != "cpu":
-        raise UserError(
-            f"weights=int8 on {device.type}, expected a CPU: leave weights empty, or set BESSEMER_DEVICE=cpu"
-        )
-    if dtype == "fp32":
-        raise UserError("weights=int8 with dtype=fp32, expected dtype=bf16")
-    return "bf16"
