@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.testing import assert_close
+from torchvision.transforms.functional import adjust_brightness, adjust_contrast
 
 import tiny
 from bessemer import interrupts
@@ -14,7 +15,7 @@ from bessemer.data.images import image_ref, load_image, to_pixels
 from bessemer.data.records import ImageRef
 from bessemer.errors import Stopped
 from bessemer.models import features
-from bessemer.models.features import CHUNK, VIEWS, FeatureStore, flipped
+from bessemer.models.features import CHUNK, VIEWS, FeatureStore, flipped, relit
 from bessemer.models.vision import Tower, pool
 
 
@@ -34,6 +35,18 @@ def _plain(tower: Tower, image: ImageRef, root: Path, view: int = 0) -> Tensor:
     pixels = to_pixels(load_image(image, root), tower.image_size, tower.mean, tower.std)
     axes = {0: [], 1: [2], 2: [1], 3: [1, 2]}[view]
     return pool(tower(pixels.flip(axes)[None]), 2)[0]
+
+
+def test_another_light_is_that_of_torchvision() -> None:
+    """Its functions on one photograph at a time, numbers from 0 to 1."""
+    pixels = torch.randint(0, 256, (4, 3, 9, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    brightness, contrast = torch.tensor([1.0, 0.7, 1.3, 1.4]), torch.tensor([1.0, 1.2, 0.6, 1.4])
+    expected = [
+        adjust_contrast(adjust_brightness(image.float() / 255, float(light)), float(other))
+        for image, light, other in zip(pixels, brightness, contrast, strict=True)
+    ]
+    assert_close(relit(pixels, brightness, contrast) / 255, torch.stack(expected), atol=2e-4, rtol=0)
+    assert_close(relit(pixels, torch.ones(4), torch.ones(4)), pixels.float())
 
 
 def test_views_are_flips() -> None:

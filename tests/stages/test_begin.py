@@ -81,6 +81,10 @@ def test_nothing_is_counted_below_zero(tmp_path: Path, config: object, field: st
             ["distill_temperature=0.0", "on_policy_share=2"],
         ),
         (evaluate.Config(heldout_answers=2, temperature=0.0), ["heldout_answers=2 at temperature=0, where all are"]),
+        (
+            tower.Config(color_jitter=1.0, dropout=-0.1, label_smoothing=2.0),
+            ["color_jitter=1.0, expected a share", "dropout=-0.1, expected", "label_smoothing=2.0, expected"],
+        ),
         (importing.Config(source="records"), ["source records: no `data`, expected the folder or file to read"]),
     ],
 )

@@ -211,3 +211,27 @@ def test_the_tower_learns_more_slowly_than_what_is_new(
     settings.dataset = Artifact(str(_drawn_on(shop, tmp_path / "import")))
     run(settings)
     assert given == {"tower": pytest.approx(0.1), "heads": 0.4, "cells": 0.4}
+
+
+def test_photographs_are_seen_in_other_lights(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each in its own, another at each step, the same when the step is repeated; turned as without."""
+    settings = config(shop, tmp_path / "out", image_size=64)
+    settings.dataset = Artifact(str(_drawn_on(shop, tmp_path / "import")))
+    batches, _ = batches_of(settings, tmp_path)
+    (plain,) = batches(1)
+    settings.color_jitter = 0.4
+    (lit,), (again,), (later,) = batches(1), batches(1), batches(1 + batches.per_epoch)
+    assert torch.equal(lit.pixels, again.pixels) and not torch.equal(lit.pixels, plain.pixels)
+    drawn: list[float] = []
+
+    def noted(pixels: torch.Tensor, brightness: torch.Tensor, contrast: torch.Tensor) -> torch.Tensor:
+        drawn.extend([*brightness.tolist(), *contrast.tolist()])
+        return pixels
+
+    monkeypatch.setattr(tower, "relit", noted)
+    (same,) = batches(1)
+    batches(1 + batches.per_epoch)
+    assert torch.equal(same.pixels, plain.pixels)
+    assert len(set(drawn)) == len(drawn) == 4 * batches.size
+    assert all(0.6 <= factor <= 1.4 for factor in drawn) and max(drawn) > 1.2 and min(drawn) < 0.8
+    assert later.pixels.isfinite().all()

@@ -28,7 +28,7 @@ from bessemer.models.precision import mixed
 from bessemer.models.vision import Tower, pool, pooled
 from bessemer.progress import track
 
-__all__ = ["FeatureStore", "VIEWS", "flipped"]
+__all__ = ["FeatureStore", "VIEWS", "flipped", "relit"]
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,17 @@ def flipped(pixels: Tensor, view: int) -> Tensor:
     """One of four views of (..., H, W) pixels: as it is, mirrored, upside down, both."""
     axes = [axis for bit, axis in ((1, -1), (2, -2)) if view & bit]
     return pixels.flip(axes) if axes else pixels
+
+
+def relit(pixels: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:
+    """Pixels (b, 3, H, W) from 0 to 255, each (b,) brighter by a factor, then with another contrast; float32.
+
+    Contrast is the distance from the photograph's mean grey (ITU-R 601), as torchvision's ColorJitter has it.
+    """
+    lit = (pixels.float() * brightness.view(-1, 1, 1, 1)).clamp_(0, 255)
+    weights = torch.tensor([0.2989, 0.587, 0.114], device=lit.device).view(3, 1, 1)
+    grey = (lit * weights).sum(1, keepdim=True).mean((2, 3), keepdim=True)
+    return torch.lerp(grey, lit, contrast.view(-1, 1, 1, 1)).clamp_(0, 255)
 
 
 class FeatureStore:

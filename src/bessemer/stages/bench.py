@@ -91,7 +91,7 @@ class Config:
     dtype: Precision = "auto"
     """Type of frozen weights and activations: bf16, fp32, or auto: bf16 where the device multiplies it."""
     weights: Weights = ""
-    """rollout: int8 makes answers by weights of 8 bits (on a CPU, with bf16; one or two at once); empty: those of dtype."""
+    """rollout: int8 makes answers by weights of 8 bits (a CPU, bf16, one or two at once); empty: those of dtype."""
     seed: int = 0
     """Seed of adapters and sampling."""
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-import torch
-
 from bessemer.config import Artifact
 from bessemer.data.images import image_ref
 from bessemer.data.records import Message, Prompt

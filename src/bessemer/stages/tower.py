@@ -28,7 +28,7 @@ from bessemer.distributed import Mesh
 from bessemer.errors import UserError
 from bessemer.models.classifier import Classifier
 from bessemer.models.convert import obtain_model
-from bessemer.models.features import flipped
+from bessemer.models.features import flipped, relit
 from bessemer.models.precision import mixed
 from bessemer.models.vision import Tower
 from bessemer.stages.begin import begin
@@ -73,6 +73,8 @@ class Config:
     """Train on mirrored views as well, and on views upside down."""
     upside_down: bool = True
     """With flips: upside down too; false where the world has an up."""
+    color_jitter: float = 0.0
+    """Train in other lights: brightness and contrast times 1 more or less up to this; 0: as photographed."""
     places_weight: float = 1.0
     """Weight of learning, cell by cell, where things are that somebody drew (or a generator did); 0: labels alone."""
     dropout: float = 0.2
@@ -85,6 +87,17 @@ class Config:
     """Seed of the order, the views and the new layer."""
     output_dir: str = "runs/tower"
     """Where to write."""
+
+    def faults(self) -> dict[str, bool]:
+        """What could be wrong with it in itself, and whether it is."""
+        return {
+            f"{name}={share}, expected a share from 0 to below 1": not 0 <= share < 1
+            for name, share in (
+                ("color_jitter", self.color_jitter),
+                ("dropout", self.dropout),
+                ("label_smoothing", self.label_smoothing),
+            )
+        }
 
 
 @dataclass(frozen=True)
@@ -122,10 +135,14 @@ class _Batches:
         """The one microbatch of a step."""
         epoch, place = divmod(step, self.per_epoch)
         chosen = self.order(epoch)[place * self.size : (place + 1) * self.size]
-        batch = self.classifier.normalised(self.pixels[chosen].to(self.device))
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
         allowed = (1 | 2 * self.config.upside_down) if self.config.flips else 0
         views = [view & allowed for view in torch.randint(0, 4, (len(chosen),), generator=generator).tolist()]
+        pixels = self.pixels[chosen].to(self.device)
+        if self.config.color_jitter:
+            factors = 1 + self.config.color_jitter * (2 * torch.rand(len(chosen), 2, generator=generator) - 1)
+            pixels = relit(pixels, *factors.to(self.device).unbind(1))
+        batch = self.classifier.normalised(pixels)
         batch = torch.stack([flipped(image, view) for image, view in zip(batch, views, strict=True)])
         places = None
         if self.cells is not None:
