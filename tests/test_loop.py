@@ -88,8 +88,16 @@ def test_the_report_is_named_at_the_end(capsys: pytest.CaptureFixture[str]) -> N
     run_recipe(recipe(), until="source")
     assert "report:" not in capsys.readouterr().out  # it is of what was there before
     Path("runs/walk/train/report.html").write_text("")
-    run_recipe(recipe())
+    run_recipe(recipe())  # train is no section called evaluate, so what lies beside the stages is another's
+    assert capsys.readouterr().out.endswith("report: runs/walk/train/report.html\n")
+    renamed = recipe("stages: [source, evaluate]\nsource: {}\nevaluate: {stage: train, source: source, steps: 2}\n")
+    run_recipe(renamed)
+    Path("runs/walk/evaluate/report.html").write_text("")
+    run_recipe(renamed)
     assert capsys.readouterr().out.endswith("report: runs/walk/report.html\n")
+    Path("runs/walk/report.html").unlink()
+    run_recipe(renamed)
+    assert capsys.readouterr().out.endswith("report: runs/walk/evaluate/report.html\n")
 
 
 def test_what_changes_runs_again_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
@@ -258,6 +266,19 @@ def test_a_user_error_of_a_stage_passes_as_it_is() -> None:
         run_recipe(recipe(), ["train.refuse=true"])
     assert not Path("runs/walk/train/error.txt").exists()
     assert manifest("train")["status"] == "failed"
+
+
+def test_a_stage_that_was_stopped_says_so_wherever_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not every place that hears a signal can write the manifest: the features of photographs, an import."""
+    run_recipe(recipe(), until="source")
+
+    def stopped(self: Any, *_: object, **__: object) -> None:
+        raise Stopped("stopped among the features")
+
+    monkeypatch.setattr("bessemer.run.Run.track", stopped)
+    with pytest.raises(Stopped, match="among the features"):
+        run_recipe(recipe(), only="train")
+    assert manifest("train")["status"] == "stopped"
 
 
 def test_a_run_at_work_elsewhere_is_not_called_failed() -> None:

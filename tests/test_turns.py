@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import tiny
 from bessemer.annotation.codec import encode_image, to_json
@@ -20,7 +21,7 @@ from bessemer.annotation.store import create_project, open_project
 from bessemer.cli import main
 from bessemer.data.splits import hashed_part
 from bessemer.errors import UserError
-from bessemer.turns import Config, _passes
+from bessemer.turns import Config, _compare, _passes
 from photographing import photograph
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "tiny" / "turns.yaml"
@@ -186,6 +187,31 @@ def test_a_stopped_turn_goes_on_with_its_snapshot(place: Path, monkeypatch: pyte
     before = model.read_bytes()
     assert loop() == 0
     assert turns_of(place)["turns"][0]["snapshot"] == began and model.read_bytes() == before
+
+
+def test_the_model_before_is_asked_as_often_as_the_new_one(place: Path) -> None:
+    """And what cannot be asked is told before anything is trained."""
+    asked = Path("recipe.yaml")
+    asked.write_text(RECIPE.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+
+    def compare(*overrides: str) -> Any:
+        words = [f"evaluate.{word}" for word in overrides]
+        settings = Config(recipe=str(asked), project="project", overrides=words)
+        return _compare(settings, place / "turn-2", place / "import", "old", place / "new").config
+
+    found = compare("heldout_answers=4")
+    assert (found.base, found.base_answers, found.heldout_answers) == ("old", 4, 4)
+    assert compare().base_answers == 1
+    given = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
+    given["evaluate"] = {**(given.get("evaluate") or {}), "heldout_answers": 3}
+    asked.write_text(yaml.safe_dump(given, sort_keys=False), encoding="utf-8")
+    assert (compare().base_answers, compare().heldout_answers) == (3, 3)
+    for words, message in (
+        (["heldout_answers=2", "temperature=0"], "evaluate.heldout_answers=2 at temperature=0"),
+        (["max_test=-1"], "evaluate.max_test=-1, expected 0 or more"),
+    ):
+        with pytest.raises(UserError, match=message):
+            compare(*words)
 
 
 def test_the_gate_keeps_the_model_before_unless_the_new_one_is_better() -> None:

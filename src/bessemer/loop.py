@@ -175,10 +175,8 @@ def run_section(section: Section, *, head: str = "", force: bool = False) -> boo
         section.run(section.config)
         if not is_current(directory, mark):
             raise RuntimeError(f"the stage returned, but {directory} is not finished with these inputs")
-    except Stopped:
-        raise
-    except UserError:
-        _mark_failed(directory)
+    except (Stopped, UserError) as error:
+        _mark_ended(directory, "stopped" if isinstance(error, Stopped) else "failed")
         raise
     except Exception as error:
         raise _defect(section, error) from error
@@ -266,14 +264,14 @@ def _defect(section: Section, error: Exception) -> Defect:
     """Write down what happened, and say so in the manifest."""
     file = section.directory / "error.txt"
     write_atomic(file, "".join(traceback.format_exception(error)).encode(errors="backslashreplace"))
-    _mark_failed(section.directory)
+    _mark_ended(section.directory, "failed")
     return Defect(f"{section.name} failed: {type(error).__name__}: {error}", file)
 
 
-def _mark_failed(directory: Path) -> None:
-    from .run import mark_failed  # with PyTorch, which the stage has imported by now
+def _mark_ended(directory: Path, status: str) -> None:
+    from .run import mark_ended  # with PyTorch, which the stage has imported by now
 
-    mark_failed(directory)
+    mark_ended(directory, status)
 
 
 def _print_table(chosen: Sequence[Section]) -> None:
@@ -284,7 +282,8 @@ def _print_table(chosen: Sequence[Section]) -> None:
     for name, manifest in rows:
         print(f"{name:{width}}  {manifest.get('seconds', 0.0):9.1f}  {manifest.get('status', 'missing')}")
     print(f"{'total':{width}}  {sum(manifest.get('seconds', 0.0) for _, manifest in rows):9.1f}")
-    places = [chosen[0].directory.parent, *(section.directory for section in reversed(chosen))]
-    reports = [place / "report.html" for place in places if (place / "report.html").is_file()]
-    if any((section.directory / "report.html").is_file() for section in chosen):
-        print(f"report: {reports[0]}", flush=True)
+    reports = [path for section in chosen if (path := section.directory / "report.html").is_file()]
+    if reports:  # of a directory named evaluate a copy lies beside the stages
+        above = reports[-1].parents[1] / "report.html"
+        copied = reports[-1].parent.name == "evaluate" and above.is_file()
+        print(f"report: {above if copied else reports[-1]}", flush=True)

@@ -46,7 +46,7 @@ from .errors import Stopped, UserError
 from .manifest import MANIFEST, content_hash, fingerprint, is_current, parent_paths, read_manifest
 from .progress import Track, track
 
-__all__ = ["Run", "fingerprint", "is_current", "mark_failed", "read_manifest"]
+__all__ = ["Run", "fingerprint", "is_current", "mark_ended", "read_manifest"]
 
 _METRICS, _TIMINGS, _LOCK = "metrics.jsonl", "timings.jsonl", ".lock"
 _BEFORE_MANIFEST = ("config.yaml", "error.txt", _LOCK)  # what a start that was killed can have left
@@ -230,16 +230,16 @@ class Run:
         return self._board
 
 
-def mark_failed(directory: Path) -> None:
-    """Say "failed" of a run that an error ended, unless another process is at work there; what it saved is used when
-    it is started again."""
+def mark_ended(directory: Path, status: str) -> None:
+    """Say "failed" or "stopped" of a run that ended without saying so itself, unless another process is at work there;
+    what it saved is used when it is started again."""
     manifest = read_manifest(directory)
     if manifest is None or manifest["status"] != "running":
         return
     with contextlib.suppress(UserError):
         lock = _locked(directory)
         try:
-            write_json(directory / MANIFEST, {**manifest, "status": "failed"})
+            write_json(directory / MANIFEST, {**manifest, "status": status})
         finally:
             os.close(lock)
 

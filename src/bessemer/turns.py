@@ -28,6 +28,7 @@ from bessemer.data.mixture import permutation
 from bessemer.disk import write_json
 from bessemer.errors import UserError
 from bessemer.loop import Section, plan, run_section, single
+from bessemer.stages.begin import faults_of
 from bessemer.stages.preannotate import Config as Preannotate
 from bessemer.stages.preannotate import run as preannotate
 from bessemer.stages.preannotate import waiting_pictures
@@ -36,7 +37,10 @@ __all__ = ["Config", "run"]
 
 TRAINED = ("distill", "ppo", "grpo", "sft")  # the last of these in a recipe made its model
 SIMULATED = "simulated"
-ASKED = ("main", "attributes", "max_test", "heldout_prompts", "response_length", "temperature", "title", "dtype")
+ASKED = (
+    "main", "attributes", "max_test", "heldout_prompts", "heldout_answers", "response_length", "temperature", "title",
+    "dtype",
+)  # fmt: skip
 
 
 @dataclass
@@ -242,7 +246,11 @@ def _compare(config: Config, folder: Path, dataset: Path, before: str, after: Pa
     title = f"turn {folder.name.removeprefix('turn-')} beside the model before"
     evaluate = {"title": title, **kept, **fixed, "output_dir": str(folder / "compare")}
     own = [text.partition(".")[2] for text in config.overrides if text.startswith("evaluate.")]
-    return single("evaluate", {**recipe, "evaluate": evaluate}, own)
+    section = single("evaluate", {**recipe, "evaluate": evaluate}, own)
+    section.config.base_answers = section.config.heldout_answers  # it is weighed, by as many draws as the new one
+    if faults := faults_of(section.config):
+        raise UserError("\n".join(f"evaluate.{fault}" for fault in faults))
+    return section
 
 
 def _gain(compare: Path, gate: str) -> tuple[float | None, list[float] | None]:

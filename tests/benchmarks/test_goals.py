@@ -79,7 +79,7 @@ def test_every_row_of_the_goals_is_a_comparison() -> None:
         ("rollout-32", "transformers", "speed", 6), ("rollout-32", "vllm", "speed", 2.5),
         ("rollout-8", "transformers", "speed", 3.5), ("rollout-8", "vllm", "speed", 2),
         ("rollout-1-int8", "transformers", "speed", 3), ("rollout-1-int8", "llama-cpp-q8", "speed", 1),
-        ("rollout-1", "llama-cpp", "speed", 1),
+        ("rollout-1", "transformers", "speed", 3), ("rollout-1", "llama-cpp", "speed", 1),
         ("rollout-mix", "vllm", "speed", 1.5), ("sft", "llamafactory", "speed", 4), ("sft", "trl-best", "speed", 3.5),
         ("reward", "trl", "speed", 3), ("grpo", "trl", "speed", 4), ("ppo", "trl", "speed", 4),
         ("ppo", "trl", "memory", 0.25), ("distill", "bessemer-sft", "cost", 1.1),

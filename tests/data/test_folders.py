@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from bessemer import interrupts
 from bessemer.data.folders import Survey, examples_from, survey_folder
 from bessemer.data.images import load_image
-from bessemer.errors import UserError
+from bessemer.errors import Stopped, UserError
 
 _SHADE = iter(range(10**9))
 
@@ -386,3 +387,10 @@ def test_a_table_without_labels(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("name,id\na,b\nc,d\n")
     with pytest.raises(UserError, match=r"no column holds names of images \(name, id\); say which by image_column="):
         survey_folder(tmp_path, table=tmp_path / "t.csv")
+
+
+def test_who_looks_at_photographs_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _classes(tmp_path, {"crack": 3, "ok": 3})
+    monkeypatch.setattr(interrupts, "requested", lambda: True)
+    with pytest.raises(Stopped, match="stopped among the photographs"):
+        survey_folder(tmp_path)

@@ -132,7 +132,8 @@ def test_other_weights_or_another_grid_have_another_folder(tmp_path: Path, image
 
 
 def test_the_tower_always_sees_as_many_images(tmp_path: Path, images: list[ImageRef]) -> None:
-    """Or one alone: a kernel that is chosen by the size of a batch must not depend on what was cached before."""
+    """A kernel that is chosen by the size of a batch must not depend on what was cached before. Who asks about one
+    alone gets that one at once, and it is kept for nobody."""
     tower = _tower(tmp_path)
     seen: list[int] = []
     tower.register_forward_hook(lambda _, inputs, output: seen.append(len(inputs[0])))
@@ -140,7 +141,13 @@ def test_the_tower_always_sees_as_many_images(tmp_path: Path, images: list[Image
     store.prepare(images[:3])
     store.prepare(images[:4])
     store.prepare(images, views=4)
-    assert seen == [CHUNK, 1, CHUNK]
+    assert seen == [CHUNK, CHUNK, CHUNK]
+    kept = set(store.folder.iterdir())
+    other = FeatureStore(_tower(tmp_path), 2, tmp_path, tmp_path / "other")
+    other.tower.register_forward_hook(lambda _, inputs, output: seen.append(len(inputs[0])))
+    other.features(images[:1])
+    other.features(images[:1])
+    assert seen[3:] == [1] and not list(other.folder.glob("*")) and set(store.folder.iterdir()) == kept
 
 
 def test_more_images_than_a_chunk(tmp_path: Path) -> None:

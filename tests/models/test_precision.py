@@ -13,8 +13,8 @@ from bessemer.models.precision import beside_eight_bits, dtype_of, mixed, multip
 def pretend(monkeypatch: pytest.MonkeyPatch, **has: object) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
-    precision._processor_multiplies.cache_clear()
-    monkeypatch.setattr(precision, "_processor_multiplies", precision._processor_multiplies.__wrapped__)
+    asked = precision._processor_multiplies  # what it remembers is of the real processor
+    monkeypatch.setattr(precision, "_processor_multiplies", getattr(asked, "__wrapped__", asked))
 
 
 @pytest.mark.parametrize(
@@ -53,9 +53,16 @@ def test_another_word_is_refused() -> None:
         dtype_of("half", "cpu")
 
 
-def test_weights_of_eight_bits_go_with_bfloat16_on_a_cpu() -> None:
+def test_weights_of_eight_bits_go_with_bfloat16_on_a_cpu(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pretend(monkeypatch, avx512_bf16=True)
     assert beside_eight_bits("auto", torch.device("cpu")) == "bf16"
     with pytest.raises(UserError, match="weights=int8 on cuda, expected a CPU"):
         beside_eight_bits("auto", torch.device("cuda"))
     with pytest.raises(UserError, match="weights=int8 with dtype=fp32, expected dtype=bf16"):
         beside_eight_bits("fp32", torch.device("cpu"))
+    assert not caplog.records
+    pretend(monkeypatch, avx2=True)
+    assert beside_eight_bits("auto", torch.device("cpu")) == "bf16"
+    assert "weights=int8 are slow here" in caplog.text

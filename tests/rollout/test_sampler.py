@@ -18,6 +18,7 @@ from bessemer.algos.head import linear_logprobs
 from bessemer.data.batches import pack, pack_answers, response_rows
 from bessemer.data.images import image_ref, load_image
 from bessemer.data.records import Message
+from bessemer.errors import UserError
 from bessemer.models.feed import Feed
 from bessemer.models.model import ADAPTER, Model, load_model
 from bessemer.models.roles import speaking
@@ -350,6 +351,8 @@ def test_what_only_transformers_knows_is_said_once(tmp_path: Path, caplog: pytes
     assert [record.message for record in caplog.records] == [
         "the fast decoder does not know this llama: sampling through transformers, slower"
     ]
+    with pytest.raises(UserError, match="weights=int8: the fast decoder does not know this llama; leave weights empty"):
+        sampler_for(model, None, int8=True)
     caplog.clear()
     torch.manual_seed(0)
     config = GPT2Config(vocab_size=262, n_embd=32, n_layer=1, n_head=4, n_positions=64)

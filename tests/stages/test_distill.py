@@ -166,6 +166,21 @@ def with_documents(texts: Path, folder: Path) -> Path:
     return folder
 
 
+def test_general_documents_from_which_nothing_follows(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A word list is no running text; beside some it is passed over."""
+    folder = with_documents(texts, tmp_path / "data")
+    single = [Document(f"w{i}", "a") for i in range(40)]
+    write_records(folder / "general.jsonl", single)
+    with pytest.raises(UserError, match="general_share: no general document has two tokens"):
+        capture(config(texts, tmp_path / "none", dataset=str(folder), general_share=0.5), monkeypatch)
+    write_records(folder / "general.jsonl", [*single, *(Document(f"d{i}", f"The {i}th paragraph.") for i in range(30))])
+    source = capture(config(texts, tmp_path / "some", dataset=str(folder), general_share=0.5), monkeypatch).source
+    lengths = {n for batch in source.general for n in batch.packed.lengths}
+    assert min(lengths) > 5
+
+
 def test_every_source_takes_its_turn_and_none_is_passed_over(
     texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

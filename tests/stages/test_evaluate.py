@@ -228,6 +228,9 @@ def test_positive_is_what_the_wordings_say_and_not_what_comes_last(shop: Path, t
     few = read_outputs(tmp_path / "few" / "evaluate" / "outputs" / "models" / "trivial").answers
     # folders are read one after the other: the first so many would be photographs of one class
     assert len({answer.truth for answer in said[:3]}) == 1 < len({answer.truth for answer in few}) and len(few) == 3
+    run(config(tmp_path, tmp_path / "seed", dataset=str(data), max_test=3, seed=1))
+    same = read_outputs(tmp_path / "seed" / "evaluate" / "outputs" / "models" / "trivial").answers
+    assert [answer.id for answer in same] == [answer.id for answer in few]  # seeds are compared
 
 
 def asked(index: int, choices: dict[str, str]) -> Prompt:
@@ -302,9 +305,11 @@ def test_each_held_out_prompt_is_answered_as_often_as_asked_for(texts: Path, tmp
     assert found == {"base": (3, 3), "sft": (3, 9)}
     said = [answer.text for answer in read_outputs(tmp_path / "evaluate" / "outputs" / "models" / "sft").prompts]
     assert len(set(said)) > 3
-    assert "answered 3 times, by the base model once; its score" in (tmp_path / "evaluate" / "report.html").read_text(
-        encoding="utf-8"
-    )
+    page = tmp_path / "evaluate" / "report.html"
+    assert "answered 3 times, by the base model once; its score" in page.read_text(encoding="utf-8")
+    run(config(texts, tmp_path, base=str(texts / "sft"), sft=str(texts / "sft"), heldout_answers=3, base_answers=2))
+    assert report_of(tmp_path)["models"][0]["n_prompt_answers"] == 6
+    assert "answered 3 times, by the base model 2 times; its score" in page.read_text(encoding="utf-8")
 
 
 def test_text_alone_has_no_photographs_to_be_tested_on(texts: Path, tmp_path: Path) -> None:

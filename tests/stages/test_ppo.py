@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,20 @@ def advantages_by_hand(rewards: Tensor, values: Tensor, lam: float) -> Tensor:
     deltas = rewards + torch.cat([values[1:], torch.zeros(1)]) - values
     places = range(len(deltas))
     return torch.stack([sum((lam ** (k - t) * deltas[k] for k in places if k >= t), torch.tensor(0.0)) for t in places])
+
+
+def test_an_annotated_conversation_is_learnt_whole(texts: Path, tmp_path: Path) -> None:
+    """What is cut off would not be kept."""
+    settings = config(texts, tmp_path, ptx_coef=0.1, mini_batch_size=2, per_device_train_batch_size=2)
+    model = load_model(str(texts / "sft"), "fp32")
+    roles = make_roles(model, texts / "reward", "reward", 0)
+    feed, dataset = Feed(model, texts / "import", tmp_path), Dataset(texts / "import")
+    long = replace(
+        dataset.conversations("train")[0], messages=(Message("user", "Go on?"), Message("assistant", 700 * "x"))
+    )
+    loop = Loop(settings, roles, feed, sampler_for(model, "policy"), dataset.prompts("ppo"), [long])
+    (batch,) = loop.annotated(0) if loop.annotated else ()
+    assert len(batch.targets) == len(feed.renderer.answer_ids(700 * "x")) > 700
 
 
 @pytest.mark.parametrize("ptx_coef", [0.0, 0.8])

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..errors import UserError
+from .. import interrupts
+from ..errors import Stopped, UserError
 from ..progress import track
 from .decoding import inspect_apart
 from .discovery import (
@@ -184,7 +185,11 @@ def _one_spelling(claims: Sequence[Claim], found: Findings) -> list[Claim]:
 
 
 def _inspect(directory: Path, claims: Sequence[Claim], max_pixels: int, found: Findings) -> list[Photo]:
-    """Open every image that a label is claimed for; what cannot be used is left out with its reason."""
+    """Open every image that a label is claimed for; what cannot be used is left out with its reason.
+
+    Raises:
+        Stopped: a signal asked for it.
+    """
     photos: list[Photo] = []
     with track(len(claims), "photographs") as bar:
         for claim in claims:
@@ -195,6 +200,8 @@ def _inspect(directory: Path, claims: Sequence[Claim], max_pixels: int, found: F
             except UserError as error:
                 found.odd.append((claim.name, str(error).removeprefix(f"{shown(path)}: ")))
             bar.advance()
+            if interrupts.requested():
+                raise Stopped("stopped among the photographs: run the same command again")
     return photos
 
 

@@ -33,7 +33,7 @@ __all__ = ["FeatureStore", "VIEWS", "flipped", "relit"]
 log = logging.getLogger(__name__)
 
 VIEWS = 4
-CHUNK = 32  # images a forward pass, always: a kernel chosen for another batch size could give other last bits
+CHUNK = 32  # images a forward pass: a kernel chosen for another batch size could give other last bits
 
 
 def flipped(pixels: Tensor, view: int) -> Tensor:
@@ -85,8 +85,9 @@ class FeatureStore:
         with track(len(missing), "features") if len(missing) > CHUNK else nullcontext() as bar:
             for start in range(0, len(missing), CHUNK):
                 keys = missing[start : start + CHUNK]
-                features = self._compute([wanted[key] for key in keys])
-                self._write(keys, features)
+                features = self._compute([wanted[key] for key in keys], alone=len(wanted) == 1)
+                if len(wanted) > 1:
+                    self._write(keys, features)
                 self.known.update(zip(keys, features, strict=True))
                 if bar is not None:
                     bar.advance(len(keys))
@@ -102,7 +103,7 @@ class FeatureStore:
         return torch.stack([self.known[key] for key in keys])
 
     @torch.no_grad()
-    def _compute(self, items: Sequence[tuple[ImageRef, int]]) -> Tensor:
+    def _compute(self, items: Sequence[tuple[ImageRef, int]], alone: bool) -> Tensor:
         tower = self.tower
         device = next(tower.parameters()).device
         pixels = torch.stack(
@@ -111,7 +112,7 @@ class FeatureStore:
                 for image, view in items
             ]
         )
-        if len(items) < CHUNK and len(items) > 1:
+        if len(items) < CHUNK and not alone:
             pixels = torch.cat([pixels, pixels[:1].expand(CHUNK - len(items), -1, -1, -1)])
         pixels = pixels.to(device).contiguous(memory_format=torch.channels_last)
         with mixed(device):

@@ -6,6 +6,7 @@ A processor without bfloat16 products imitates them, at a tenth of the speed of 
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, get_args
@@ -13,6 +14,8 @@ from typing import Any, Literal, get_args
 import torch
 
 from bessemer.errors import UserError
+
+log = logging.getLogger(__name__)
 
 __all__ = ["Precision", "Weights", "beside_eight_bits", "dtype_of", "mixed", "multiplies_bfloat16", "short_name"]
 
@@ -59,6 +62,8 @@ def beside_eight_bits(precision: Precision, device: torch.device) -> Precision:
         )
     if precision == "fp32":
         raise UserError("weights=int8 with dtype=fp32, expected dtype=bf16")
+    if not multiplies_bfloat16(device):
+        log.warning("weights=int8 are slow here: this device imitates the products of bfloat16 that go with them")
     return "bf16"
 
 

@@ -100,7 +100,8 @@ def method(report: Report) -> list[str]:
     ]
     each = {model["name"]: model["n_prompt_answers"] / max(1, model["n_prompts"]) for model in report["models"]}
     if (draws := max(each.values(), default=0)) > 1:
-        but = ", by the base model once" if each.get("base") == 1 else ""
+        base = each.get("base") or draws  # a model that was not asked is no exception
+        but = "" if base == draws else f", by the base model {'once' if base == 1 else f'{base:.0f} times'}"
         found.append(f"Each held-out prompt was answered {draws:.0f} times{but}; its score is their mean.")
     if report["main_attribute"] is not None:
         found += [

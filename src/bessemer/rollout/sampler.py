@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from bessemer.data.batches import Packed
+from bessemer.errors import UserError
 from bessemer.models.backbone import PackedBackbone, PaddedBackbone
 from bessemer.models.model import Model
 from bessemer.models.roles import speaking
@@ -267,14 +268,19 @@ class DecoderSampler:
 
 
 def sampler_for(model: Model, adapter: str | None = None, int8: bool = False) -> Sampler:
-    """The fastest sampler that knows this model, speaking with the given adapter; int8 where it can.
+    """The fastest sampler that knows this model, speaking with the given adapter.
 
     Where only transformers knows it, one log line a process and architecture says so.
+
+    Raises:
+        UserError: int8 was asked for, and only transformers knows the model.
     """
     settings = model.backbone.language.config
+    if isinstance(model.backbone, PackedBackbone) and llama_shaped(settings):
+        return DecoderSampler(model, adapter, int8)
+    if int8:
+        raise UserError(f"weights=int8: the fast decoder does not know this {settings.model_type}; leave weights empty")
     if isinstance(model.backbone, PackedBackbone):
-        if llama_shaped(settings):
-            return DecoderSampler(model, adapter, int8)
         _slower(settings.model_type)  # of a network that runs padded it was said when it was loaded
     return TransformersSampler(model, adapter)
 

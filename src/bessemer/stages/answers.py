@@ -70,7 +70,8 @@ def language_outputs(
     graded = [prompt for prompt in questions if _positive(prompt) is not None]
     watched = {prompt.id: found for prompt in graded if (found := _first_tokens(feed, prompt))}
     tokens = tuple(sorted({token for some in watched.values() for token in some.values()}))
-    how = Sampling(min(response_length, _room(feed, questions)), 0.0, watched=tokens)
+    longest = min(response_length, _room(feed, questions))
+    how = Sampling(longest, 0.0, watched=tokens)
     greedy = sample_answers(sampler, feed, questions, how, batch_size=128, tell=tell)
     # an answer's first logits tell the choices apart for nothing; where they begin alike their words are read
     odds = {
@@ -83,9 +84,10 @@ def language_outputs(
         odds[prompt.id] = chances[str(_positive(prompt))]
     how = Sampling(response_length, temperature, seed=seed)
     sampled = sample_answers(sampler, feed, heldout, how, copies, tell=tell)
+    timed = list({_example_id(prompt): prompt for prompt in questions}.values())[:6]
     return ModelOutputs(
         name,
-        _facts(model, feed, documents, list({_example_id(prompt): prompt for prompt in questions}.values())[:6]),
+        _facts(model, feed, documents, timed, longest),
         tuple(_labelled(answer, odds.get(answer.prompt.id)) for answer in greedy),
         tuple(_said(answer) for answer in sampled),
     )
@@ -332,13 +334,15 @@ def perplexity(model: Model, feed: Feed, documents: Sequence[Document], cutoff: 
     return float(np.exp(total / count)) if count else None
 
 
-def _facts(model: Model, feed: Feed, documents: Sequence[Document], questions: Sequence[Prompt]) -> ModelFacts:
+def _facts(
+    model: Model, feed: Feed, documents: Sequence[Document], questions: Sequence[Prompt], longest: int
+) -> ModelFacts:
     language = model.backbone.language
     parts = [language, model.lora, getattr(model.backbone, "projector", None), getattr(model.backbone, "tower", None)]
     parameters = sum(p.numel() for part in parts if part is not None for p in part.parameters())
     return ModelFacts(
         perplexity_general=perplexity(model, feed, documents),
-        ms_per_image=_milliseconds(model, feed, questions),
+        ms_per_image=_milliseconds(model, feed, questions, longest),
         megabytes=sum(p.numel() * p.element_size() for part in parts if part is not None for p in part.parameters())
         / 1e6,
         layers=language.config.get_text_config().num_hidden_layers,
@@ -348,8 +352,9 @@ def _facts(model: Model, feed: Feed, documents: Sequence[Document], questions: S
 
 
 @torch.no_grad()
-def _milliseconds(model: Model, feed: Feed, questions: Sequence[Prompt]) -> float | None:
-    """Median time of one question about one photograph, from file to answer, one at a time."""
+def _milliseconds(model: Model, feed: Feed, questions: Sequence[Prompt], longest: int) -> float | None:
+    """Median time of one question about one photograph, from file to an answer of up to `longest` tokens, one at a
+    time."""
     sampler = sampler_for(model, ADAPTER if model.lora is not None else None)
     times = []
     for prompt in questions:
@@ -358,6 +363,6 @@ def _milliseconds(model: Model, feed: Feed, questions: Sequence[Prompt]) -> floa
             tower = model.tower
             image = load_image(prompt.messages[-1].images[0], feed.root)
             tower(to_pixels(image, tower.image_size, tower.mean, tower.std)[None].to(model.backbone.device))
-        sample_answers(sampler, feed, [prompt], Sampling(24, 0.0))
+        sample_answers(sampler, feed, [prompt], Sampling(longest, 0.0))
         times.append(1000 * (time.perf_counter() - began))
     return statistics.median(times) if times else None

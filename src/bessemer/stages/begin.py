@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 # Fields of which at least one is needed, in every stage that has them with a default above 0.
 _COUNTS = (
-    "augment_views", "batch_size", "batch_size_prompts", "cutoff_len", "gradient_accumulation_steps",
+    "augment_views", "base_answers", "batch_size", "batch_size_prompts", "cutoff_len", "gradient_accumulation_steps",
     "heldout_answers", "image_grid", "lora_rank", "mini_batch_size", "num_iterations", "num_ppo_epochs",
     "per_device_train_batch_size", "response_length", "save_steps", "total_steps",
 )  # fmt: skip

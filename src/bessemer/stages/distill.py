@@ -198,7 +198,10 @@ class _Source:
         rendered = []
         for document in documents:
             ids = self.feed.renderer.document_ids(document.text, self.config.cutoff_len)
-            rendered.append(Rendered(tuple(ids), (True,) * len(ids), (), ()))
+            if len(ids) > 1:  # nothing follows from one token
+                rendered.append(Rendered(tuple(ids), (True,) * len(ids), (), ()))
+        if not rendered:
+            raise UserError("general_share: no general document has two tokens, expected running text in general.jsonl")
         return [text_batch(rendered[k : k + 4]) for k in range(0, len(rendered), 4)]
 
     def _sampled(self, turn: int) -> TextBatch:

@@ -87,8 +87,9 @@ class Config:
     heldout_prompts: int = 0
     """Only so many held-out prompts; 0: all."""
     heldout_answers: int = 1
-    """Answers drawn to each of them, whose mean counts: more of them, less of the luck of a draw in every figure. The
-    base model gives one: it rambles, and nobody weighs it by the point."""
+    """Answers drawn to each of them, whose mean counts: more of them, less of the luck of a draw in every figure."""
+    base_answers: int = 1
+    """The same for the base model, which rambles: nobody weighs it by the point."""
     response_length: int = 48
     """Longest answer in tokens."""
     temperature: float = 1.0
@@ -104,8 +105,12 @@ class Config:
 
     def faults(self) -> dict[str, bool]:
         """What could be wrong with it in itself, and whether it is."""
-        alike = f"heldout_answers={self.heldout_answers} at temperature=0, where all are the same"
-        return {f"{alike}; expected 1, or a temperature above 0": self.heldout_answers > 1 and self.temperature == 0}
+        drawn = {"heldout_answers": self.heldout_answers, "base_answers": self.base_answers}
+        expected = "expected 1, or a temperature above 0"
+        return {
+            f"{name}={count} at temperature=0, where all are the same; {expected}": count > 1 and self.temperature == 0
+            for name, count in drawn.items()
+        }
 
 
 def run(config: Config) -> Path:
@@ -184,7 +189,8 @@ def _makers(
     """For each row of the table a function that makes its outputs, cheapest first."""
     cache, device = cache_directory(), Mesh.start().device
     train = dataset.examples("train")
-    examples = limited(dataset.examples("test"), {"test": config.max_test}, config.seed)
+    # the same ones whatever the seed: seeds are compared with one another
+    examples = limited(dataset.examples("test"), {"test": config.max_test}, 0)
     heldout = dataset.prompts("heldout")[: config.heldout_prompts or None]
     questions: list[Prompt] = []
     if wordings is not None:
@@ -210,7 +216,7 @@ def _makers(
 
     def asked(name: str, directory: str) -> ModelOutputs:
         model, mine = load_model(directory, config.dtype, device), questions if name != "shuffled" else []
-        copies = config.heldout_answers if name != "base" else 1
+        copies = config.heldout_answers if name != "base" else config.base_answers
         with _heard(run, len(mine) + copies * len(heldout), name) as tell:
             return language_outputs(
                 name,

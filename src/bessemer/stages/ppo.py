@@ -7,6 +7,7 @@ penalty on the KL to the reference at every token, generalised advantages, clipp
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,7 +49,7 @@ GAMMA = 1.0  # an answer is judged once, at its end: a discount would only prefe
 VALUE_RATE = 2.0  # the value follows the policy, so it learns faster
 VALUE_WEIGHT = 0.1  # of the value loss; parameters apart and AdamW: it matters to the clipping of gradients alone
 KL_HORIZON = 1000  # answers over which an adaptive coefficient adapts
-CUTOFF = 512  # tokens of an annotated conversation
+WHOLE = sys.maxsize  # tokens of an annotated conversation: what is cut off would not be kept
 
 
 @dataclass
@@ -168,7 +169,7 @@ class Loop:
             self.annotated = ConversationBatches(
                 feed,
                 conversations,
-                cutoff=CUTOFF,
+                cutoff=WHOLE,
                 batch_size=config.pass_size,
                 accumulation=config.mini_batch_size // config.pass_size,
                 seed=config.seed,
