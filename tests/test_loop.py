@@ -194,6 +194,8 @@ def test_only_may_name_a_section_that_stages_leaves_out(capsys: pytest.CaptureFi
             [],
             ["'suorce' is not a key of a recipe", "did you mean 'source'"],
         ),
+        ("stages: [source]\nsource.text: a", [], ["'source.text' is not a key", "'text' inside the section 'source'"]),
+        ("stages: [source]", ["untill=source"], ["did you mean 'until'"]),
         ("stages: []", [], ["the recipe lists no stages"]),
         ("stages: [source]", ["stps=3"], ["no section of this recipe has a field 'stps'"]),
         ("stages: [source]", ["suorce.text=3"], ["'suorce.text'; did you mean 'source'"]),

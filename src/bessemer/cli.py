@@ -51,6 +51,9 @@ _STAGE_OPTIONS = """  RECIPE      a YAML file whose section of this name gives t
   --from DIR  with the configuration that the stage in DIR was made with
 
 """
+_RECIPE_ALONE = """  RECIPE      a YAML file whose section of this name gives the fields
+
+"""
 
 
 @dataclass
@@ -192,7 +195,7 @@ def _stage_help(verb: str, config_class: type, positional: Sequence[str]) -> str
     places = "".join(f" [{name}{' ...' if gathers and name == positional[-1] else ''}]" for name in positional)
     options = f" [--force]\n       bessemer {verb} --from DIR [key=value ...]" if stage.in_recipe else ""
     recipe = "" if "recipe" in positional else " [RECIPE]"  # such a verb reads it by itself
-    explained = _STAGE_OPTIONS if stage.in_recipe else ""
+    explained = _STAGE_OPTIONS if stage.in_recipe else _RECIPE_ALONE if recipe else ""
     usage = textwrap.fill(
         f"usage: bessemer {verb}{recipe}{places} [key=value | --key value ...]", 80, subsequent_indent=" " * 7
     )

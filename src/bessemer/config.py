@@ -209,6 +209,9 @@ def check_keys(recipe: Mapping[str, Any], known: Collection[str], verbs: Collect
     """
     listed = order(recipe)
     for key, value in recipe.items():
+        head, _, rest = str(key).partition(".")
+        if rest and (head in listed or head in verbs):  # the command line's way of writing it
+            raise UserError(f"{key!r} is not a key of a recipe, expected {rest!r} inside the section {head!r}")
         section = key in listed or (isinstance(value, Mapping) and (key in verbs or "stage" in value))
         if not section and key not in _RECIPE_KEYS and canonical(key, known) is None:
             raise UserError(

@@ -216,7 +216,7 @@ def _distribute(overrides: Sequence[str], kinds: Mapping[str, Mapping[str, Any]]
             particular[head].setdefault(canonical(rest, kinds[head]) or rest, []).append(value)
         elif key not in _OF_THE_RECIPE:
             if not takers:
-                known = [*kinds, *{field for fields in kinds.values() for field in fields}]
+                known = [*kinds, *{field for fields in kinds.values() for field in fields}, "until", "only", "force"]
                 raise UserError(f"no section of this recipe has a field {key!r}{nearest(head, known)}")
             for name, field in takers.items():
                 given[name].setdefault(field, []).append(value)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from bessemer import interrupts
 from bessemer.data.folders import examples_from, survey_folder
-from bessemer.errors import UserError
-from data.test_folders import _classes, _photo
+from bessemer.errors import Stopped, UserError
+from data.test_folders import _classes, _photo, _with_table
 
 
 def test_parts_that_are_there_need_no_groups_to_split_by(tmp_path: Path) -> None:
@@ -75,3 +76,16 @@ def test_several_labels_in_a_cell_are_remarked(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
     notes = [note for note in survey_folder(tmp_path).notes if "one value" in note]
     assert len(notes) == 1 and notes[0].startswith("defects 'scratch; dent' is one value and not 'scratch' and 'dent'")
+
+
+def test_a_column_that_is_not_there_is_named(tmp_path: Path) -> None:
+    _with_table(tmp_path)
+    with pytest.raises(UserError, match="is not used: no column 'nme' among "):
+        survey_folder(tmp_path, image_column="nme")
+
+
+def test_who_looks_at_photographs_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _classes(tmp_path, {"crack": 3, "ok": 3})
+    monkeypatch.setattr(interrupts, "requested", lambda: True)
+    with pytest.raises(Stopped, match="stopped among the photographs"):
+        survey_folder(tmp_path)

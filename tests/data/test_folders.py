@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from bessemer import interrupts
 from bessemer.data.folders import Survey, examples_from, survey_folder
 from bessemer.data.images import load_image
-from bessemer.errors import Stopped, UserError
+from bessemer.errors import UserError
 
 _SHADE = iter(range(10**9))
 
@@ -209,7 +208,7 @@ def test_text_for_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         (lambda root: _photo(root / "a.png"), "no class folders, expected a sub-folder for each class, or"),
         (lambda root: _classes(root, {"only": 4}), "one class folder, 'only'"),
         (lambda root: (_photo(root / "a.png"), (root / "t.csv").write_text("x,y\n1,2\n")),
-         r"none of its columns \(x, y\) holds names"),
+         r"no column holds names of images: x, y"),
         (lambda root: (_photo(root / "b" / "y.png"), _photo(root / "a" / "x.png").write_bytes(b"")),
          "no label has two values"),
     ],
@@ -371,7 +370,7 @@ def test_a_table_that_is_none_does_not_hide_the_classes(tmp_path: Path) -> None:
     (tmp_path / "broken.csv").write_bytes(b"\0\0")
     survey = survey_folder(tmp_path)
     assert survey.table is None
-    assert "log.csv is not used: none of its columns (time, value) holds names of images" in survey.notes
+    assert "log.csv is not used: no column holds names of images: time, value" in survey.notes
     assert any(note.startswith("broken.csv is not used:") for note in survey.notes)
 
 
@@ -387,10 +386,3 @@ def test_a_table_without_labels(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("name,id\na,b\nc,d\n")
     with pytest.raises(UserError, match=r"no column holds names of images \(name, id\); say which by image_column="):
         survey_folder(tmp_path, table=tmp_path / "t.csv")
-
-
-def test_who_looks_at_photographs_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _classes(tmp_path, {"crack": 3, "ok": 3})
-    monkeypatch.setattr(interrupts, "requested", lambda: True)
-    with pytest.raises(Stopped, match="stopped among the photographs"):
-        survey_folder(tmp_path)

@@ -95,7 +95,11 @@ def create_snapshot(project: Project, states: Sequence[State] = ("accepted",)) -
         choice(state, STATES, "state")
     project.verify()
     contents, counts, folders = _contents(project, states)
-    need(counts["documents"] or counts["rankings"], f"nothing that is {' or '.join(states)}", "something to keep")
+    need(
+        counts["documents"] or counts["rankings"],
+        f"nothing that is {' or '.join(states)}",
+        f"something to keep: annotate photographs and press Submit (bessemer annotate {project.directory})",
+    )
     sealed = {
         "format": FORMAT, "states": [state for state in STATES if state in states], "counts": counts,
         "files": {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()},

@@ -74,7 +74,11 @@ def open_project(directory: Path) -> Project:
         UserError: no project there; open in another process; a damaged log or database; made by a newer version.
     """
     log = directory / "edits.log"
-    need(log.is_file(), f"{directory} is no annotation project (no edits.log)", "a project; make one first")
+    need(
+        log.is_file(),
+        f"{directory} is no annotation project (no edits.log)",
+        "a project: bessemer annotate PHOTOS makes one",
+    )
     lock = os.open(directory / "project.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     db: sqlite3.Connection | None = None
     try:

@@ -226,7 +226,8 @@ def find_table(
             fitting.append(candidate)
         else:
             columns = ", ".join(candidate.columns)
-            found.notes.append(f"{path.name} is not used: none of its columns ({columns}) holds names of images")
+            why = f"no column {image_column!r} among" if image_column else "no column holds names of images:"
+            found.notes.append(f"{path.name} is not used: {why} {columns}")
     if len(fitting) > 1:
         files = ", ".join(shown(candidate.path.name) for candidate in fitting)
         raise UserError(
