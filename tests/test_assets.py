@@ -145,7 +145,7 @@ def test_what_is_neither_asset_nor_directory_nor_hub_id(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # nobody made anything of these names here or beside it
     assert not is_plausible(name)
-    with pytest.raises(UserError, match="expected a directory, an asset"):
+    with pytest.raises(UserError, match="expected a directory .of a model: .*, an asset"):
         resolve(name)
 
 

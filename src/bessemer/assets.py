@@ -104,8 +104,8 @@ def resolve(name_or_path: str) -> Path:
     if _HUB_ID.fullmatch(name_or_path):
         return _from_hub(name_or_path)
     raise UserError(
-        f"{name_or_path!r} is not there, expected a directory, an asset ({', '.join(ASSETS)}) or a hub id "
-        f"owner/name{nearest(name_or_path, ASSETS)}"
+        f"{name_or_path!r} is not there, expected a directory (of a model: what a run or a stage has made), an asset "
+        f"({', '.join(ASSETS)}) or a hub id owner/name{nearest(name_or_path, ASSETS)}"
     )
 
 

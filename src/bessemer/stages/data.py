@@ -56,7 +56,8 @@ class Config:
     action: Literal["", "import", "export", "convert", "check"] = ""
     """import: SOURCE into the project TARGET, which is made if it is not there. export: the project or snapshot
     SOURCE into the new directory TARGET, for Label Studio with TARGET.rankings.json beside it. convert: SOURCE into
-    TARGET in another format. check: say what is in SOURCE and what is wrong."""
+    TARGET in another format. check: say what is in SOURCE and what is wrong, up to the first row
+    that cannot be read at all."""
     source: str = ""
     """Folder, file or zip archive of annotations; for export a project or a snapshot."""
     target: str = ""
