@@ -370,3 +370,17 @@ def test_a_principle_on_which_all_tie_has_no_accuracy() -> None:
     assert found["accuracy"] is None and found["interval"] is None and found["length_baseline"] is None
     assert found["pairs"] == 0 and found["ties"] == 2
     assert reward_accuracy([])["calibration_error"] is None
+
+
+def test_a_reward_that_beats_a_baseline_has_gained() -> None:
+    """Always right where length and words are always wrong."""
+    found = reward_accuracy([RewardPair("p", "truth", 1.0, 1.0, -1.0, -1.0, subject="s")] * 4)
+    assert found["minus_length"]["accuracy"] == found["minus_bag_of_words"]["accuracy"] == 1.0
+
+
+def test_questions_about_one_photograph_depend_on_one_another() -> None:
+    """Of four prompts about one there is no interval; about two there is."""
+    rows = [replace(pair(1.0 if i else -1.0, 1.0, f"p{i}"), subject="s") for i in range(4)]
+    found = reward_accuracy(rows)
+    assert found["accuracy"] == 0.75 and found["interval"] is None
+    assert reward_accuracy([*rows[:3], replace(rows[3], subject="t")])["interval"] is not None

@@ -20,8 +20,8 @@ def prompt(text: str, image: ImageRef | None = None) -> Prompt:
 
 @pytest.mark.parametrize(
     ("first", "second", "where"),
-    [("train", "rank", "train and rank"), ("train", "heldout", "train and heldout"),
-     ("rank", "heldout", "rank and heldout"),
+    [("train", "rank", "train and rank"), ("train", "ppo", "train and ppo"),
+     ("train", "heldout", "train and heldout"), ("rank", "heldout", "rank and heldout"),
      ("ppo", "heldout", "ppo and heldout"), ("rank", "ppo", "rank and ppo")],
 )  # fmt: skip
 def test_the_same_question_in_two_parts_is_refused(first: str, second: str, where: str) -> None:
@@ -40,9 +40,10 @@ def test_the_same_question_in_two_parts_is_refused(first: str, second: str, wher
 def test_the_same_wording_on_another_photograph() -> None:
     """With photographs the words must differ from those learned; rank and ppo may share them."""
     example = Example("a", A, {"x": "y"})
-    found = Imported("x", [example], {"train": [conversation("Is it?", A)]}, {"rank": [prompt("Is it?", B)]})
-    with pytest.raises(UserError, match="the wording 'is it\\?' stands in train and in rank"):
-        check_apart(found)
+    for part in ("rank", "ppo", "heldout"):
+        asked = {"rank": [], "ppo": [], "heldout": []} | {part: [prompt("Is it?", B)]}
+        with pytest.raises(UserError, match=rf"the wording 'is it\?' stands in train and in {part}"):
+            check_apart(Imported("x", [example], {"train": [conversation("Is it?", A)]}, asked))
     check_apart(Imported("x", [example], {"train": []}, {"rank": [prompt("Q", A)], "ppo": [prompt("Q", B)]}))
 
 

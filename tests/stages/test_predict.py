@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bessemer.cli import main
@@ -15,9 +16,11 @@ from bessemer.errors import UserError
 from bessemer.stages.predict import Config, run
 
 
-def greedy(model: Path, question: str, system: str | None, length: int) -> str:
-    """What transformers says on its own, token by token."""
+def greedy(model: Path, question: str, system: str | None, length: int, adapter: Path | None = None) -> str:
+    """What transformers, with PEFT where there is an adapter, says on its own, token by token."""
     network = AutoModelForCausalLM.from_pretrained(model).eval()
+    if adapter is not None:
+        network = PeftModel.from_pretrained(network, str(adapter)).eval()
     words = AutoTokenizer.from_pretrained(model)
     turns = [{"role": "system", "content": system}] if system else []
     text = words.apply_chat_template(

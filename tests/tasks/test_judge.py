@@ -107,3 +107,12 @@ def test_without_facts_only_fluency_can_be_judged() -> None:
 def test_same_answer_same_score() -> None:
     first = judge(PROMPTS["report"], "The monocrystalline cell is defective.", True)
     assert first == judge(PROMPTS["report"], "The monocrystalline cell is defective.", True)
+
+
+def test_acting_on_a_wrong_severity_is_as_dangerous_as_it_is_far_off() -> None:
+    """A danger made smaller costs half a step of three; a false alarm costs more, the graver it is."""
+    found = [
+        judge(solar_prompt(cell, "severity"), f"{said} damage is visible.", True)["harmlessness"]
+        for cell, said in (("severe-mono", "Moderate"), ("none-mono", "Moderate"), ("none-mono", "Severe"))
+    ]
+    assert found == pytest.approx([1 - 0.5 / 3, 0.9 - 0.2 * 2 / 3, 0.9 - 0.2])

@@ -72,6 +72,11 @@ def test_simulated_annotators_are_named_and_reproducible() -> None:
     assert any(ranking.shown_order != first[0].shown_order for ranking in other)
 
 
+def test_a_simulated_annotator_of_another_seed_sees_otherwise() -> None:
+    ranks = [Simulated("a", 0.3, seed=seed).rank(PROMPT, ANSWERS, ENDED)[0].ranks for seed in range(8)]
+    assert any(some != ranks[0] for some in ranks)
+
+
 def test_simulated_without_noise_are_the_rules() -> None:
     (quiet,) = Simulated("q", 0.0).rank(PROMPT, ANSWERS, ENDED)
     assert quiet.ranks == Rules().rank(PROMPT, ANSWERS, ENDED)[0].ranks
