@@ -18,6 +18,7 @@ from bessemer.data.dataset import Dataset
 from bessemer.data.records import Document, write_records
 from bessemer.disk import tree_hash
 from bessemer.errors import UserError
+from bessemer.rollout.collect import Answer
 from bessemer.stages import align, distill
 from bessemer.stages.distill import Config, run
 
@@ -121,7 +122,8 @@ def test_another_smaller_model_may_be_the_student(shop: Path, tmp_path: Path) ->
         == load_file(small / "model.safetensors").keys()
     )
     assert (out / "model" / "adapter").is_dir()
-    assert json.loads((out / "model" / "bessemer.json").read_text())["kind"] == "composed"
+    facts = json.loads((out / "model" / "bessemer.json").read_text())
+    assert facts["kind"] == "composed" and facts["system_prompt"] == "You inspect parts."
 
 
 def test_other_vocabularies_are_refused(texts: Path, tmp_path: Path) -> None:
@@ -223,6 +225,79 @@ def test_what_the_student_said_itself_is_learnt_by_reverse_kl(texts: Path, tmp_p
     rows = metrics(run(config(texts, tmp_path / "a", on_policy_share=0.5, max_steps=4)))
     assert ["ce" in row for row in rows] == [True, False, True, False]
     assert all(row["loss"] == pytest.approx(row["kl"]) for row in rows[1::2])
+
+
+def test_the_kl_on_its_own_samples_is_the_students_to_the_teacher(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By transformers, of two models whose heads differ; nothing is learnt at rate 0."""
+    said: list[Answer] = []
+    sample = distill.sample_answers
+
+    def sampled(*places: Any) -> list[Answer]:
+        said.extend(sample(*places))
+        return said
+
+    monkeypatch.setattr(distill, "sample_answers", sampled)
+    models = {"teacher": str(texts / "tiny-model"), "student": str(texts / "sft"), "finetuning_type": "lora"}
+    (row,) = metrics(run(config(texts, tmp_path / "out", on_policy_share=1.0, learning_rate=0.0, **models)))
+    folders = (texts / "sft" / "model" / "language", texts / "tiny-model")
+    student, teacher = (AutoModelForCausalLM.from_pretrained(folder).eval() for folder in folders)
+    towards, back = [], []
+    for answer in said:
+        ids = torch.tensor([[*answer.rendered.ids, *answer.ids]])
+        own = slice(len(answer.rendered.ids) - 1, -1)
+        with torch.no_grad():
+            q, p = (torch.log_softmax(model(input_ids=ids).logits[0, own], -1) for model in (student, teacher))
+        towards.append((q.exp() * (q - p)).sum(-1))
+        back.append((p.exp() * (p - q)).sum(-1))
+    reverse, forward = (float(torch.cat(parts).mean()) for parts in (towards, back))
+    assert row["kl"] == pytest.approx(reverse, rel=1e-3) and abs(reverse - forward) > 0.1
+
+
+def test_the_recipe_decides_how_it_learns(texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(distill, "fit", lambda *places, **named: given.extend([*places[1:3], named]))
+    sizes = {"per_device_train_batch_size": 2, "augment_views": 4, "cutoff_len": 160, "seed": 5, "max_steps": 0}
+    rates = {"learning_rate": 0.5, "warmup_ratio": 0.25, "save_steps": 7, "num_train_epochs": 1.5}
+    run(config(texts, tmp_path / "out", general_share=0.5, **sizes, **rates))
+    (group,), source, named = given
+    batches = source.batches
+    assert (batches.batch_size, batches.views, batches.seed, group.learning_rate) == (2, 4, 5, 0.5)
+    steps = round(1.5 * (len(Dataset(texts / "import").conversations("train")) // 2))
+    assert named == {"steps": steps, "description": "distill", "warmup_ratio": 0.25, "save_steps": 7} and steps > 2
+    # conversations and general text are cut alike
+    assert max(len(one.ids) for rendered in batches.rendered.values() for one in rendered) == 160
+    assert max(length for batch in source.general for length in batch.packed.lengths) == 160
+
+
+def test_the_seed_decides_what_teacher_and_student_say(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[list[tuple[int, ...]]] = []
+    sample = distill.sample_answers
+
+    def sampled(*places: Any) -> list[Answer]:
+        answers = sample(*places)
+        said.append([answer.ids for answer in answers])
+        return answers
+
+    monkeypatch.setattr(distill, "sample_answers", sampled)
+    for number, seed in enumerate((5, 5, 6)):
+        settings = config(texts, tmp_path / str(number), teacher_answers=4, on_policy_share=1.0, seed=seed)
+        capture(settings, monkeypatch).source(0)
+    teacher, student = said[::2], said[1::2]
+    for first, again, other in (teacher, student):
+        assert first == again != other
+
+
+def test_the_seed_decides_the_new_adapter(texts: Path, tmp_path: Path) -> None:
+    first, again, other = (
+        run(config(texts, tmp_path / str(number), finetuning_type="lora", learning_rate=0.0, seed=seed))
+        for number, seed in enumerate((5, 5, 6))
+    )
+    assert tree_hash(first / "model" / "adapter") == tree_hash(again / "model" / "adapter")
+    assert tree_hash(first / "model" / "adapter") != tree_hash(other / "model" / "adapter")
 
 
 def divergence(texts: Path, student: Path) -> float:

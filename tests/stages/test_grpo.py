@@ -15,6 +15,7 @@ from bessemer.models.feed import Feed
 from bessemer.models.model import ADAPTER, load_model
 from bessemer.rollout.collect import batch_of, sample_answers
 from bessemer.rollout.sampler import Sampling, sampler_for
+from bessemer.stages import grpo
 from bessemer.stages.grpo import Config, Loop, make_roles, run
 from bessemer.stages.rounds import Prompts
 from bessemer.tasks.judge import judge
@@ -158,11 +159,52 @@ def test_rewards_of_rules_can_be_shuffled_too(shop: Path, tmp_path: Path) -> Non
     assert sorted(rewards.tolist()) == list(range(12)) != rewards.tolist() and logged == {"reward": 5.5}
 
 
-def test_several_steps_a_round_know_where_the_answers_came_from(shop: Path, tmp_path: Path) -> None:
-    far: dict[str, Any] = {"mini_batch_size": 3, "num_iterations": 2, "learning_rate": 1e-2, "batch_size_prompts": 4}
+@pytest.mark.parametrize(
+    ("values", "kl"),
+    [({"mini_batch_size": 3}, 0.0), ({"num_iterations": 2}, 0.0), ({"num_iterations": 2, "beta": 0.0}, None)],
+)
+def test_several_steps_a_round_know_where_the_answers_came_from(
+    shop: Path, tmp_path: Path, values: dict[str, float], kl: float | None
+) -> None:
+    """Whether they are steps on parts of a round or a second pass over all of it, with a reference and without."""
+    far: dict[str, Any] = {"learning_rate": 1e-2, "batch_size_prompts": 4, **values}
     (row,) = metrics(run(config(shop, tmp_path / "grpo", **far)))
     assert row["ratio"] != 1.0 and row["approx_kl"] > 0
-    assert row["kl/answer"] == 0.0  # measured before the round's first step
+    assert row.get("kl/answer") == kl  # measured before the round's first step
+
+
+def test_the_loss_is_that_of_the_formula_once_the_policy_has_moved(shop: Path, tmp_path: Path) -> None:
+    """By hand, in the midst of a round: log-probabilities (at a temperature) were up to 1 away when the answers were
+    sampled, on either side, and the recipe's range clips some of them."""
+    settings = config(shop, tmp_path, epsilon=0.4, temperature=0.7)
+    model = load_model(str(shop / "sft"), "fp32")
+    roles = make_roles(model, str(shop / "reward"), 0)
+    feed = Feed(model, shop / "import", tmp_path)
+    loop = Loop(settings, roles, feed, sampler_for(model, "policy"), Dataset(shop / "import").prompts("ppo"))
+    batch = batch_of(feed, sample_answers(loop.sampler, feed, loop.prompts(0), Sampling(6, 1.0, seed=0), 3))
+    draw = torch.Generator().manual_seed(0)
+    moved = 2 * torch.rand(batch.mask.shape, generator=draw) - 1
+    gains = torch.linspace(-1, 1, 6)
+    with torch.no_grad():
+        logits = roles.logits_of(roles.hidden("policy", batch.packed)[batch.rows])
+        logprobs = torch.log_softmax(logits / 0.7, -1).gather(1, batch.targets[:, None])[:, 0]
+        old = torch.zeros(batch.mask.shape).masked_scatter(batch.mask, logprobs) - moved
+        loss = loop._loss(grpo._Part(batch, old, gains))
+    ratio = moved.exp()
+    total = -torch.minimum(gains[:, None] * ratio, gains[:, None] * ratio.clamp(0.6, 1.4))[batch.mask].sum()
+    assert float(loss.sum) == pytest.approx(float(total), abs=1e-3)
+    assert float(loss.count) == len(batch.targets)
+
+
+def test_thresholds_and_the_missing_end(shop: Path, tmp_path: Path) -> None:
+    """An answer that was cut off costs the penalty; a threshold that no answer meets costs what is missing to it."""
+    plain, free, limited = (
+        metrics(run(config(shop, tmp_path / str(number), **values)))[0]
+        for number, values in enumerate(({}, {"missing_eos_penalty": 0.0}, {"thresholds": {"harmlessness": 9.0}}))
+    )
+    assert plain["eos_rate"] < 1
+    assert free["reward"] - plain["reward"] == pytest.approx(1 - plain["eos_rate"], abs=1e-5)
+    assert limited["reward"] < plain["reward"] - 3
 
 
 def test_the_price_of_kl_is_part_of_the_reward(shop: Path, tmp_path: Path) -> None:

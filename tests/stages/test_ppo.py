@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bessemer.data.batches import TextBatch, pack
+from bessemer.data.batches import TextBatch, pack, pad_rows
 from bessemer.data.dataset import Dataset
 from bessemer.data.records import Message, Prompt
 from bessemer.data.render import Rendered
@@ -194,6 +194,41 @@ def test_the_gradient_is_that_of_the_formula(ptx_coef: float, shop: Path, tmp_pa
     for parameter, theirs in zip(learnt, expected, strict=True):
         assert parameter.grad is not None
         torch.testing.assert_close(parameter.grad, scale * theirs, atol=2e-5, rtol=1e-3)
+
+
+def test_every_pass_divides_its_logits_by_the_temperature(shop: Path, tmp_path: Path) -> None:
+    """Before the first update the ratio is 1 at any temperature: what is measured and what is learnt are alike."""
+    one_update: dict[str, Any] = {"mini_batch_size": 4, "num_ppo_epochs": 1, "temperature": 0.7}
+    (row,) = metrics(run(config(shop, tmp_path / "ppo", **one_update)))
+    assert (row["ratio"], row["approx_kl"], row["clip_fraction"], row["updates"]) == (1.0, 0.0, 0.0, 1.0)
+
+
+def test_the_loss_is_that_of_the_formula_once_policy_and_value_have_moved(shop: Path, tmp_path: Path) -> None:
+    """By hand, in the midst of a round: log-probabilities (at a temperature) and values were up to 1 away when the
+    answers were sampled, on either side, and the recipe's range clips some of both."""
+    settings = config(shop, tmp_path, cliprange=0.4, temperature=0.7)
+    model = load_model(str(shop / "sft"), "fp32")
+    roles = make_roles(model, shop / "reward", "reward", 0)
+    feed = Feed(model, shop / "import", tmp_path)
+    prompts = Dataset(shop / "import").prompts("ppo")
+    loop = Loop(settings, roles, feed, sampler_for(model, "policy"), prompts)
+    rollout = measure(roles, feed, sample_answers(loop.sampler, feed, prompts[:4], Sampling(6, 1.0, seed=0)), 1.0)
+    with torch.no_grad():
+        logits = roles.logits_of(roles.hidden("policy", rollout.packed)[rollout.rows])
+        logprobs = torch.log_softmax(logits / 0.7, -1).gather(1, rollout.targets[:, None])[:, 0]
+        values = roles.values_of("value", rollout.value_states)
+    draw = torch.Generator().manual_seed(0)
+    moved, drifted, gains, missing = 2 * torch.rand(4, len(values), generator=draw) - 1
+    parts = [gains, values + missing, logprobs - moved, values - drifted]
+    gain, returns, *old = (pad_rows(part, rollout.lengths)[0] for part in parts)
+    rollout = replace(rollout, logprobs=old[0], values=old[1])
+    loss = loop._loss(ppo._Minibatch(rollout, gain, returns))
+    policy = -torch.minimum(gains * moved.exp(), gains * moved.exp().clamp(0.6, 1.4)).sum()
+    near = values - drifted + drifted.clamp(-0.4, 0.4)
+    value = 0.5 * torch.maximum(missing.square(), (near - values - missing).square()).sum()
+    assert float(loss.metrics["loss/policy"][0]) == pytest.approx(float(policy), abs=1e-3)
+    assert float(loss.metrics["loss/value"][0]) == pytest.approx(float(value), abs=1e-3)
+    assert loss.sum.item() == pytest.approx(float(policy + 0.1 * value), abs=1e-3)
 
 
 def test_answers_of_a_step_may_be_computed_in_any_number_of_passes(shop: Path, tmp_path: Path) -> None:

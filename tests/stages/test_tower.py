@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from torch.nn import functional
 
+from bessemer.algos.classification import cell_loss
 from bessemer.annotation.cells import flipped_cells
 from bessemer.annotation.codec import encode_image, to_json
 from bessemer.annotation.shapes import AnnotatedImage, Annotation, Box
@@ -18,6 +21,7 @@ from bessemer.data.dataset import Dataset
 from bessemer.data.images import load_image, to_pixels
 from bessemer.errors import UserError
 from bessemer.models.classifier import Classifier
+from bessemer.models.precision import mixed
 from bessemer.stages import tower
 from bessemer.stages.tower import Config, run
 
@@ -211,6 +215,76 @@ def test_the_tower_learns_more_slowly_than_what_is_new(
     settings.dataset = Artifact(str(_drawn_on(shop, tmp_path / "import")))
     run(settings)
     assert given == {"tower": pytest.approx(0.1), "heads": 0.4, "cells": 0.4}
+
+
+def given_to_fit(settings: Config, monkeypatch: pytest.MonkeyPatch) -> tuple[Classifier, list[Any], dict[str, Any]]:
+    """The classifier that the stage would train, and what it would train it with: groups, batches and loss, options."""
+    made: list[Classifier] = []
+    given: list[Any] = []
+    options: dict[str, Any] = {}
+    begun = tower._classifier
+
+    def kept(*places: Any) -> Classifier:
+        made.append(begun(*places))
+        return made[-1]
+
+    def fit(_: Any, *places: Any, **named: Any) -> None:
+        given.extend(places)
+        options.update(named)
+
+    monkeypatch.setattr(tower, "_classifier", kept)
+    monkeypatch.setattr(tower, "fit", fit)
+    run(settings)
+    return made[0], given, options
+
+
+def test_the_loss_is_that_of_the_formula(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand: of every photograph what the raters' confidence weighs, and its places by the recipe's weight."""
+    settings = config(shop, tmp_path / "out", places_weight=3.0, image_size=64)
+    settings.dataset = Artifact(str(_drawn_on(shop, tmp_path / "import")))
+    classifier, (_, batches, loss_of), _ = given_to_fit(settings, monkeypatch)
+    (batch,) = batches(0)
+    weights = torch.linspace(0.25, 2.0, batches.size)
+    with torch.no_grad():
+        loss = loss_of(replace(batch, weights=weights))
+        with mixed("cpu"):
+            logits, there, edges = classifier.judged_and_placed(batch.pixels)
+        placed = cell_loss(there, batch.places[0], edges, batch.places[1]).sum
+    entropies = functional.cross_entropy(logits["class"].float(), batch.targets["class"], reduction="none")
+    assert float(loss.sum) == pytest.approx(float((weights * entropies).sum() + 3 * placed), rel=1e-5)
+    assert float(loss.count) == pytest.approx(float(weights.sum())) and float(placed) > 0.1
+
+
+def test_the_recipe_decides_how_it_learns(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: dict[str, Any] = {"warmup_ratio": 0.25, "save_steps": 7, "weight_decay": 0.3, "num_train_epochs": 3.0}
+    settings = config(shop, tmp_path / "a", dropout=0.35, frozen_blocks=1, depthwise=True, **rates)
+    classifier, (groups, batches, _), named = given_to_fit(settings, monkeypatch)
+    assert classifier.dropout.p == 0.35 and [group.weight_decay for group in groups] == [0.3, 0.3]
+    assert (named["steps"], named["warmup_ratio"], named["save_steps"]) == (3 * batches.per_epoch, 0.25, 7)
+    assert named["buffers"].keys() == dict(classifier.named_buffers()).keys() != set()
+    learnt = set(groups[0].parameters)
+    assert "tower.network.blocks.3.0.conv_dw.weight" in learnt
+    assert not any(name.startswith(("tower.network.conv_stem.", "tower.network.blocks.0.")) for name in learnt)
+    _, (groups, *_), _ = given_to_fit(config(shop, tmp_path / "b"), monkeypatch)
+    # without them: the whole tower but its two depthwise convolutions
+    learnt = set(groups[0].parameters)
+    assert {"tower.network.conv_stem.weight", "tower.network.blocks.0.0.conv.weight"} <= learnt
+    assert not any("conv_dw" in name for name in learnt)
+
+
+def test_the_seed_decides_order_and_views(shop: Path, tmp_path: Path) -> None:
+    data = Artifact(str(_drawn_on(shop, tmp_path / "import")))
+    found = []
+    for seed in (0, 1):
+        settings = config(shop, tmp_path / "out", seed=seed)
+        settings.dataset = data
+        found.append(batches_of(settings, tmp_path)[0])
+    first, other = found
+    assert first.order(0) != other.order(0)
+    other.order = first.order
+    # the same photographs, turned otherwise
+    (one,), (turned,) = first(0), other(0)
+    assert torch.equal(one.targets["class"], turned.targets["class"]) and not torch.equal(one.pixels, turned.pixels)
 
 
 def test_photographs_are_seen_in_other_lights(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -193,8 +195,16 @@ def test_five_in_a_row_end_the_run_and_leave_a_sound_checkpoint(tmp_path: Path) 
             assert torch.equal(tensor, last.tensors[name]) and bool(torch.isfinite(tensor).all())
 
 
-def test_the_rate_follows_the_schedule(tmp_path: Path) -> None:
-    """Plain descent on a constant gradient: the weight moves by the rate alone. 3 warm-up steps of 9, linear."""
+@pytest.mark.parametrize(
+    ("options", "falling"),
+    [
+        ({"schedule": "linear"}, [left / 6 for left in (6, 5, 4, 3, 2, 1)]),
+        ({}, [0.5 + 0.5 * math.cos(math.pi * done / 6) for done in range(6)]),
+    ],
+)
+def test_the_rate_follows_the_schedule(tmp_path: Path, options: dict[str, Any], falling: list[float]) -> None:
+    """Plain descent on a constant gradient: the weight moves by the rate alone. 3 warm-up steps of 9, and then linear,
+    or a cosine where nothing is said."""
     weight = nn.Parameter(torch.zeros(1))
     run = Run.start(tmp_path / "run", Config(str(tmp_path / "run")), stage="fit", parents={}, seed=0)
     places = [0.0]
@@ -211,13 +221,40 @@ def test_the_rate_follows_the_schedule(tmp_path: Path) -> None:
         steps=9,
         description="fit",
         warmup_ratio=1 / 3,
-        schedule="linear",
         after_step=after_step,
+        **options,
     )
     # Adam's step is the rate itself where the gradient never changes
     moved = [before - after for before, after in zip(places, places[1:], strict=False)]
-    rates = [0.2, 0.4, 0.6, 0.8, *(0.8 * left / 6 for left in (5, 4, 3, 2, 1))]
+    rates = [0.2, 0.4, 0.6, *(0.8 * share for share in falling)]
     assert moved == pytest.approx(rates, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "norm"), [({}, 1.0), ({"max_grad_norm": 1e-3}, 1e-3), ({"max_grad_norm": 1e9}, 50.0)]
+)
+def test_a_gradient_is_clipped_by_the_norm_over_all_groups(
+    tmp_path: Path, options: dict[str, float], norm: float
+) -> None:
+    """Of 30 and 40; after one step Adam's first moments are a tenth of what was left of them. 1 where nothing is
+    said."""
+    weights = [nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    run = Run.start(tmp_path / "run", Config(str(tmp_path / "run")), stage="fit", parents={}, seed=0)
+    fit(
+        run,
+        [Group({"v": weights[0]}, 0.1), Group({"w": weights[1]}, 0.2)],
+        lambda step: [step],
+        lambda _: Loss((30 * weights[0] + 40 * weights[1]).sum(), torch.tensor(1.0)),
+        steps=1,
+        description="fit",
+        **options,
+    )
+    found = checkpoint.latest(run.checkpoints)
+    assert found is not None
+    moments = [found.tensors[f"exp_avg.{name}"].item() for name in "vw"]
+    assert moments == pytest.approx([0.1 * 0.6 * norm, 0.1 * 0.8 * norm], rel=1e-4)
+    (line,) = (json.loads(line) for line in (run.directory / "metrics.jsonl").read_text().splitlines())
+    assert line["gradient_norm"] == pytest.approx(50.0)  # as it was
 
 
 def test_a_checkpoint_of_other_parameters_is_refused(tmp_path: Path) -> None:
