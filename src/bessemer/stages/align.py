@@ -41,7 +41,7 @@ class Config:
     tasks: list[str] = field(default_factory=list)
     """Tasks to align on; empty: all that have images."""
     image_grid: int = 2
-    """Features are pooled to image_grid x image_grid visual tokens, and (above 1) one of the whole image before them."""
+    """Features are pooled to image_grid x image_grid visual tokens; if above 1, one of the whole image goes before."""
     projector_width: int = 0
     """Hidden width of the projector; 0: twice the language model's."""
     system_prompt: str | None = None
