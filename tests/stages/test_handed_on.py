@@ -19,7 +19,7 @@ from bessemer.models.model import ADAPTER, load_model
 from bessemer.report.saved import read_outputs
 from bessemer.rollout.collect import Answer, sample_answers
 from bessemer.rollout.sampler import Sampling, sampler_for
-from bessemer.stages import distill, evaluate, predict, rank
+from bessemer.stages import answers, distill, evaluate, predict, rank
 from stages.test_predict import greedy
 
 GREEDY = Sampling(6, 0.0)
@@ -134,3 +134,14 @@ def test_rankers_know_which_answers_were_cut_off(shop: Path, tmp_path: Path, mon
     answers, rankings = (read_records(out / name, Ranking) for name in ("answers.jsonl", "rankings.jsonl"))
     assert [one.ended for one in [*answers, *rankings]] == [(True, False, True)] * 4
     assert [one.ranks["fluency"] for one in rankings] == [(1, 3, 1)] * 2
+
+
+def test_an_answer_is_timed_at_the_length_at_which_it_counts(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_model(str(texts / "sft"), "fp32")
+    asked: list[Sampling] = []
+    monkeypatch.setattr(answers, "sample_answers", lambda sampler, feed, prompts, sampling: asked.append(sampling))
+    question = Prompt("question", (Message("user", "What?"),))
+    answers._milliseconds(model, Feed(model, tmp_path, tmp_path), [question, question], 31)
+    assert [(one.max_new_tokens, one.temperature) for one in asked] == [(31, 0.0)] * 2

@@ -15,9 +15,9 @@ import torch
 
 from bessemer.errors import UserError
 
-log = logging.getLogger(__name__)
-
 __all__ = ["Precision", "Weights", "beside_eight_bits", "dtype_of", "mixed", "multiplies_bfloat16", "short_name"]
+
+log = logging.getLogger(__name__)
 
 Precision = Literal["auto", "bf16", "fp32"]
 Weights = Literal["", "int8"]
