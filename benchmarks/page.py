@@ -38,7 +38,8 @@ ratio is taken within a round; shown are medians, with minimum and maximum in br
 setting it has two rows, its defaults and its best (`-best`). Ours is always the first row. A goal is judged by the
 median. The commands are those of `benchmarks/paired.py`, of scripts in `benchmarks` and `benchmarks/peers`, each with a
 `--json FILE` for its figures: `{trl}` stands for the Python of that peer's environment, `{own}` for ours, MODEL
-for SmolLM2-135M-Instruct, qwen2-135m for a random model by `benchmarks/shapes.py`, alpaca.json for what `benchmarks/peers/alpaca.py` writes.
+for SmolLM2-135M-Instruct, qwen2-135m for a random model by `benchmarks/shapes.py`, alpaca.json
+for what `benchmarks/peers/alpaca.py` writes.
 """
 ROOF = """The least time of a step is that of its operations or of the bytes it must read, whichever takes longer, at
 the peak of this machine: {gflops:.0f} GFLOP/s in a bf16 product, {gbs:.1f} GB/s in a stream. Counted are linear layers,
