@@ -12,8 +12,9 @@ from torch.testing import assert_close
 
 import tiny
 from bessemer.data.batches import pack
+from bessemer.models import frozen as frozen_module
 from bessemer.models import trunk
-from bessemer.models.frozen import Frozen, packable
+from bessemer.models.frozen import Frozen, packable, rows_at_once
 from bessemer.models.model import Model, load_model
 
 
@@ -21,23 +22,86 @@ def _weight(dtype: torch.dtype = torch.bfloat16) -> Tensor:
     return torch.randn(48, 32, generator=torch.Generator().manual_seed(0)).to(dtype)
 
 
-@pytest.mark.parametrize("rows", [3, 40])
+@pytest.fixture
+def tiles(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> bool:
+    """A processor with tiles and two threads, or one without: the products themselves are this one's."""
+    with_tiles: bool = getattr(request, "param", False)
+    monkeypatch.setattr(frozen_module, "has_tiles", lambda: with_tiles)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    return with_tiles
+
+
+@pytest.mark.parametrize("tiles", [False, True], indirect=True)
+@pytest.mark.parametrize("rows", [3, 40, 65])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_products_both_ways(rows: int, dtype: torch.dtype) -> None:
-    """Few rows, and types that are not packed, take the weight as it is."""
+def test_products_both_ways(rows: int, dtype: torch.dtype, tiles: bool) -> None:
+    """Few rows, and types that are not packed, take the weight as it is; with tiles 65 rows are several products."""
     weight, bias = _weight(dtype), torch.arange(48).to(dtype)
-    x, gradient = torch.randn(rows, 32).to(dtype), torch.randn(rows, 48).to(dtype)
+    draw = torch.Generator().manual_seed(rows)
+    x, gradient = (torch.randn(rows, width, generator=draw).to(dtype) for width in (32, 48))
     frozen = Frozen(weight, pack=True)
-    tolerance = 1e-5 if dtype == torch.float32 else 0.15  # of numbers up to 60
+    near = {"rtol": 0.0, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 2**-8, "atol": 0.01}  # one rounding
     for offset in (bias, None):
         expected = x.double() @ weight.double().T + (0 if offset is None else offset.double())
-        assert_close(frozen.times(x, offset).double(), expected, rtol=0, atol=tolerance)
-    assert_close(frozen.back(gradient).double(), gradient.double() @ weight.double(), rtol=0, atol=tolerance)
-    packed = rows == 40 and packable(weight)
+        assert_close(frozen.times(x, offset).double(), expected, **near)
+    assert_close(frozen.back(gradient).double(), gradient.double() @ weight.double(), **near)
+    packed = rows >= 40 and packable(weight) and not tiles
     assert (frozen._forth is not None) == packed and (frozen._back is not None) == packed
 
 
-def test_a_weight_that_was_written_to_is_packed_anew() -> None:
+@pytest.mark.parametrize("tiles", [True], indirect=True)
+@pytest.mark.parametrize(
+    ("rows", "inputs", "outputs", "at_once"),
+    [
+        (575, 576, 576, 575),
+        (576, 576, 576, 288),
+        (938, 576, 576, 240),
+        (1151, 576, 576, 288),
+        (1152, 576, 576, 1152),
+        (383, 3072, 576, 383),
+        (384, 3072, 576, 192),
+        (512, 3072, 576, 256),
+        (512, 2880, 576, 512),  # an input that is not long enough
+        (700, 4864, 896, 700),  # more outputs than that holds for
+        (900, 4864, 896, 304),
+        (1100, 1024, 1024, 1100),
+    ],
+)
+def test_rows_at_once(
+    tiles: bool, rows: int, inputs: int, outputs: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand: equal parts of at most half as many rows as outputs, rounded up to whole tiles."""
+    assert rows_at_once(rows, inputs, outputs) == at_once
+    for threads in (1, 4):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        assert rows_at_once(rows, inputs, outputs) == rows
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(frozen_module, "has_tiles", lambda: False)
+    assert rows_at_once(rows, inputs, outputs) == rows
+
+
+@pytest.mark.parametrize("tiles", [True], indirect=True)
+def test_parts_are_multiplied_each_and_in_their_order(tiles: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """65 rows to 48 outputs in parts of 32, 40 rows back to 32 in parts of 16; never float32, and no copy is kept."""
+    sizes: list[int] = []
+    split = torch.Tensor.split
+
+    def noted(tensor: Tensor, size: int) -> tuple[Tensor, ...]:
+        sizes.append(size)
+        return split(tensor, size)
+
+    monkeypatch.setattr(torch.Tensor, "split", noted)
+    weight, numbers = _weight(), torch.arange(65, dtype=torch.bfloat16)[:, None]
+    frozen = Frozen(weight, pack=True)
+    first = torch.eye(48, dtype=torch.bfloat16)[0]
+    assert_close(frozen.times(numbers * first[:32], None), numbers * weight[:, 0], rtol=0.01, atol=0)
+    assert_close(frozen.back(numbers[:40] * first), numbers[:40] * weight[0], rtol=0.01, atol=0)
+    assert sizes == [32, 16] and frozen._forth is None and frozen._back is None
+    frozen.times(numbers[:47] * first[:32], None), Frozen(weight.float()).times(torch.ones(65, 32), None)
+    assert len(sizes) == 2
+
+
+def test_a_weight_that_was_written_to_is_packed_anew(tiles: bool) -> None:
     weight, x = _weight(), torch.randn(40, 32).bfloat16()
     frozen = Frozen(weight, pack=True)
     before, back = frozen.times(x, None), frozen.back(frozen.times(x, None))
@@ -51,7 +115,7 @@ def _states(model: Model) -> Tensor:
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3"])
-def test_a_network_follows_its_modules(tmp_path: Path, kind: str) -> None:
+def test_a_network_follows_its_modules(tmp_path: Path, kind: str, tiles: bool) -> None:
     """What somebody loads into a module, or puts in its place, is what the next pass multiplies with."""
     model = load_model(str(tiny.language_model(tmp_path / kind, kind)), "bf16")
     model.freeze()

@@ -15,7 +15,16 @@ import torch
 
 from bessemer.errors import UserError
 
-__all__ = ["Precision", "Weights", "beside_eight_bits", "dtype_of", "mixed", "multiplies_bfloat16", "short_name"]
+__all__ = [
+    "Precision",
+    "Weights",
+    "beside_eight_bits",
+    "dtype_of",
+    "has_tiles",
+    "mixed",
+    "multiplies_bfloat16",
+    "short_name",
+]
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +44,13 @@ def multiplies_bfloat16(device: torch.device | str) -> bool:
 def _processor_multiplies() -> bool:
     has: Mapping[str, object] = torch.cpu.get_capabilities()
     return any(has.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # the last is ARM's
+
+
+@functools.cache
+def has_tiles() -> bool:
+    """Whether the processor multiplies bfloat16 by tiles (AMX)."""
+    has: Mapping[str, object] = torch.cpu.get_capabilities()
+    return bool(has.get("amx_bf16", False))
 
 
 def dtype_of(precision: str, device: torch.device | str) -> torch.dtype:
