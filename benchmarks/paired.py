@@ -87,11 +87,13 @@ def model_of(description: dict[str, Any], options: argparse.Namespace) -> Path:
 
 
 def located(word: str, environments: Path) -> str:
-    """A word of a command with {NAME} and the runners' names made into paths; {own} is this interpreter."""
-    if word == "{own}":
+    """A word of a command with {NAME} and the runners' names made into paths; {own} is this interpreter, and so is
+    {bessemer} where it has no environment beside the peers'."""
+    python = environments / word.strip("{}") / "bin" / "python"
+    if word == "{own}" or word == "{bessemer}" and not python.is_file():
         return sys.executable
     if word.startswith("{"):
-        return str(environments / word.strip("{}") / "bin" / "python")
+        return str(python)
     return next((str(folder / word) for folder in (PEERS, HERE) if (folder / word).is_file()), word)
 
 

@@ -1,4 +1,4 @@
-"""Virtual environments for the peers: one each, because their pins exclude one another.
+"""Virtual environments for the peers and for ours beside them: one each, because their pins exclude one another.
 
     python benchmarks/peers/install.py [--peers DIR] [NAME ...]
 
@@ -16,6 +16,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 PEERS = Path.home() / ".cache" / "bessemer" / "peers"
 RUNNERS = {
+    "bessemer": "ours",
     "trl": "peer_trl",
     "trl-ppo": "peer_trl_ppo",
     "llamafactory": "peer_llamafactory",

@@ -105,6 +105,10 @@ def test_of_seconds_less_is_better() -> None:
 def test_words_of_a_command(tmp_path: Path) -> None:
     assert located("{own}", tmp_path) == sys.executable
     assert located("{trl}", tmp_path) == str(tmp_path / "trl" / "bin" / "python")
+    assert located("{bessemer}", tmp_path) == sys.executable  # until it has an environment with the peers' PyTorch
+    (tmp_path / "bessemer" / "bin").mkdir(parents=True)
+    (tmp_path / "bessemer" / "bin" / "python").touch()
+    assert located("{bessemer}", tmp_path) == str(tmp_path / "bessemer" / "bin" / "python")
     assert located("peer_trl.py", tmp_path) == str(PEERS / "peer_trl.py")
     assert located("vision.py", tmp_path) == str(HERE / "vision.py")
     assert located("sft", tmp_path) == "sft"

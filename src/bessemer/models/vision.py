@@ -11,10 +11,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from safetensors.torch import load_file, save_file
-from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModel
@@ -38,6 +36,13 @@ def pooled(grid: int) -> int:
     return grid * grid + (grid > 1)
 
 
+def _timm() -> Any:
+    """The library, which takes a second and, with torchvision, 0.1 GB: who works on text alone has use for neither."""
+    import timm
+
+    return timm
+
+
 class Tower(nn.Module):
     """A timm or Hugging Face vision model that returns its last feature map. Final.
 
@@ -59,13 +64,14 @@ class Tower(nn.Module):
         cls, architecture: str, image_size: int = 0, pretrained_state: dict[str, Tensor] | None = None
     ) -> Tower:
         """Build a timm architecture by name, without its classifier; image_size 0 takes the architecture's own."""
+        timm = _timm()
         try:
             network = timm.create_model(architecture, pretrained=False, num_classes=0)
         except RuntimeError as error:
             raise UserError(f"vision tower {architecture!r}: not an architecture timm knows ({error})") from error
         if pretrained_state is not None:
             network.load_state_dict(pretrained_state)
-        data = resolve_model_data_config(network)
+        data = timm.data.resolve_model_data_config(network)
         settings: dict[str, object] = {
             "library": "timm",
             "architecture": architecture,
@@ -82,7 +88,7 @@ class Tower(nn.Module):
         check_directory(directory)
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
         if config.get("library") == "timm":
-            network = timm.create_model(config["architecture"], pretrained=False, num_classes=0)
+            network = _timm().create_model(config["architecture"], pretrained=False, num_classes=0)
             network.load_state_dict(load_file(directory / "model.safetensors"))
             return cls(network, config)
         network = AutoModel.from_pretrained(directory, use_safetensors=True)
