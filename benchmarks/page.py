@@ -1,6 +1,6 @@
 """Write docs/performance.md and its plots from what was measured.
 
-    python benchmarks/page.py [--results DIR] [--page FILE.md]
+    python benchmarks/page.py [--results DIR] [--page FILE.md] [--measured]
 
 Reads summary.json (paired.py), roofline.json, scaling.json and tricks.toml of the directory, and the goals of
 peers/comparisons.toml. What is not there is named as not measured; nothing is measured here.
@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from goals import UNKNOWN, judge, read_goals
+from goals import UNKNOWN, Goal, judge, read_goals
 from growth import growth, number
 from paired import HERE, PEERS
 
@@ -31,15 +31,18 @@ HEAD = """# Performance
 
 How fast bessemer is beside its peers on one machine, and how its cost grows. Made by `python benchmarks/page.py` from
 `benchmarks/results`: not to be edited by hand. `make bench` measures what is missing there (remove runs.jsonl and
-scaling.json to begin anew), `make bench QUICK=1` shows in tiny sizes that everything runs.
+scaling.json to begin anew), `make bench QUICK=1` shows in tiny sizes that everything runs. Pages of other machines lie
+beside this one.
 """
 HOW = """Each side runs in a process of its own, in turn (A B A B ...), once a round; its first step is not counted. A
 ratio is taken within a round; shown are medians, with minimum and maximum in brackets. Where a peer has a faster
 setting it has two rows, its defaults and its best (`-best`). Ours is always the first row. A goal is judged by the
-median. The commands are those of `benchmarks/paired.py`, of scripts in `benchmarks` and `benchmarks/peers`, each with a
+median; `at most` is what the arithmetic allows on this machine, the other's time by the least time of the work (below).
+The commands are those of `benchmarks/paired.py`, of scripts in `benchmarks` and `benchmarks/peers`, each with a
 `--json FILE` for its figures: `{trl}` stands for the Python of that peer's environment, `{own}` for ours, MODEL
 for SmolLM2-135M-Instruct, qwen2-135m for a random model by `benchmarks/shapes.py`, alpaca.json
-for what `benchmarks/peers/alpaca.py` writes.
+for what `benchmarks/peers/alpaca.py` writes. `ours.py` is `bessemer bench` in an environment with the PyTorch that most
+peers have.
 """
 ROOF = """The least time of a step is that of its operations or of the bytes it must read, whichever takes longer, at
 the peak of this machine: {gflops:.0f} GFLOP/s in a bf16 product, {gbs:.1f} GB/s in a stream. Counted are linear layers,
@@ -92,8 +95,8 @@ def versions(summary: Found) -> list[str]:
     return [f"{package} {' and '.join(sorted(found[package]))}" for package in sorted(found)]
 
 
-def goals(descriptions: Found, comparisons: Found) -> str:
-    """Every goal beside what was reached."""
+def goals(descriptions: Found, comparisons: Found, roofline: Found) -> str:
+    """Every goal beside what was reached, and what could be."""
     verdicts = [judge(goal, comparisons) for goal in read_goals(descriptions)]
     counts = {state: sum(verdict.state == state for verdict in verdicts) for state in {v.state for v in verdicts}}
     said = "; ".join(f"{count} {state.strip('*')}" for state, count in sorted(counts.items()))
@@ -102,11 +105,21 @@ def goals(descriptions: Found, comparisons: Found) -> str:
             descriptions[verdict.goal.comparison]["title"],
             verdict.goal.text,
             spread(verdict.reached) + "x" if verdict.reached else "–",
+            at_most(verdict.goal, comparisons, roofline),
             verdict.state,
         )
         for verdict in verdicts
     ]
-    return f"Of {len(verdicts)} goals: {said}.\n\n" + rows(("work", "goal", "reached", ""), *lines)
+    return f"Of {len(verdicts)} goals: {said}.\n\n" + rows(("work", "goal", "reached", "at most", ""), *lines)
+
+
+def at_most(goal: Goal, comparisons: Found, roofline: Found) -> str:
+    """How many times as fast as a side anything can be here: its time by the least time of the work."""
+    least = roofline.get("least_seconds_per_step", {}).get(goal.comparison)
+    side = comparisons.get(goal.comparison, {}).get("sides", {}).get(goal.side)
+    if goal.kind != "speed" or not least or not side:
+        return "–"
+    return f"{number(side['seconds_per_step']['median'] / least)}x"
 
 
 def comparison(name: str, description: Found, found: Found | None) -> str:
@@ -178,32 +191,31 @@ def tricks(described: Sequence[Found], paid: bool) -> str:
 
 
 def page(
-    descriptions: Found, results: Found, remarks: Found, folder: str = "performance"
+    descriptions: Found, results: Found, remarks: Found | None, folder: str = "performance"
 ) -> tuple[str, dict[str, str]]:
     """The page in Markdown, and its plots (SVG) by file name.
 
     descriptions: of comparisons.toml; results: summary, roofline and scaling, {} where a file is not there; remarks:
-    tricks.toml; folder: where the page looks for its plots.
+    tricks.toml, None where there is none; folder: where the page looks for its plots.
     """
     summary, scaling = results["summary"], results["scaling"]
     comparisons = summary.get("comparisons", {})
-    grown, plots = growth(scaling, remarks.get("remarks", {}), folder)
+    grown, plots = growth(scaling, (remarks or {}).get("remarks", {}), folder)
     parts = [
         HEAD,
         conditions(summary, results["roofline"], scaling),
         "## Goals\n\n" + HOW,
-        goals(descriptions, comparisons),
+        goals(descriptions, comparisons, results["roofline"]),
         "## How far from the fastest possible\n",
         rooflines(descriptions, comparisons, results["roofline"]),
         "## Side by side\n",
         "\n\n".join(comparison(name, about, comparisons.get(name)) for name, about in descriptions.items()),
-        "## How cost grows\n",
-        grown,
-        "## What paid\n",
-        tricks(remarks.get("trick", []), True),
-        "## What did not pay\n",
-        tricks(remarks.get("trick", []), False),
     ]
+    if scaling or not comparisons:
+        parts += ["## How cost grows\n", grown]
+    if remarks is not None:
+        parts += ["## What paid\n", tricks(remarks.get("trick", []), True)]
+        parts += ["## What did not pay\n", tricks(remarks.get("trick", []), False)]
     return "\n".join(part if part.endswith("\n") else part + "\n" for part in parts), plots
 
 
@@ -220,11 +232,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=HERE / "results", help="directory (%(default)s)")
     parser.add_argument("--page", type=Path, default=HERE.parent / "docs" / "performance.md", help="(%(default)s)")
+    parser.add_argument("--measured", action="store_true", help="leave out comparisons that were not measured")
     options = parser.parse_args()
     descriptions = tomllib.loads((PEERS / "comparisons.toml").read_text(encoding="utf-8"))
-    remarks = tomllib.loads((HERE / "results" / "tricks.toml").read_text(encoding="utf-8"))
+    results = read(options.results)
+    if options.measured:
+        there = results["summary"].get("comparisons", {})
+        descriptions = {name: about for name, about in descriptions.items() if name in there}
+    told = options.results / "tricks.toml"
+    remarks = tomllib.loads(told.read_text(encoding="utf-8")) if told.is_file() else None
     folder = options.page.with_suffix("")
-    text, plots = page(descriptions, read(options.results), remarks, folder.name)
+    text, plots = page(descriptions, results, remarks, folder.name)
     options.page.write_text(text, encoding="utf-8")
     for name, svg in plots.items():
         folder.mkdir(exist_ok=True)

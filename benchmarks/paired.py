@@ -47,7 +47,7 @@ class Side:
 @dataclass(frozen=True)
 class Run:
     """One line of runs.jsonl: `result` is the JSON that the command wrote, or `error` the last that it said; `seconds`
-    of the whole process, `commit` of our sources then."""
+    of the whole process, `commit` of our sources then, `processor` of the machine."""
 
     comparison: str
     side: str
@@ -58,6 +58,7 @@ class Run:
     error: str | None
     seconds: float = 0.0
     commit: str = ""
+    processor: str = ""
 
 
 def read_sides(name: str, description: dict[str, Any], options: argparse.Namespace) -> list[Side]:
@@ -138,7 +139,8 @@ def execute(side: Side, round_: int) -> Run:
             error = f"exit status {done.returncode}: {said[-1]}"
     seconds = (datetime.datetime.now(datetime.UTC) - began).total_seconds()
     at = began.isoformat(timespec="seconds")
-    return Run(side.comparison, side.name, round_, list(side.command), at, result, error, seconds, commit())
+    here = machine()["processor"]
+    return Run(side.comparison, side.name, round_, list(side.command), at, result, error, seconds, commit(), here)
 
 
 def read_runs(file: Path) -> list[Run]:
@@ -148,12 +150,14 @@ def read_runs(file: Path) -> list[Run]:
 
 
 def known(sides: Sequence[Side], rounds: int, file: Path) -> dict[tuple[str, int], Run]:
-    """The runs of these sides that need not be repeated, by side and round."""
+    """The runs of these sides on such a machine, which need not be repeated, by side and round."""
+    here = machine()["processor"]
     commands = {side.name: side for side in sides}
     return {
         (run.side, run.round): run
         for run in read_runs(file)
         if run.round <= rounds
+        and run.processor == here
         and run.side in commands
         and commands[run.side].comparison == run.comparison
         and commands[run.side].command == tuple(run.command)

@@ -1,9 +1,11 @@
-"""For every test: one thread, and no way to the network."""
+"""For every test: one thread, the same random numbers whenever it runs, and no way to the network."""
 
 from __future__ import annotations
 
 import os
+import random
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,9 @@ os.environ |= {
     "TOKENIZERS_PARALLELISM": "false",
     "PYTHONPATH": str(Path(__file__).parents[1] / "src"),
 }
+
+for chosen in ("BESSEMER_KERNELS", "BESSEMER_DEVICE"):  # by whoever runs the tests, for other work
+    os.environ.pop(chosen, None)
 
 _connect = socket.socket.connect
 
@@ -30,6 +35,15 @@ def _local_only(self: socket.socket, address: object) -> None:
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", _local_only)
+
+
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    random.seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture(params=["plain", "compiled"])

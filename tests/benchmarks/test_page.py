@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
 import pytest
 from growth import faster_than_predicted, growth
-from page import page, read
+from page import main, page, read
 from scaling import SWEEPS, WORKS, values
 from shapes import SHAPES
 
@@ -64,6 +66,7 @@ def results() -> dict[str, Any]:
     trl = side(
         spread(1, 0.9, 1.2), 5, versions={"torch": "2.1", "trl": "1.0"}, command="{trl} peer_trl.py sft --batch 8",
         ratio=spread(4, 3.25, 4.5), ratios=[3.25, 4, 4.5], memory_ratio=spread(0.3, 0.2, 0.4),
+        seconds_per_step=spread(10, 9, 11),
     )  # fmt: skip
     measured = {
         "date": "2026-01-02", "commits": ["abc"], "measure": "samples_per_second", "quick": False,
@@ -101,11 +104,35 @@ def test_the_page_to_the_letter(results: dict[str, Any]) -> None:
     assert text == EXPECTED.read_text(encoding="utf-8") and not plots
 
 
+def test_a_page_has_what_its_machine_measured(results: dict[str, Any]) -> None:
+    text, _ = page(DESCRIPTIONS, results, None)
+    assert "## What" not in text and "## How cost grows" not in text
+    grown, plots = page(DESCRIPTIONS, {**results, "scaling": scaling("batch")}, None, "elsewhere")
+    assert (
+        grown.startswith(text.split("- date")[0]) and "(elsewhere/batch.svg)" in grown and list(plots) == ["batch.svg"]
+    )
+    assert "### Cost by length\n\nNot measured." in grown
+
+
 def test_a_page_of_nothing_says_so() -> None:
     text, plots = page(DESCRIPTIONS, {"summary": {}, "roofline": {}, "scaling": {}}, {})
     assert "Nothing has been measured yet." in text and not plots
     assert text.count("| not measured |") == 4  # the goals
     assert "Not measured: `bessemer bench ppo --batch 32`." in text and text.count("None is recorded.") == 2
+    assert "## How cost grows" in text
+
+
+def test_a_page_without_what_was_not_measured(
+    results: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "summary.json").write_text(json.dumps(results["summary"]))
+    written = tmp_path / "written.md"
+    monkeypatch.setattr("sys.argv", ["page.py", "--results", str(tmp_path), "--page", str(written)])
+    main()
+    assert "### PPO, equal epochs\n\nNot measured" in written.read_text() and "| trl | 1 (0.9" in written.read_text()
+    monkeypatch.setattr("sys.argv", [*sys.argv, "--measured"])
+    main()
+    assert "PPO" not in written.read_text() and "| trl | 1 (0.9" in written.read_text()
 
 
 def test_tiny_sizes_are_called_so(results: dict[str, Any]) -> None:

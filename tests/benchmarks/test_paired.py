@@ -60,6 +60,15 @@ def test_another_command_is_another_run(tmp_path: Path) -> None:
     assert not known([Side("ppo", side.name, side.command) for side in two], 5, file)
 
 
+def test_a_run_on_another_processor_is_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    two, file = sides(tmp_path), tmp_path / "runs.jsonl"
+    list(measure(two, 1, file))
+    monkeypatch.setattr("paired.machine", lambda: {"processor": "Abacus"})
+    assert not known(two, 1, file)
+    list(measure(two, 1, file))
+    assert len(known(two, 1, file)) == 2 and (tmp_path / "log").read_text() == "abab"
+
+
 def test_a_side_that_fails_is_tried_again_in_the_next_call(tmp_path: Path) -> None:
     bad = Side("sft", "bad", (sys.executable, "-c", "raise SystemExit('no such thing')"))
     file = tmp_path / "runs.jsonl"
