@@ -111,7 +111,7 @@ def test_a_page_has_what_its_machine_measured(results: dict[str, Any]) -> None:
     assert (
         grown.startswith(text.split("- date")[0]) and "(elsewhere/batch.svg)" in grown and list(plots) == ["batch.svg"]
     )
-    assert "### Cost by length\n\nNot measured." in grown
+    assert "### Cost by size of the model\n\nNot measured." in grown
 
 
 def test_a_page_of_nothing_says_so() -> None:
