@@ -29,7 +29,7 @@ def rows_at_once(rows: int, inputs: int, outputs: int) -> int:
 
     With tiles (AMX) and two threads oneDNN 3.12 leaves one of them idle between as many rows as outputs and twice as
     many, sooner where an input is long; parts of half as many keep both at work. Seen by each thread's own clock, for
-    30 layers of 64 to 2,048 rows in bfloat16; what it does with more threads is not known.
+    28 layers of 64 to 2,048 rows in bfloat16; what it does with more threads is not known.
     """
     first = outputs if inputs <= 5 * outputs or outputs > 640 else 2 * outputs // 3
     if not first <= rows < 2 * outputs or outputs >= 1024 or torch.get_num_threads() != 2 or not has_tiles():
