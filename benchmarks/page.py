@@ -1,9 +1,10 @@
 """Write docs/performance.md and its plots from what was measured.
 
-    python benchmarks/page.py [--results DIR] [--page FILE.md] [--measured]
+    python benchmarks/page.py [--results DIR] [--page FILE.md]
 
 Reads summary.json (paired.py), roofline.json, scaling.json and tricks.toml of the directory, and the goals of
-peers/comparisons.toml. What is not there is named as not measured; nothing is measured here.
+peers/comparisons.toml. What is not there is named as not measured; nothing is measured here. What was measured on
+another machine lies in DIR/machines/NAME, and becomes a page FILE-NAME.md of nothing else.
 """
 
 from __future__ import annotations
@@ -196,7 +197,7 @@ def page(
     """The page in Markdown, and its plots (SVG) by file name.
 
     descriptions: of comparisons.toml; results: summary, roofline and scaling, {} where a file is not there; remarks:
-    tricks.toml, None where there is none; folder: where the page looks for its plots.
+    tricks.toml, None for a page of what was measured alone; folder: where the page looks for its plots.
     """
     summary, scaling = results["summary"], results["scaling"]
     comparisons = summary.get("comparisons", {})
@@ -211,7 +212,7 @@ def page(
         "## Side by side\n",
         "\n\n".join(comparison(name, about, comparisons.get(name)) for name, about in descriptions.items()),
     ]
-    if scaling or not comparisons:
+    if scaling or remarks is not None:
         parts += ["## How cost grows\n", grown]
     if remarks is not None:
         parts += ["## What paid\n", tricks(remarks.get("trick", []), True)]
@@ -232,18 +233,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=HERE / "results", help="directory (%(default)s)")
     parser.add_argument("--page", type=Path, default=HERE.parent / "docs" / "performance.md", help="(%(default)s)")
-    parser.add_argument("--measured", action="store_true", help="leave out comparisons that were not measured")
     options = parser.parse_args()
     descriptions = tomllib.loads((PEERS / "comparisons.toml").read_text(encoding="utf-8"))
-    results = read(options.results)
-    if options.measured:
-        there = results["summary"].get("comparisons", {})
-        descriptions = {name: about for name, about in descriptions.items() if name in there}
     told = options.results / "tricks.toml"
-    remarks = tomllib.loads(told.read_text(encoding="utf-8")) if told.is_file() else None
-    folder = options.page.with_suffix("")
+    remarks = tomllib.loads(told.read_text(encoding="utf-8")) if told.is_file() else {}
+    write(descriptions, read(options.results), remarks, options.page)
+    for summary in sorted(options.results.glob("machines/*/summary.json")):
+        results = read(summary.parent)
+        there = {name: about for name, about in descriptions.items() if name in results["summary"]["comparisons"]}
+        write(there, results, None, options.page.with_stem(f"{options.page.stem}-{summary.parent.name}"))
+
+
+def write(descriptions: Found, results: Found, remarks: Found | None, file: Path) -> None:
+    """A page, and its plots in a folder of its name."""
+    folder = file.with_suffix("")
     text, plots = page(descriptions, results, remarks, folder.name)
-    options.page.write_text(text, encoding="utf-8")
+    file.write_text(text, encoding="utf-8")
     for name, svg in plots.items():
         folder.mkdir(exist_ok=True)
         (folder / name).write_text(svg, encoding="utf-8")

@@ -23,6 +23,7 @@ names = [module.name for module in pkgutil.walk_packages(bessemer.__path__, "bes
 for name in names:
     importlib.import_module(name)
 assert not [name for name in EXTRAS if sys.modules[name] is not None]
+assert "timm" not in sys.modules  # nor the torchvision that it asks for: who works on text alone has no use for it
 print(len(names), "bessemer.cli" in names)
 """
 

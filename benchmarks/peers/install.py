@@ -8,6 +8,7 @@ Idempotent: an environment whose requirements file has not changed and whose pac
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import venv
@@ -25,6 +26,8 @@ RUNNERS = {
 }
 """Peer, which is the name of its requirements file -> the runner that has to be importable after its installation;
 transformers runs in the environment of trl."""
+# On a virtual machine with AMX, llama.cpp dies of an illegal instruction; one answer at a time has no use for AMX.
+WITHOUT_AMX = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
 # Pictures, sound and video: of use to none of the runners, and built for another torch they only break the import.
 OPTIONAL = ("torchvision", "torchaudio", "torchcodec")
 
@@ -51,7 +54,8 @@ def install(name: str, peers: Path) -> str:
     if not python.is_file():
         venv.create(peers / name, with_pip=True)
     pip = [str(python), "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    done = subprocess.run([*pip, "install", "--requirement", str(requirements)], capture_output=True, text=True)
+    command = [*pip, "install", "--requirement", str(requirements)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | compiling(name))
     if done.returncode:
         raise Broken(f"{name}: pip could not install {requirements}: {last_line(done.stderr)}")
     reason, removed = probe(python, name), ""
@@ -63,6 +67,14 @@ def install(name: str, peers: Path) -> str:
         raise Broken(f"{name}: installed in {peers / name}, but `import {RUNNERS[name]}` fails: {reason}")
     stamp.write_text(requirements.read_text())
     return f"installed{removed}"
+
+
+def compiling(name: str) -> dict[str, str]:
+    """What a compiler is to be told for a peer that is compiled here."""
+    about = Path("/proc/cpuinfo")
+    if name != "llama-cpp" or not about.is_file() or "amx_tile" not in about.read_text():
+        return {}
+    return {"CFLAGS": WITHOUT_AMX, "CXXFLAGS": WITHOUT_AMX}
 
 
 def probe(python: Path, name: str) -> str:

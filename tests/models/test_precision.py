@@ -7,14 +7,14 @@ import torch
 
 from bessemer.errors import UserError
 from bessemer.models import precision
-from bessemer.models.precision import beside_eight_bits, dtype_of, mixed, multiplies_bfloat16, short_name
+from bessemer.models.precision import beside_eight_bits, dtype_of, has_tiles, mixed, multiplies_bfloat16, short_name
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, **has: object) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
-    asked = precision._processor_multiplies  # what it remembers is of the real processor
-    monkeypatch.setattr(precision, "_processor_multiplies", getattr(asked, "__wrapped__", asked))
+    asked = precision._processor_has  # what it remembers is of the real processor
+    monkeypatch.setattr(precision, "_processor_has", getattr(asked, "__wrapped__", asked))
 
 
 @pytest.mark.parametrize(
@@ -28,13 +28,20 @@ def pretend(monkeypatch: pytest.MonkeyPatch, **has: object) -> None:
         ({}, torch.float32),
     ],
 )
-def test_auto_is_bfloat16_where_the_processor_multiplies_it(
+def test_auto_is_bfloat16_where_the_processor_has_it(
     monkeypatch: pytest.MonkeyPatch, has: dict[str, object], expected: torch.dtype
 ) -> None:
     pretend(monkeypatch, **has)
     assert dtype_of("auto", "cpu") == expected
     with mixed("cpu"):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == expected
+
+
+def test_tiles_are_those_of_amx(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, avx512_bf16=True, amx_bf16=False)
+    assert not has_tiles()
+    pretend(monkeypatch, amx_bf16=True)
+    assert has_tiles()
 
 
 def test_a_device_that_is_neither_cpu_nor_cuda_computes_in_float32() -> None:

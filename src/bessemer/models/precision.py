@@ -37,20 +37,20 @@ def multiplies_bfloat16(device: torch.device | str) -> bool:
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and torch.backends.mkldnn.is_available() and _processor_multiplies()
+    here = device.type == "cpu" and torch.backends.mkldnn.is_available()
+    return here and _processor_has("avx512_bf16", "amx_bf16", "bf16")  # the last is ARM's
 
 
-@functools.cache
-def _processor_multiplies() -> bool:
-    has: Mapping[str, object] = torch.cpu.get_capabilities()
-    return any(has.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # the last is ARM's
-
-
-@functools.cache
 def has_tiles() -> bool:
     """Whether the processor multiplies bfloat16 by tiles (AMX)."""
+    return _processor_has("amx_bf16")
+
+
+@functools.cache
+def _processor_has(*names: str) -> bool:
+    """Whether it has any of these, as PyTorch calls them."""
     has: Mapping[str, object] = torch.cpu.get_capabilities()
-    return bool(has.get("amx_bf16", False))
+    return any(has.get(name, False) for name in names)
 
 
 def dtype_of(precision: str, device: torch.device | str) -> torch.dtype:

@@ -37,7 +37,8 @@ def pooled(grid: int) -> int:
 
 
 def _timm() -> Any:
-    """The library, which takes a second and, with torchvision, 0.1 GB: who works on text alone has use for neither."""
+    """The library, imported where a tower is: it takes half a second and a torchvision that fits, which work on text
+    alone can do without."""
     import timm
 
     return timm
