@@ -22,6 +22,7 @@ from bessemer.rollout.decoder import Decoder
 
 DEVICE = torch.device("meta")
 COPIES = ("_to_copy", "copy_")
+EMPTY = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
 INDEXING = ("index", "index_put", "index_put_", "_unsafe_index", "_index_put_impl_")
 
 
@@ -49,10 +50,13 @@ def computed(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """What an operation gives, on the CPU; there if it is asked for there, or its tensors are.
 
     Raises:
-        RuntimeError: tensors on both, other than single numbers and indices of the CPU.
+        RuntimeError: tensors on both, other than single numbers and indices of the CPU; or one without numbers, which
+            PyTorch made by itself: whatever lay in memory would be taken for them.
     """
     name, asked = func.overloadpacket.__name__, kwargs.get("device")
     tensors = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
+    if any(tensor.device == DEVICE and not isinstance(tensor, Elsewhere) for tensor in tensors):
+        raise RuntimeError(f"{func}: a tensor without numbers, of {[tuple(tensor.shape) for tensor in tensors]}")
     there = [tensor for tensor in tensors if isinstance(tensor, Elsewhere)]
     others = [tensor for tensor in tensors if not isinstance(tensor, Elsewhere) and tensor.dim()]
     if there and others and name not in COPIES and not (name in INDEXING and isinstance(args[0], Elsewhere)):
@@ -70,7 +74,10 @@ def computed(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
             return value
         return known[id(value)] if id(value) in known else Elsewhere(value)
 
-    return tree_map(placed, func(*plain[0], **plain[1]))
+    found = func(*plain[0], **plain[1])
+    if name in EMPTY and found.is_floating_point():
+        found.fill_(torch.nan)  # nothing may count on what happens to lie in memory
+    return tree_map(placed, found)
 
 
 class _Dispatch(TorchDispatchMode):
@@ -83,7 +90,8 @@ class _Dispatch(TorchDispatchMode):
 
 
 class _Functions(TorchFunctionMode):
-    """What does not come to be dispatched: `torch.tensor` fills its memory before, a subclass gives no lists."""
+    """What does not come to be dispatched: `torch.tensor` and an index that is a list fill their memory before, a
+    subclass gives no lists."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -91,7 +99,16 @@ class _Functions(TorchFunctionMode):
             return args[0].inner.tolist()
         if func is torch.tensor and kwargs.get("device") is not None and torch.device(kwargs["device"]) == DEVICE:
             return func(*args, **{**kwargs, "device": "cpu"}).to(DEVICE)
+        if func in (Tensor.__getitem__, Tensor.__setitem__):
+            args = (args[0], _indexed(args[1]), *args[2:])
         return func(*args, **kwargs)
+
+
+def _indexed(index: Any) -> Any:
+    """The index with tensors for its lists."""
+    if isinstance(index, tuple):
+        return tuple(map(_indexed, index))
+    return torch.tensor(index, dtype=torch.int64, device="cpu") if isinstance(index, list) else index
 
 
 @contextmanager

@@ -32,6 +32,7 @@ def test_tensors_of_two_devices_do_not_meet() -> None:
         for meet in (lambda: there + here, lambda: here.mul_(there.sum()), lambda: here[there[:, 0].long()]):
             with pytest.raises(RuntimeError, match="two devices"):
                 meet()
+        assert there[[2, 0]].cpu().tolist() == [[1.0, 1.0]] * 2 and there[:, [1]].cpu().tolist() == [[1.0]] * 3
         weight = torch.ones(2, device=device, requires_grad=True)
         (there @ weight).sum().backward()
         assert weight.grad is not None and weight.grad.cpu().tolist() == [3.0, 3.0]
