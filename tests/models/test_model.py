@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 
@@ -220,6 +221,16 @@ def test_weights_that_are_missing_are_never_made_up(tmp_path: Path) -> None:
         {"format": "pt"},
     )
     with pytest.raises(UserError, match=gone):
+        load_model(str(directory), "fp32")
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, number: float) -> None:
+    directory = tiny.language_model(tmp_path / "model")
+    tensors = load_file(directory / "model.safetensors")
+    tensors["model.layers.1.mlp.up_proj.weight"][3, 5] = number
+    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match="layers.1.mlp.up_proj.weight has numbers that are not finite"):
         load_model(str(directory), "fp32")
 
 

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from bessemer.data.mixture import permutation
 from bessemer.data.records import Message, Prompt, Ranking
 from bessemer.errors import UserError
 from bessemer.tasks.agreement import agreement_table, measure_agreement, principle_weights, rank_tensor
@@ -66,6 +67,16 @@ def test_by_hand() -> None:
     # Expected: 2 (4*4*16 + 4*4*16 + 4*4*64) / (12 * 11).
     assert found.alpha == pytest.approx(1 - (4 * 16 / 12) / (2 * 16 * (16 + 16 + 64) / (12 * 11)))
     assert found.alpha_interval is not None and found.alpha_interval[0] <= found.alpha <= found.alpha_interval[1]
+
+
+def test_the_seed_decides_what_the_intervals_draw() -> None:
+    rankings = [ranking(p, a, tuple(1 + place for place in permutation(5, p, a))) for p in "pqrstuvw" for a in "AB"]
+    first, again, other = (
+        measure_agreement(rankings, ["clarity"], samples=50, seed=seed)["clarity"] for seed in (3, 3, 4)
+    )
+    assert first == again
+    assert (first.alpha, first.pair_agreement) == (other.alpha, other.pair_agreement)
+    assert first.alpha_interval != other.alpha_interval and first.pair_interval != other.pair_interval
 
 
 def test_reversed_annotators_are_flagged_and_weigh_nothing() -> None:

@@ -46,6 +46,16 @@ def test_every_prompt_is_shuffled_anew() -> None:
     assert len(orders) > 2
 
 
+def test_the_seed_decides_the_shown_order() -> None:
+    prompts = [Prompt(f"p{i}", (Message("user", "?"),)) for i in range(8)]
+    with serving(Reply(completion("{}"))) as stub:
+        first, again, other = (
+            [AiJudge(stub.url, "m", seed=seed).rank(prompt, ANSWERS, ENDED)[0].shown_order for prompt in prompts]
+            for seed in (3, 3, 4)
+        )
+    assert first == again != other
+
+
 @pytest.mark.parametrize(
     ("text", "clarity"),
     [

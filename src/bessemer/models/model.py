@@ -122,6 +122,10 @@ def _load_plain(directory: Path, facts: Facts, dtype: str, device: torch.device 
         raise UserError(f"{directory}: transformers cannot load this model: {error}") from error
     for name in sorted(loading["missing_keys"]):
         raise UserError(f"{directory}: no tensor {name}, expected all weights of the model; get the whole of it")
+    for name, parameter in language.named_parameters():
+        # whatever such a model says or learns is not a number either, and shows only at the end of a stage
+        if not bool(parameter.detach().sum(dtype=torch.float32).isfinite()):
+            raise UserError(f"{directory}: tensor {name} has numbers that are not finite; get the model again")
     language.eval().to(device)
     backbone: nn.Module
     if vlm or not packs(config.model_type):
