@@ -143,5 +143,5 @@ def test_an_answer_is_timed_at_the_length_at_which_it_counts(
     asked: list[Sampling] = []
     monkeypatch.setattr(answers, "sample_answers", lambda sampler, feed, prompts, sampling: asked.append(sampling))
     question = Prompt("question", (Message("user", "What?"),))
-    answers._milliseconds(model, Feed(model, tmp_path, tmp_path), [question, question], 31)
+    answers._milliseconds(sampler_for(model, ADAPTER), Feed(model, tmp_path, tmp_path), [question, question], 31)
     assert [(one.max_new_tokens, one.temperature) for one in asked] == [(31, 0.0)] * 2

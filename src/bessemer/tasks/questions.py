@@ -85,12 +85,14 @@ def prompts(
     system: str | None = None,
     limit: int | None = None,
     rounds: int = 1,
+    tasks: Collection[str] | None = None,
 ) -> list[Prompt]:
     """Questions on the examples in the wordings of `bank` or `test`, mixed so that every prefix holds the
     tasks by their weights.
 
-    Each (example, task) is asked once in every round, in another wording; `limit` cuts the list. A dialogue
-    breaks off before an answer that depends on the seed; the turns before it are answered truly.
+    Each (example, task) is asked once in every round, in another wording; `limit` cuts the list; of `tasks` alone, if
+    they are given. A dialogue breaks off before an answer that depends on the seed; the turns before it are answered
+    truly.
     """
     labels = [_labels(wordings, example) for example in examples]
     weights = {name: task.weight for name, task in wordings.tasks.items()}
@@ -99,6 +101,8 @@ def prompts(
         for index, name in interleaved(weights, len(examples), "prompts", seed, turn):
             if limit is not None and len(made) >= limit:
                 return made
+            if tasks is not None and name not in tasks:
+                continue
             prompt = _prompt(wordings, name, examples[index], labels[index], which, seed, turn, system)
             if prompt is not None:
                 made.append(prompt)
@@ -115,7 +119,7 @@ def attribute_prompts(
         for name, task in wordings.tasks.items()
         if task.kind == "attribute" and task.attributes and task.attributes[0] in names
     }
-    found = [prompt for prompt in prompts(wordings, examples, "test", seed) if prompt.task in asked]
+    found = prompts(wordings, examples, "test", seed, tasks=asked)
     places = {example.id: place for place, example in enumerate(examples)}
     return sorted(found, key=lambda prompt: places[prompt.provenance["example"]])
 
