@@ -108,7 +108,10 @@ def _indexed(index: Any) -> Any:
     """The index with tensors for its lists."""
     if isinstance(index, tuple):
         return tuple(map(_indexed, index))
-    return torch.tensor(index, dtype=torch.int64, device="cpu") if isinstance(index, list) else index
+    if not isinstance(index, list):
+        return index
+    mask = bool(index) and isinstance(index[0], bool)
+    return torch.tensor(index, dtype=torch.bool if mask else torch.int64, device="cpu")
 
 
 @contextmanager

@@ -25,6 +25,7 @@ def first(stage: Path) -> dict[str, float]:
 
 def test_tensors_of_two_devices_do_not_meet() -> None:
     """As on a GPU: single numbers and indices of the CPU may, all else may not; nor does NumPy see what is there."""
+    lost = torch.ones(2, device="meta")
     with second_device() as device:
         there, here = torch.ones(3, 2, device=device), torch.ones(3, 2)
         assert isinstance(there, Elsewhere) and type(there.cpu()) is torch.Tensor and type(here) is torch.Tensor
@@ -32,7 +33,12 @@ def test_tensors_of_two_devices_do_not_meet() -> None:
         for meet in (lambda: there + here, lambda: here.mul_(there.sum()), lambda: here[there[:, 0].long()]):
             with pytest.raises(RuntimeError, match="two devices"):
                 meet()
-        assert there[[2, 0]].cpu().tolist() == [[1.0, 1.0]] * 2 and there[:, [1]].cpu().tolist() == [[1.0]] * 3
+        rows = torch.arange(3.0, device=device)
+        assert rows[[2, 0]].cpu().tolist() == [2.0, 0.0] == rows[[True, False, True]].cpu().flip(0).tolist()
+        assert there[:, [1]].cpu().tolist() == [[1.0]] * 3
+        assert bool(torch.empty(2, device=device).cpu().isnan().all())
+        with pytest.raises(RuntimeError, match="without numbers"):
+            there * lost
         weight = torch.ones(2, device=device, requires_grad=True)
         (there @ weight).sum().backward()
         assert weight.grad is not None and weight.grad.cpu().tolist() == [3.0, 3.0]

@@ -124,7 +124,7 @@ def _load_plain(directory: Path, facts: Facts, dtype: str, device: torch.device 
         raise UserError(f"{directory}: no tensor {name}, expected all weights of the model; get the whole of it")
     for name, parameter in language.named_parameters():
         # whatever such a model says or learns is not a number either, and shows only at the end of a stage
-        if not bool(parameter.detach().sum(dtype=torch.float32).isfinite()):
+        if not bool(parameter.detach().sum().isfinite()):
             raise UserError(f"{directory}: tensor {name} has numbers that are not finite; get the model again")
     language.eval().to(device)
     backbone: nn.Module

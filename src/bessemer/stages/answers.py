@@ -38,7 +38,7 @@ __all__ = [
 ]  # fmt: skip
 
 AT_ONCE = 32  # photographs that the tower looks at together: more than twice as fast as one at a time
-IN_FLIGHT = 128  # answers: held-out ones came 1.0 to 1.3 times as fast as with 64
+IN_FLIGHT = 128  # answers: held-out ones came 1.0 and 1.3 times as fast as with 64
 _VISUAL = ("kind", "picture", "names", "classes", "scenes", "objects", "count", "where")  # facts, see `tasks.visual`
 
 
